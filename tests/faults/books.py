@@ -11,35 +11,22 @@ from sqlalchemy import select
 
 from notifier.models import Course, Delivery, DeliveryStatus, Endpoint, Event
 from receiver.models import Entry, InboxMessage
-from tests.faults.failpoints import Fault, Point
 from tests.faults.observer import Post
 from tests.faults.site import ELMS, PATHS, Site
 
-_EVENTS = {"delete": "course.deleted", "regenerate-token": "token.regenerated"}
+EVENT_TYPES = {"delete": "course.deleted", "regenerate-token": "token.regenerated"}
 _EFFECTS = {"applied", "stale"}
-
-
-@dataclass(frozen=True)
-class CourseRow:
-    """A course's version, and whether it is deleted."""
-
-    version: int = 1
-    deleted: bool = False
-
-    def after(self, verb: str) -> "CourseRow":
-        return CourseRow(self.version + 1, verb == "delete")
 
 
 @dataclass
 class Ledger:
-    """What follows from how each command ended.
+    """The changes of each course that were committed, in their order.
 
-    Only the database knows whether the commands in `unsure` committed: those that were killed
-    anywhere, or that found the database locked by a stopped process.
+    Only the database knows whether the changes in `unsure` were: their commands were killed, or
+    found the database locked by a stopped process.
     """
 
-    courses: dict[str, CourseRow] = field(default_factory=dict)
-    events: set[tuple[str, int, str]] = field(default_factory=set)
+    changes: dict[str, list[str]] = field(default_factory=dict)
     unsure: dict[str, str] = field(default_factory=dict)
     rolled_back: int = 0
 
@@ -49,7 +36,7 @@ class Ledger:
     def restock(self, total: int) -> list[str]:
         """Return the ids of new courses, so that `total` can be changed."""
         names = [next(self._names) for _ in range(total - len(self._changeable()))]
-        self.courses.update({name: CourseRow() for name in names})
+        self.changes.update({name: [] for name in names})
         return names
 
     def choose(self, picks: Sequence[int]) -> list[str]:
@@ -58,37 +45,39 @@ class Ledger:
 
     def commit(self, verb: str, course_ids: Iterable[str]) -> None:
         for course_id in course_ids:
-            self.courses[course_id] = row = self.courses[course_id].after(verb)
-            self.events.add((course_id, row.version, _EVENTS[verb]))
-
-    def kill(self, verb: str, course_ids: Sequence[str], fault: Fault) -> None:
-        """Record that a command was killed that changes courses one after the other."""
-        match fault.point:
-            case Point.ANYWHERE:
-                self.doubt(verb, course_ids)
-            case Point.AFTER_COMMIT:
-                self.commit(verb, course_ids[: fault.nth])
-            case _:
-                self.commit(verb, course_ids[: fault.nth - 1])
-                self.rolled_back += 1
+            self.changes[course_id].append(verb)
 
     def doubt(self, verb: str, course_ids: Iterable[str]) -> None:
         self.unsure.update(dict.fromkeys(course_ids, verb))
 
-    def resolve(self, rows: Mapping[str, CourseRow]) -> None:
-        """Decide by the database whether the commands in doubt committed."""
+    def resolve(self, courses: Mapping[str, tuple[int, bool]]) -> None:
+        """Decide by the database whether the changes in doubt were committed."""
         for course_id, verb in self.unsure.items():
-            if rows[course_id] == self.courses[course_id].after(verb):
+            if courses[course_id][0] == len(self.changes[course_id]) + 2:
                 self.commit(verb, [course_id])
             else:
                 self.rolled_back += 1
         self.unsure.clear()
 
+    @property
+    def courses(self) -> dict[str, tuple[int, bool]]:
+        """The version of each course, and whether it is deleted."""
+        return {one: (1 + len(verbs), "delete" in verbs) for one, verbs in self.changes.items()}
+
+    @property
+    def events(self) -> set[tuple[str, int, str]]:
+        """The course, version and type of each event."""
+        return {
+            (course_id, version, EVENT_TYPES[verb])
+            for course_id, verbs in self.changes.items()
+            for version, verb in enumerate(verbs, 2)
+        }
+
     def _changeable(self) -> list[str]:
         return [
             course_id
-            for course_id, row in self.courses.items()
-            if not row.deleted and course_id not in self.unsure
+            for course_id, verbs in self.changes.items()
+            if "delete" not in verbs and course_id not in self.unsure
         ]
 
 
@@ -96,11 +85,12 @@ class Ledger:
 class Books:
     """All there is to compare, read while nothing is under way.
 
-    Events are course, version, type and body by id; deliveries are event, path and status;
-    entries are the deleted version, the announced version and the announced token by course.
+    Courses are version and deleted; events are course, version, type and body by id; deliveries
+    are event, path and status; entries are the deleted version, the announced version and the
+    announced token by course.
     """
 
-    courses: dict[str, CourseRow]
+    courses: dict[str, tuple[int, bool]]
     events: dict[str, tuple[str, int, str, bytes]]
     deliveries: list[tuple[str, str, str]]
     inbox: set[str]
@@ -109,9 +99,9 @@ class Books:
 
     @property
     def lost(self) -> list[tuple[str, str]]:
-        """The paths and events that were never accepted there."""
-        accepted = {(post.path, post.webhook_id) for post in self.posts if post.taken}
-        return [(p, one) for one in self.events for p in PATHS if (p, one) not in accepted]
+        """The events and paths at which they were never accepted."""
+        accepted = {(post.webhook_id, post.path) for post in self.posts if post.accepted}
+        return [(one, p) for one in self.events for p in PATHS if (one, p) not in accepted]
 
     @property
     def applied_twice(self) -> list[str]:
@@ -122,64 +112,63 @@ class Books:
 def read(both: Site) -> Books:
     """Read both databases and the observer."""
     with both.notifier.reading() as session:
-        courses = session.execute(select(Course.course_id, Course.version, Course.deleted_at))
-        rows = {name: CourseRow(version, at is not None) for name, version, at in courses}
+        courses = {
+            one.course_id: (one.version, one.deleted_at is not None)
+            for one in session.scalars(select(Course))
+        }
         events = {
             one.id: (one.course_id, one.course_version, one.type, one.body.encode())
             for one in session.scalars(select(Event))
         }
-        sent = session.execute(
-            select(Delivery.event_id, Endpoint.url, Delivery.status).join(
-                Endpoint, Endpoint.id == Delivery.endpoint_id
-            )
+        query = select(Delivery.event_id, Endpoint.url, Delivery.status).join(
+            Endpoint, Endpoint.id == Delivery.endpoint_id
         )
-        deliveries = [(event_id, urlsplit(url).path, status) for event_id, url, status in sent]
+        deliveries = [(row[0], urlsplit(row[1]).path, row[2]) for row in session.execute(query)]
     with both.receiver.reading() as session:
         inbox = set(session.scalars(select(InboxMessage.webhook_id)))
         entries = {
             one.course_id: (one.deleted_version, one.announced_version, one.announced_token_id)
             for one in session.scalars(select(Entry))
         }
-    return Books(rows, events, deliveries, inbox, entries, both.observer.everything())
+    return Books(courses, events, deliveries, inbox, entries, list(both.observer.posts))
 
 
 def find_broken(books: Books, ledger: Ledger) -> list[str]:
     """Return what is wrong once everything is delivered."""
     events = {(course, version, kind) for course, version, kind, _ in books.events.values()}
-    due = Counter((event_id, path) for event_id in books.events for path in PATHS)
+    due = {
+        (event_id, path, DeliveryStatus.DELIVERED) for event_id in books.events for path in PATHS
+    }
     bodies = {event_id: body for event_id, (*_, body) in books.events.items()}
     strange = [
         post.webhook_id
         for post in books.posts
         if not post.verified or bodies.get(post.webhook_id) != post.body
     ]
-    refused = [
+    rejected = [
         (post.webhook_id, post.status)
         for post in books.posts
         if post.path == ELMS and post.status not in {None, 503}
         if post.outcome not in {*_EFFECTS, "duplicate"}
     ]
-    undelivered = [one for one in books.deliveries if one[2] != DeliveryStatus.DELIVERED]
-    stored = Counter(one[:2] for one in books.deliveries)
     found: dict[str, Iterable[object]] = {
         "I1 events that are missing": ledger.events - events,
-        "I1 deliveries that are missing or double": {*(due - stored), *(stored - due)},
-        "I1 not delivered": undelivered,
+        "I1 deliveries that are missing or not delivered": due - {*books.deliveries},
+        "I1 deliveries that are double": Counter(books.deliveries) - Counter(due),
         "I1 never accepted": books.lost,
         "I2 events without a change": events - ledger.events,
         "I2 courses that differ": books.courses.items() ^ ledger.courses.items(),
         "I2 sent without an event, or badly signed": strange,
         "I3 inbox and events differ": books.inbox ^ books.events.keys(),
         "I3 applied twice": books.applied_twice,
-        "I3 rejected by ELMS": refused,
-        "I3 entries that are not the fold": books.entries.items() ^ _fold(books).items(),
+        "I3 rejected by ELMS": rejected,
+        "I3 entries that are not the fold": books.entries.items() ^ _fold(bodies.values()).items(),
     }
     return [f"{what}: {sorted(which, key=repr)[:20]}" for what, which in found.items() if which]
 
 
-def _fold(books: Books) -> dict[str, tuple[int | None, int | None, str | None]]:
-    """Return the entries that follow from the highest versions that ELMS accepted."""
-    bodies = {post.body for post in books.posts if post.path == ELMS and post.taken}
+def _fold(bodies: Iterable[bytes]) -> dict[str, tuple[int | None, int | None, str | None]]:
+    """Return the entries that follow from the highest versions."""
     entries: dict[str, tuple[int | None, int | None, str | None]] = {}
     for event in sorted(map(json.loads, bodies), key=lambda one: one["data"]["course_version"]):
         data = event["data"]

@@ -15,37 +15,30 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from alembic.operations import Operations
 from sqlalchemy import event
 from sqlalchemy.orm import Session
 
-from contract import signatures
 from notifier import config as notifier_config
-from notifier import signals
-from notifier.webhooks import circuit_breaker, deliveries, retry_policy
+from notifier.webhooks import circuit_breaker, retry_policy
 from notifier.webhooks.http_client import Transport
-from notifier.worker import claims
 from receiver import config as receiver_config
 from receiver.gradebook.database import DatabaseGradebook
 from receiver.sources.eassessment import EAssessmentClient
 from receiver.webhooks import inbox
 
+# Seconds by which a lease must outlast its attempt, instead of the services' own.
+_LEASE_MARGIN_SECONDS = 0.25
+
 
 class Point(StrEnum):
-    """The points, in the order in which a change reaches them."""
+    """The points of workers, of ELMS, of every transaction, and of grade syncs."""
 
-    MIGRATING = "migrating"
-    COURSE_CHANGED = "course_changed"
-    DUE_SEEN = "due_seen"
-    CLAIMED = "claimed"
-    SIGNED = "signed"
-    VERIFIED = "verified"
+    BEFORE_POST = "before_post"
+    AFTER_POST = "after_post"
     INBOX_WRITTEN = "inbox_written"
-    POSTED = "posted"
-    SETTLING = "settling"
     BEFORE_COMMIT = "before_commit"
     AFTER_COMMIT = "after_commit"
-    ASKED = "asked"
+    FETCHED = "fetched"
     STORED = "stored"
     ANYWHERE = "anywhere"
 
@@ -67,14 +60,14 @@ class Fault:
 
 
 def arm(folder: Path, fault: Fault) -> None:
-    """Write a fault into the folder of a process, which takes it there."""
-    laid = folder / f".{fault.point}"
-    laid.write_text(f"{fault.action} {fault.nth}")
-    laid.rename(folder / fault.point)
+    """Write a fault into the folder of a process, which finds it there."""
+    written = folder / f".{fault.point}"
+    written.write_text(f"{fault.action} {fault.nth}")
+    written.rename(folder / fault.point)
 
 
 def disarm(folder: Path, point: Point) -> bool:
-    """Remove a fault; return whether it was still there."""
+    """Remove a fault; return whether it had not happened."""
     try:
         (folder / point).unlink()
     except FileNotFoundError:
@@ -82,39 +75,25 @@ def disarm(folder: Path, point: Point) -> bool:
     return True
 
 
-def is_armed(folder: Path, point: Point) -> bool:
-    """Return whether a fault is still there."""
-    return (folder / point).exists()
+def shorten(wait: float) -> None:
+    """Shorten every retry wait and every pause to `wait` seconds, and the leases' margin."""
+    retry_policy.SCHEDULE = tuple(timedelta(seconds=wait) for _ in retry_policy.SCHEDULE)
+    circuit_breaker.SHORTEST_PAUSE = circuit_breaker.LONGEST_PAUSE = timedelta(seconds=wait)
+    notifier_config.LEASE_MARGIN_SECONDS = _LEASE_MARGIN_SECONDS
+    receiver_config.LEASE_MARGIN_SECONDS = _LEASE_MARGIN_SECONDS
 
 
 def install(folder: Path) -> None:
     """Let this process meet the faults of a folder."""
     points = _Points(folder)
-    points.before(signatures, "sign", Point.CLAIMED)
-    points.before(Transport, "post", Point.SIGNED)
-    points.after(Transport, "post", Point.POSTED)
-    points.after(claims, "any_due", Point.DUE_SEEN)
-    points.before(deliveries, "settle", Point.SETTLING)
-    points.after(signals, "send", Point.COURSE_CHANGED)
-    points.after(signatures, "verify_body", Point.VERIFIED)
-    points.after(inbox, "_insert", Point.INBOX_WRITTEN)
-    points.after(EAssessmentClient, "fetch", Point.ASKED)
-    points.after(DatabaseGradebook, "write", Point.STORED)
-    points.after(Operations, "invoke", Point.MIGRATING)
+    points.wrap(Transport, "post", before=Point.BEFORE_POST, after=Point.AFTER_POST)
+    points.wrap(inbox, "_insert", after=Point.INBOX_WRITTEN)
+    points.wrap(EAssessmentClient, "fetch", after=Point.FETCHED)
+    points.wrap(DatabaseGradebook, "write", after=Point.STORED)
     for point in (Point.BEFORE_COMMIT, Point.AFTER_COMMIT):
         event.listen(Session, point.value, lambda _, point=point: points.reach(point))
-    if is_armed(folder, Point.ANYWHERE):
+    if (folder / Point.ANYWHERE).exists():
         event.listen(Session, "after_begin", lambda *_: points.count_calls(), once=True)
-
-
-def shorten(wait: float, margin: float) -> None:
-    """Shorten every retry wait and every pause to `wait` seconds; the number of attempts stays.
-
-    `margin` is how many seconds a lease must outlast the deadline of its attempt.
-    """
-    retry_policy.SCHEDULE = tuple(timedelta(seconds=wait) for _ in retry_policy.SCHEDULE)
-    circuit_breaker.SHORTEST_PAUSE = circuit_breaker.LONGEST_PAUSE = timedelta(seconds=wait)
-    notifier_config.LEASE_MARGIN_SECONDS = receiver_config.LEASE_MARGIN_SECONDS = margin
 
 
 class _Points:
@@ -122,29 +101,32 @@ class _Points:
         self._folder = folder
         self._lock = threading.Lock()
 
-    def before(self, owner: Any, name: str, point: Point) -> None:
+    def wrap(
+        self, owner: Any, name: str, *, before: Point | None = None, after: Point | None = None
+    ) -> None:
         wrapped = getattr(owner, name)
 
         def reached(*args: Any, **kwargs: Any) -> Any:
-            self.reach(point)
-            return wrapped(*args, **kwargs)
-
-        setattr(owner, name, reached)
-
-    def after(self, owner: Any, name: str, point: Point) -> None:
-        wrapped = getattr(owner, name)
-
-        def reached(*args: Any, **kwargs: Any) -> Any:
+            if before:
+                self.reach(before)
             returned = wrapped(*args, **kwargs)
-            self.reach(point)
+            if after:
+                self.reach(after)
             return returned
 
         setattr(owner, name, reached)
 
     def reach(self, point: Point) -> None:
-        action = self._taken(point)
-        if action is not None:
-            _happen(action)
+        with self._lock:
+            try:
+                action, nth = _read(self._folder / point)
+            except FileNotFoundError:
+                return
+            if nth > 1:
+                arm(self._folder, Fault(point, action, nth - 1))
+                return
+            (self._folder / point).unlink()
+        _happen(action)
 
     def count_calls(self) -> None:
         """Kill at the nth call or return in any thread from now on (ANYWHERE)."""
@@ -159,17 +141,6 @@ class _Points:
         threading.setprofile(called)
         sys.setprofile(called)
 
-    def _taken(self, point: Point) -> Action | None:
-        with self._lock:
-            try:
-                action, nth = _read(self._folder / point)
-            except FileNotFoundError:
-                return None
-            if nth > 1:
-                arm(self._folder, Fault(point, action, nth - 1))
-                return None
-            return action if disarm(self._folder, point) else None
-
 
 def _read(path: Path) -> tuple[Action, int]:
     action, nth = path.read_text().split()
@@ -177,9 +148,7 @@ def _read(path: Path) -> tuple[Action, int]:
 
 
 def _happen(action: Action) -> None:
-    match action:
-        case Action.KILL:
-            os.kill(os.getpid(), signal.SIGKILL)
-        case Action.STOP:
-            # To this thread, which would run on for a moment otherwise.
-            signal.raise_signal(signal.SIGSTOP)
+    if action is Action.KILL:
+        os.kill(os.getpid(), signal.SIGKILL)
+    # To this thread, which would run on for a moment otherwise.
+    signal.raise_signal(signal.SIGSTOP)

@@ -1,6 +1,5 @@
-"""Commands of ours as real processes, forked within milliseconds by a server that imported them."""
+"""Commands as real processes, forked within milliseconds by a server that imported them."""
 
-import ctypes
 import multiprocessing
 import os
 import pkgutil
@@ -22,9 +21,8 @@ from tests.faults import failpoints
 from tests.faults.failpoints import Fault, Point
 
 # How long anything that must happen may take, in seconds.
-PATIENCE = 30.0
+PATIENCE = 60.0
 _COMMANDS = {"notifier": notifier.cli.main, "receiver": receiver.cli.main}
-_DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 
 _forks = multiprocessing.get_context("forkserver")
 _forks.set_forkserver_preload(
@@ -59,19 +57,15 @@ def wait_until(reached: Callable[[], Any], what: str, *, within: float = PATIENC
 
 @dataclass
 class Process:
-    """A running command, and the folder with its fail points, its output `out` and its `log`."""
+    """A running command, and the folder with its faults, its output `out` and its `log`."""
 
     words: tuple[str, ...]
     folder: Path
     _process: ForkServerProcess
 
     @property
-    def ended(self) -> bool:
-        return self._process.exitcode is not None
-
-    @property
     def code(self) -> int | None:
-        """The exit code, or the negative number of the signal that killed it."""
+        """The exit code, the negative number of the signal that killed it, or None."""
         return self._process.exitcode
 
     @property
@@ -87,53 +81,51 @@ class Process:
         failpoints.arm(self.folder, fault)
 
     def is_armed(self, point: Point) -> bool:
-        return failpoints.is_armed(self.folder, point)
+        return (self.folder / point).exists()
 
     def disarm(self, point: Point) -> bool:
-        """Take back a fault; return whether it had not happened."""
+        """Remove a fault; return whether it had not happened."""
         return failpoints.disarm(self.folder, point)
 
     def send(self, number: signal.Signals) -> None:
-        if not self.ended and self._process.pid:
+        if self.code is None and self._process.pid:
             os.kill(self._process.pid, number)
 
-    def wait_ended(self, *, within: float = PATIENCE) -> int:
-        self._process.join(within)
+    def wait_ended(self) -> int:
+        """Return the exit code once it has ended."""
+        self._process.join(PATIENCE)
         if self.code is None:
-            raise LateError(f"not ended after {within:g} s: {self}")
+            raise LateError(f"not ended after {PATIENCE:g} s: {self}")
         return self.code
 
-    def wait_stopped(self, *, within: float = PATIENCE) -> None:
-        wait_until(lambda: self.stopped, f"{self} is stopped", within=within)
+    def wait_logged(self, event: str) -> None:
+        wait_until(lambda: event in self.logged() or self.code is not None, f"{self}: {event}")
+        assert event in self.logged(), self.logged()
 
     def printed(self) -> str:
-        return _read(self.folder / "out")
+        return (self.folder / "out").read_text(encoding="utf-8")
 
     def logged(self) -> str:
-        return _read(self.folder / "log")
+        path = self.folder / "log"
+        return path.read_text(encoding="utf-8") if path.exists() else ""
 
     def __str__(self) -> str:
         return f"`{' '.join(self.words)}` in {self.folder.name}"
-
-
-def _read(path: Path) -> str:
-    return path.read_text(encoding="utf-8") if path.exists() else ""
 
 
 def start(
     *words: str,
     folder: Path,
     environment: Mapping[str, str],
-    wait: float,
-    margin: float,
+    wait: float | None = None,
     fault: Fault | None = None,
 ) -> Process:
-    """Start a command in a new folder of its own, with the fault that it will meet.
+    """Start a command in a new folder, with the fault that it will meet.
 
-    `wait` and `margin` are what `failpoints.shorten` is given.
+    `wait` is how many seconds each wait of the retry schedule lasts, instead of its own.
     """
     folder.mkdir()
-    process = _forks.Process(target=_run, args=(words, folder, dict(environment), wait, margin))
+    process = _forks.Process(target=_run, args=(words, folder, dict(environment), wait))
     started = Process(words, folder, process)
     if fault is not None:
         started.arm(fault)
@@ -142,15 +134,21 @@ def start(
 
 
 def _run(
-    words: tuple[str, ...], folder: Path, environment: dict[str, str], wait: float, margin: float
+    words: tuple[str, ...], folder: Path, environment: dict[str, str], wait: float | None
 ) -> NoReturn:
-    """Be a command of ours, and end with its exit code."""
+    """Run a command of ours, and end with its exit code."""
+    from tests.faults import fork_server  # only the fork server may import it
+
     code: Any = 1
     try:
-        ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
+        fork_server.die_with_parent()
         _redirect(folder)
+        for name in [*os.environ]:
+            if name.startswith(("NOTIFIER_", "RECEIVER_")):
+                del os.environ[name]
         os.environ.update(environment)
-        failpoints.shorten(wait, margin)
+        if wait is not None:
+            failpoints.shorten(wait)
         failpoints.install(folder)
         _COMMANDS[words[0]](words[1:], prog_name=words[0])
     except SystemExit as leaving:

@@ -5,6 +5,7 @@ import json
 import secrets
 import shutil
 import signal
+import socket
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -24,7 +25,6 @@ from tests.faults import processes
 from tests.faults.failpoints import Fault
 from tests.faults.observer import Observer, observing
 from tests.faults.processes import PATIENCE, Process, wait_until
-from tests.integration.services import free_port
 
 SOURCE = "eassessment"
 # The two endpoints: ELMS behind the observer, and the observer alone.
@@ -32,15 +32,14 @@ ELMS = f"/webhooks/{SOURCE}"
 PLAIN = "/plain"
 PATHS = (ELMS, PLAIN)
 
-# What `failpoints.shorten` gets: each wait of the retry schedule, the margin of a lease.
+# Seconds of each wait of the retry schedule.
 WAIT_SECONDS = 0.2
-MARGIN_SECONDS = 0.25
 _LEASE_SECONDS = 2.0
 _DEADLINE_SECONDS = 1.5
 
 
 class CommandError(AssertionError):
-    """A command failed; holds its exit code and says what it logged."""
+    """A command failed; holds its exit code, and says what it logged."""
 
     def __init__(self, detail: str, code: int) -> None:
         super().__init__(detail)
@@ -57,19 +56,18 @@ class Site:
     vault: Vault
     folder: Path
     environment: Mapping[str, str]
-    wait: float
+    wait: float | None = WAIT_SECONDS
     started: list[Process] = field(default_factory=list)
 
     def start(
         self, *words: str, fault: Fault | None = None, more: Mapping[str, str] | None = None
     ) -> Process:
-        """Start a command with the fault that it will meet; `more` are variables of its own."""
+        """Start a command with the fault that it will meet; `more` are additional variables."""
         process = processes.start(
             *words,
             folder=self.folder / f"{len(self.started):05d}-{words[0]}-{words[1]}",
             environment={**self.environment, **(more or {})},
             wait=self.wait,
-            margin=MARGIN_SECONDS,
             fault=fault,
         )
         self.started.append(process)
@@ -92,8 +90,7 @@ class Site:
         """Start a service's web server; return it with its port once it responds."""
         port = free_port()
         server = self.start(service, "serve", more={f"{service.upper()}_PORT": str(port)})
-        wait_until(lambda: server.ended or _responds(port), f"{server} responds")
-        assert not server.ended, server.logged()
+        wait_until_served(server, port)
         return server, port
 
     def add_courses(self, *course_ids: str) -> None:
@@ -103,27 +100,22 @@ class Site:
 
     def register(self, path: str) -> int:
         """Register a path of the observer as an endpoint; ELMS gets the secret of its own."""
-        url = self.observer.url(path)
+        url = f"{self.observer.url}{path}"
         added = json.loads(self.run("notifier", "endpoints", "add", url, "--json"))
         self._add_secret(path, added["secret"])
         return int(added["endpoint_id"])
 
-    def rotate_secret(self, path: str, endpoint_id: int, overlap: str) -> None:
-        words = "rotate-secret", str(endpoint_id), "--overlap", overlap, "--json"
+    def rotate_secret(self, path: str, endpoint_id: int, *how: str) -> None:
+        words = "rotate-secret", str(endpoint_id), *how, "--json"
         self._add_secret(path, json.loads(self.run("notifier", "endpoints", *words))["secret"])
 
-    def _add_secret(self, path: str, secret: str) -> None:
-        self.observer.secrets[path].append(secret)
+    def _add_secret(self, path: str, text: str) -> None:
+        self.observer.secrets[path].append(text)
         if path == ELMS:
+            now, secret = datetime.now(UTC), Secret.parse(text)
             with self.receiver.writing() as session:
                 source = sources.get(session, SOURCE)
-                sources.add_secret(
-                    session,
-                    source,
-                    Secret.parse(secret),
-                    vault=self.vault,
-                    now=datetime.now(UTC),
-                )
+                sources.add_secret(session, source, secret, vault=self.vault, now=now)
 
     def stop(self, process: Process) -> int:
         """Stop a process as an operator does, and return its exit code."""
@@ -143,20 +135,14 @@ class Site:
 
 
 @contextmanager
-def site(
-    folder: Path, notifier_url: str, receiver_url: str, *, wait: float = WAIT_SECONDS
-) -> Iterator[Site]:
-    """Set both services up on empty, migrated databases; every process ends with the block.
-
-    `wait` is how many seconds each wait of the retry schedule lasts.
-    """
-    key = new_key()
+def site(folder: Path, notifier_url: str, receiver_url: str) -> Iterator[Site]:
+    """Set both services up on empty, migrated databases; every process ends with the block."""
+    key = base64.b64encode(secrets.token_bytes(32)).decode()
     notifier = Database(notifier_url, info={"source": SOURCE})
     receiver = Database(receiver_url)
     settings = environment(key, notifier_url, receiver_url)
     with observing() as observer:
-        vault = Vault(SecretStr(key))
-        both = Site(notifier, receiver, observer, vault, folder, settings, wait)
+        both = Site(notifier, receiver, observer, Vault(SecretStr(key)), folder, settings)
         try:
             with receiver.writing() as session:
                 sources.add(session, SOURCE, "http://127.0.0.1:9", now=datetime.now(UTC))
@@ -165,11 +151,6 @@ def site(
             both.end_all()
             notifier.dispose()
             receiver.dispose()
-
-
-def new_key() -> str:
-    """Return a new encryption key."""
-    return base64.b64encode(secrets.token_bytes(32)).decode()
 
 
 def environment(key: str, notifier_url: str, receiver_url: str) -> dict[str, str]:
@@ -194,9 +175,21 @@ def environment(key: str, notifier_url: str, receiver_url: str) -> dict[str, str
     }
 
 
-def _responds(port: int) -> bool:
-    connection = HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
-    with closing(connection), suppress(OSError, HTTPException):
-        connection.request("GET", "/")
-        return connection.getresponse().status == HTTPStatus.SEE_OTHER  # to the sign-in
-    return False
+def free_port() -> int:
+    """Return a port on which nothing listens."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return int(free.getsockname()[1])
+
+
+def wait_until_served(server: Process, port: int, host: str = "127.0.0.1") -> None:
+    """Return once a web server responds; fail if it has ended."""
+
+    def responds() -> bool:
+        connection = HTTPConnection(host, port, timeout=PATIENCE)
+        with closing(connection), suppress(OSError, HTTPException):
+            connection.request("GET", "/")
+            return connection.getresponse().status == HTTPStatus.SEE_OTHER  # to the sign-in
+        return False
+
+    wait_until(lambda: server.code is not None or responds(), f"{server} responds")
+    assert server.code is None, server.logged()

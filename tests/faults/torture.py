@@ -21,7 +21,6 @@ from sqlalchemy import func, select
 
 from foundation.cli.output import EXIT_DATABASE
 from foundation.db import session as db
-from foundation.db.migrations import Schema
 from foundation.db.session import Database
 from notifier.courses import service as courses
 from notifier.models import SCHEMA as NOTIFIER_SCHEMA
@@ -54,30 +53,29 @@ class Part(StrEnum):
 
 @dataclass(frozen=True)
 class Place:
-    """A point at which a process is hit, up to its `last` time there."""
+    """A point at which a process is hit, up to its `last` time there.
+
+    None stands for the number of courses that a command changes.
+    """
 
     part: Part
     point: Point
-    last: int
+    last: int | None
     action: Action = Action.KILL
 
 
 # None stops in a transaction: on SQLite it would lock out every writer for as long.
 PLACES = (
-    Place(Part.CHANGE, Point.COURSE_CHANGED, 3),
-    Place(Part.CHANGE, Point.BEFORE_COMMIT, 3),
-    Place(Part.CHANGE, Point.AFTER_COMMIT, 3),
+    Place(Part.CHANGE, Point.BEFORE_COMMIT, None),
+    Place(Part.CHANGE, Point.AFTER_COMMIT, None),
     Place(Part.CHANGE, Point.ANYWHERE, 50_000),
-    Place(Part.WORKER, Point.CLAIMED, 4),
-    Place(Part.WORKER, Point.SIGNED, 4),
-    Place(Part.WORKER, Point.POSTED, 4),
-    Place(Part.WORKER, Point.SETTLING, 2),
+    Place(Part.WORKER, Point.BEFORE_POST, 4),
+    Place(Part.WORKER, Point.AFTER_POST, 4),
     Place(Part.WORKER, Point.BEFORE_COMMIT, 2),
     Place(Part.WORKER, Point.AFTER_COMMIT, 2),
     Place(Part.WORKER, Point.ANYWHERE, 90_000),
-    Place(Part.WORKER, Point.SIGNED, 3, Action.STOP),
-    Place(Part.WORKER, Point.POSTED, 3, Action.STOP),
-    Place(Part.ELMS, Point.VERIFIED, 2),
+    Place(Part.WORKER, Point.BEFORE_POST, 3, Action.STOP),
+    Place(Part.WORKER, Point.AFTER_POST, 3, Action.STOP),
     Place(Part.ELMS, Point.INBOX_WRITTEN, 2),
     Place(Part.ELMS, Point.BEFORE_COMMIT, 2),
     Place(Part.ELMS, Point.AFTER_COMMIT, 2),
@@ -91,7 +89,7 @@ class BrokenError(AssertionError):
 
 @dataclass
 class Torture:
-    """One run, with what it expects and whichever workers are stopped at the moment."""
+    """One run, with what it expects and the workers that are stopped at the moment."""
 
     both: Site
     ledger: Ledger = field(default_factory=Ledger)
@@ -112,46 +110,44 @@ class Torture:
         Raises BrokenError if an invariant does not hold.
         """
         chance = random.Random(seed)
-        self._restock()
         for number in range(1, cycles + 1):
+            if number % CHECK_EVERY == 1:
+                self.both.add_courses(*self.ledger.restock(4 * CHECK_EVERY))
             self._resume(number)
             self._operate(chance)
             self._hit(chance, number)
             if number % CHECK_EVERY == 0 or number == cycles:
                 self._check()
-                self._restock()
                 yield number
-
-    def _restock(self) -> None:
-        self.both.add_courses(*self.ledger.restock(4 * CHECK_EVERY))
 
     def _hit(self, chance: random.Random, number: int) -> None:
         place = chance.choice(PLACES)
-        fault = Fault(place.point, place.action, chance.randint(1, place.last))
         picks = [chance.randrange(10**6) for _ in range(chance.randint(1, 3))]
         verb = "delete" if len(picks) > 1 or chance.random() < 0.2 else "regenerate-token"
         chosen = self.ledger.choose(picks)
-        match place.part:
-            case Part.CHANGE:
-                if fault.point is not Point.ANYWHERE:
-                    fault = Fault(fault.point, fault.action, min(fault.nth, len(chosen)))
-                is_hit = self._hit_change(verb, chosen, fault)
-            case Part.WORKER:
-                self._change(verb, chosen)
+        nth = chance.randint(1, place.last or len(chosen))
+        fault = Fault(place.point, place.action, nth)
+        if place.part is Part.CHANGE:
+            is_hit = self._hit_change(verb, chosen, fault)
+        else:
+            self._change(verb, chosen)
+            if place.part is Part.WORKER:
                 is_hit = self._hit_worker(fault, until=number + chance.randint(1, 15))
-            case Part.ELMS:
-                self._change(verb, chosen)
+            else:
                 is_hit = self._hit_elms(fault)
         (self.hit if is_hit else self.missed)[place] += 1
 
     def _hit_change(self, verb: str, chosen: list[str], fault: Fault) -> bool:
+        """Kill the command that changes the courses, each in a transaction of its own."""
         sure = ("--yes",) if verb == "delete" else ()
         command = self.both.start("notifier", "courses", verb, *chosen, *sure, fault=fault)
         code = command.wait_ended()
         if code == 0:
             self.ledger.commit(verb, chosen)
         elif code == -signal.SIGKILL:
-            self.ledger.kill(verb, chosen, fault)
+            committed = fault.nth if fault.point is Point.AFTER_COMMIT else 0
+            self.ledger.commit(verb, chosen[:committed])
+            self.ledger.doubt(verb, chosen[committed:])
         elif code == EXIT_DATABASE:
             self._locked_out(verb, chosen)
         else:
@@ -162,7 +158,7 @@ class Torture:
     def _hit_worker(self, fault: Fault, *, until: int) -> bool:
         worker = self.both.start("notifier", "work", fault=fault)
         try:
-            wait_until(lambda: worker.ended or worker.stopped, "", within=_HIT_WITHIN)
+            wait_until(lambda: worker.stopped or worker.code is not None, "", within=_HIT_WITHIN)
         except LateError:
             self._end(worker)
             return False
@@ -214,18 +210,18 @@ class Torture:
             with self.both.notifier.reading() as session:
                 known = session.scalars(select(Delivery.id).order_by(Delivery.id)).all()
             chosen = {str(chance.choice(known)) for _ in range(3)} if known else set()
-            if chosen and self._command("deliveries", "replay", *sorted(chosen), "--yes"):
+            if chosen and self._replay(*sorted(chosen)):
                 self.counts["replayed"] += len(chosen)
         if chance.random() < 0.02:
             self._resume(None)
             for path, endpoint_id in self._endpoints.items():
-                self.both.rotate_secret(path, endpoint_id, "20s")
+                self.both.rotate_secret(path, endpoint_id, "--overlap", "20s")
             self.counts["secrets rotated"] += 1
 
-    def _command(self, *words: str) -> bool:
-        """Run a command of the notifier; return False if the database was locked."""
+    def _replay(self, *which: str) -> bool:
+        """Replay deliveries; return False if the database was locked."""
         try:
-            self.both.run("notifier", *words)
+            self.both.run("notifier", "deliveries", "replay", *which, "--yes")
         except CommandError as error:
             if error.code != EXIT_DATABASE:
                 raise
@@ -242,15 +238,14 @@ class Torture:
 
     def _end(self, worker: Process) -> None:
         worker.send(signal.SIGCONT)
-        # Until it has started, SIGTERM ends it with another code.
-        wait_until(lambda: "worker started" in worker.logged(), f"{worker} has started")
+        worker.wait_logged("worker started")  # before, SIGTERM ends it with another code
         code = self.both.stop(worker)
         if code != 0:
             raise BrokenError(f"{worker} did not stop but ended with {code}: {worker.logged()}")
         self.both.forget(worker)
 
     def _wait_quiet(self) -> None:
-        posts = self.both.observer.everything()
+        posts = list(self.both.observer.posts)
         wait_until(lambda: all(post.over for post in posts), "every request is over")
 
     def _check(self) -> None:
@@ -266,15 +261,18 @@ class Torture:
     def _drain(self) -> None:
         """Let a worker deliver everything; replay the dead, as an operator would."""
         worker = self.both.start("notifier", "work")
-        wait_until(self._is_settled, "all is settled", within=_DRAINED_WITHIN)
+        self._wait_settled()
         while dead := self._statuses()["dead"]:
-            self._command("deliveries", "replay", "--status", "dead", "--all", "--yes")
+            self._replay("--status", "dead", "--all")
             self.counts["dead and replayed"] += dead
-            wait_until(self._is_settled, "all is settled", within=_DRAINED_WITHIN)
+            self._wait_settled()
         self._end(worker)
 
-    def _is_settled(self) -> bool:
-        return set(self._statuses()) <= {"delivered", "dead"}
+    def _wait_settled(self) -> None:
+        def is_settled() -> bool:
+            return set(self._statuses()) <= {"delivered", "dead"}
+
+        wait_until(is_settled, "all is settled", within=_DRAINED_WITHIN)
 
     def _statuses(self) -> Counter[str]:
         with self.both.notifier.reading() as session:
@@ -299,28 +297,27 @@ class Torture:
             f"late results {decided['too late']}"
         )
         yield "  " + ", ".join(f"{name} {number}" for name, number in self.counts.items())
-        yield (f"  lost: {len(self.books.lost)}, applied twice: {len(self.books.applied_twice)}")
+        yield f"  lost: {len(self.books.lost)}, applied twice: {len(self.books.applied_twice)}"
 
 
 @contextmanager
 def databases(folder: Path, server_url: str | None) -> Iterator[tuple[str, str]]:
     """Create and migrate a database for each service, and yield their URLs; dropped at the end."""
+    schemas = NOTIFIER_SCHEMA, RECEIVER_SCHEMA
     if server_url is None:
-        yield _sqlite(folder, NOTIFIER_SCHEMA), _sqlite(folder, RECEIVER_SCHEMA)
+        notifier, receiver = (f"sqlite:///{folder / schema.service}.db" for schema in schemas)
+        for schema, url in zip(schemas, (notifier, receiver), strict=True):
+            database = Database(url)
+            schema.upgrade(database)
+            database.dispose()
+        yield notifier, receiver
         return
     server = Postgres(server_url)
     try:
-        yield server.database_for(NOTIFIER_SCHEMA), server.database_for(RECEIVER_SCHEMA)
+        notifier, receiver = map(server.database_for, schemas)
+        yield notifier, receiver
     finally:
         server.drop_all()
-
-
-def _sqlite(folder: Path, schema: Schema) -> str:
-    url = f"sqlite:///{folder / schema.service}.db"
-    database = Database(url)
-    schema.upgrade(database)
-    database.dispose()
-    return url
 
 
 def _run(folder: Path, cycles: int, seed: int, database_url: str | None) -> None:

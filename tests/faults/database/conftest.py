@@ -1,287 +1,174 @@
-"""Routes of both services on databases that a test can break."""
+"""Routes, commands and workers of both services on databases that a test can break."""
 
-import secrets
-import shutil
 import signal
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
-from decimal import Decimal
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 from flask import Flask
+from pydantic import SecretStr
 from sqlalchemy import create_engine, func, make_url, select, text
 from sqlalchemy.orm import Session
 from werkzeug.test import TestResponse
 
 from contract import events, signatures
-from contract.grades import Score
 from contract.signatures import Secret
 from contract.tokens import CourseToken
 from foundation.crypto import Vault
 from foundation.db.migrations import Schema
 from foundation.db.session import Database
-from foundation.pages import users
-from foundation.services import Services, attach
+from foundation.services import Services
 from notifier import app as notifier_app
-from notifier import config as notifier_config
+from notifier.cli import main as notifier_main
+from notifier.config import Settings as NotifierSettings
 from notifier.courses import service as courses
 from notifier.models import SCHEMA as NOTIFIER
-from notifier.models import SOURCE, Course, Delivery, Event, Grade, IssuedToken
+from notifier.models import Course, Delivery, Event
 from notifier.webhooks import endpoints, outbox
-from notifier.webhooks.http_client import Transport
-from notifier.worker.worker import Worker, WorkerOptions
 from receiver import app as receiver_app
-from receiver import config as receiver_config
+from receiver.cli import main as receiver_main
+from receiver.config import Settings as ReceiverSettings
 from receiver.models import SCHEMA as RECEIVER
 from receiver.models import Entry, InboxMessage
 from receiver.registry import entries as registry
 from receiver.sources import store as sources
-from tests.faults.database.every_command import COURSE, EVERY, MOODLE, PROGRAMS, SITE, USER
-from tests.faults.database.outbox import Outbox
+from tests.faults.database.commands import COMMANDS, COURSE, SITE, STDIN
 from tests.faults.postgres_proxy import PostgresProxy
 from tests.notifier.conftest import LOOPBACK, make_sink, make_transport, sink  # noqa: F401 - fixtures
 
+PROGRAMS: dict[str, click.Group] = {"notifier": notifier_main, "receiver": receiver_main}
 SCHEMAS = {"notifier": NOTIFIER, "receiver": RECEIVER}
 ADMIN_KEY = "planted-admin-key-0123456789abcdef"
 ENCRYPTION_KEY = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
+VAULT = Vault(SecretStr(ENCRYPTION_KEY))
+GARBAGE = b"once this was a database" * 100
+# Courses that the deletion route can delete.
+COURSES = 60
 
-
-def notifier_settings(url: str, **overrides: Any) -> notifier_config.Settings:
-    """Return eAssessment's settings on a database, reading no `.env`."""
-    given = {"admin_key": ADMIN_KEY, "encryption_keys": ENCRYPTION_KEY, "log_format": "json"}
-    return notifier_config.Settings(_env_file=None, **given, database_url=url, **overrides)
-
-
-def receiver_settings(url: str, **overrides: Any) -> receiver_config.Settings:
-    """Return ELMS's settings on a database, reading no `.env`."""
-    given = {"encryption_keys": ENCRYPTION_KEY, "log_format": "json"}
-    return receiver_config.Settings(_env_file=None, **given, database_url=url, **overrides)
+MakeProxy = Callable[[str], PostgresProxy]
+RunCommand = Callable[..., Result]
 
 
 @dataclass(frozen=True)
 class Route:
-    """A route, how to call it, and the facts of a call, which must all be stored or none."""
+    """A route that changes something; each change stores several facts, all of them or none."""
 
     schema: Schema
     url: str
     make_app: Callable[..., Flask]
-    call: Callable[[Flask], TestResponse]
-    facts: Callable[[Session], set[bool]]
-    taken: frozenset[int]
-    """The statuses of a call that succeeds, or that was made before."""
+    call: Callable[[Flask, int], TestResponse]
+    count_facts: Callable[[Session], set[int]]
+    # The statuses of a call that succeeds, or that succeeded before.
+    accepted: frozenset[int]
 
-    def done(self) -> set[bool]:
-        """Return whether each fact is stored, read past the fault."""
-        database = Database(self.url)
-        try:
-            with database.reading() as session:
-                return self.facts(session)
-        finally:
-            database.dispose()
+    def facts(self) -> set[int]:
+        """Return how many facts of each kind are stored, read without the fault."""
+        with opened(self.url) as database, database.reading() as session:
+            return self.count_facts(session)
+
+
+@contextmanager
+def opened(url: str) -> Iterator[Database]:
+    """Open a database for the block."""
+    database = Database(url)
+    try:
+        yield database
+    finally:
+        database.dispose()
 
 
 @pytest.fixture
-def make_app() -> Iterator[Callable[[Flask], Flask]]:
-    """Return a function that registers an app, whose database is closed at the end."""
+def close_apps() -> Iterator[list[Flask]]:
+    """The apps whose databases are closed after the test."""
     made: list[Flask] = []
-
-    def keep(app: Flask) -> Flask:
-        made.append(app)
-        return app
-
-    yield keep
+    yield made
     for app in made:
         Services.of(app).database.dispose()
 
 
-@pytest.fixture
-def secret() -> Secret:
-    """The secret of both services."""
-    return Secret.generate()
+def count(session: Session, table: type) -> int:
+    return session.scalar(select(func.count()).select_from(table)) or 0
 
 
 @pytest.fixture
-def webhook_route(
-    make_database_url: Callable[[Schema], str], make_app: Callable[[Flask], Flask], secret: Secret
-) -> Route:
-    """The webhook route, called with a deletion that is signed for each call."""
-    url = make_database_url(RECEIVER)
-    settings = receiver_settings(url)
-    database, now = Database(url), datetime.now(UTC)
-    vault = Vault(settings.encryption_keys)
-    with database.writing() as session:
-        source = sources.add(session, SITE, "http://127.0.0.1:9", now=now)
-        sources.add_secret(session, source, secret, vault=vault, now=now)
-        registry.add(
-            session,
-            source,
-            COURSE,
-            CourseToken.generate(),
-            vault=vault,
-            actor=registry.Actor("administrator", "ada@elms"),
-            now=now,
-        )
-        users.add(session, USER, "tr0ubador and three", now=now)
-    database.dispose()
-    data = events.CourseDeletedData(source=SITE, course_id=COURSE, course_version=2)
-    body = events.dump(events.CourseDeleted(timestamp=now, data=data)).encode()
+def webhook_route(make_database_url: Callable[[Schema], str], close_apps: list[Flask]) -> Route:
+    """ELMS's webhook route, called with the deletion of a course."""
+    url, secret, now = make_database_url(RECEIVER), Secret.generate(), datetime.now(UTC)
+    fill_receiver(url, secret)
 
-    def call(app: Flask) -> TestResponse:
-        headers = signatures.sign([secret], "msg_1", body, now=datetime.now(UTC))
-        return app.test_client().post(
-            f"/webhooks/{SITE}", data=body, headers=headers, content_type="application/json"
-        )
+    def make_app(at: str, **overrides: Any) -> Flask:
+        given = {"encryption_keys": ENCRYPTION_KEY, "log_format": "json", **overrides}
+        settings = ReceiverSettings(_env_file=None, database_url=at, **given)
+        close_apps.append(receiver_app.create_app(settings))
+        return close_apps[-1]
 
-    def facts(session: Session) -> set[bool]:
-        return {
-            session.scalar(select(func.count()).select_from(InboxMessage)) == 1,
-            session.scalars(select(Entry)).one().deleted_at is not None,
-        }
+    def call(app: Flask, number: int) -> TestResponse:
+        data = events.CourseDeletedData(source=SITE, course_id=f"C{number}", course_version=2)
+        body = events.dump(events.CourseDeleted(timestamp=now, data=data)).encode()
+        headers = signatures.sign([secret], f"msg_{number}", body, now=datetime.now(UTC))
+        headers["Content-Type"] = "application/json"
+        return app.test_client().post(f"/webhooks/{SITE}", data=body, headers=headers)
 
-    return Route(
-        RECEIVER,
-        url,
-        lambda at, **more: make_app(receiver_app.create_app(receiver_settings(at, **more))),
-        call,
-        facts,
-        frozenset({200}),
-    )
+    def count_facts(session: Session) -> set[int]:
+        deleted = session.scalar(select(func.count(Entry.deleted_at))) or 0
+        return {count(session, InboxMessage), deleted}
 
-
-def admin(method: str, path: str, document: Any = None) -> Callable[[Flask], TestResponse]:
-    """Return a function that calls the admin API with the admin key."""
-    headers = {"Authorization": f"Bearer {ADMIN_KEY}"}
-    return lambda app: app.test_client().open(
-        f"/api/v1/admin{path}", method=method, json=document, headers=headers
-    )
+    return Route(RECEIVER, url, make_app, call, count_facts, frozenset({200}))
 
 
 @pytest.fixture
-def deletion_route(
-    make_database_url: Callable[[Schema], str], make_app: Callable[[Flask], Flask]
-) -> Route:
-    """The admin API, where a course is deleted; one endpoint is registered."""
-    url = make_database_url(NOTIFIER)
-    settings = notifier_settings(url)
-    database, now = Database(url, info={SOURCE: SITE}), datetime.now(UTC)
-    with database.writing() as session:
-        courses.add_course(session, COURSE, "Algorithms", now=now)
-        vault = Vault(settings.encryption_keys)
+def deletion_route(make_database_url: Callable[[Schema], str], close_apps: list[Flask]) -> Route:
+    """eAssessment's admin API, called to delete a course; one endpoint is registered."""
+    url, now = make_database_url(NOTIFIER), datetime.now(UTC)
+    with opened(url) as database, database.writing() as session:
+        for number in range(COURSES):
+            courses.add_course(session, f"C{number}", "Algorithms", now=now)
         endpoints.register(
-            session, "https://elms.example/webhooks", vault=vault, guard=LOOPBACK, now=now
+            session, "https://elms.example/webhooks", vault=VAULT, guard=LOOPBACK, now=now
         )
-    database.dispose()
 
-    def facts(session: Session) -> set[bool]:
-        return {
-            session.scalars(select(Course)).one().deleted_at is not None,
-            session.scalar(select(func.count()).select_from(Event)) == 1,
-            session.scalar(select(func.count()).select_from(Delivery)) == 1,
-        }
+    def make_app(at: str, **overrides: Any) -> Flask:
+        given = {"encryption_keys": ENCRYPTION_KEY, "admin_key": ADMIN_KEY, "log_format": "json"}
+        settings = NotifierSettings(_env_file=None, database_url=at, **{**given, **overrides})
+        close_apps.append(notifier_app.create_app(settings))
+        return close_apps[-1]
 
-    return Route(
-        NOTIFIER,
-        url,
-        lambda at, **more: make_app(notifier_app.create_app(notifier_settings(at, **more))),
-        admin("DELETE", f"/courses/{COURSE}"),
-        facts,
-        frozenset({200, 410}),
-    )
+    def call(app: Flask, number: int) -> TestResponse:
+        headers = {"Authorization": f"Bearer {ADMIN_KEY}"}
+        return app.test_client().delete(f"/api/v1/admin/courses/C{number}", headers=headers)
 
+    def count_facts(session: Session) -> set[int]:
+        deleted = session.scalar(select(func.count(Course.deleted_at))) or 0
+        return {deleted, count(session, Event), count(session, Delivery)}
 
-@pytest.fixture
-def regeneration_route(deletion_route: Route) -> Route:
-    """The admin API, where a course gets a new token with each call."""
-
-    def facts(session: Session) -> set[bool]:
-        version = session.scalars(select(Course)).one().version
-        return {
-            version > 1,
-            session.scalar(select(func.count()).select_from(IssuedToken)) == version > 1,
-            session.scalar(select(func.count()).select_from(Event)) == version - 1 > 0,
-            session.scalar(select(func.count()).select_from(Delivery)) == version - 1 > 0,
-        }
-
-    call = admin("POST", f"/courses/{COURSE}/token")
-    return replace(deletion_route, call=call, facts=facts, taken=frozenset({201}))
+    return Route(NOTIFIER, url, make_app, call, count_facts, frozenset({200, 410}))
 
 
-@pytest.fixture
-def loading_route(deletion_route: Route) -> Route:
-    """The admin API, where grades are imported."""
-    scores = [
-        Score(
-            user_id=user_id,
-            score_given=Decimal("7.5"),
-            score_maximum=Decimal(10),
-            timestamp=datetime(2026, 11, 22, 9, tzinfo=UTC),
-        ).model_dump(mode="json", by_alias=True)
-        for user_id in ("ada", "grace")
-    ]
-
-    def facts(session: Session) -> set[bool]:
-        return {
-            session.scalars(select(Course)).one().grades_version == 1,
-            session.scalar(select(func.count()).select_from(Grade)) == 2,
-        }
-
-    call = admin("PUT", f"/courses/{COURSE}/grades", {"scores": scores})
-    return replace(deletion_route, call=call, facts=facts, taken=frozenset({200}))
-
-
-@pytest.fixture
-def grades_route(deletion_route: Route) -> Route:
-    """The grades API, which changes nothing."""
-    database = Database(deletion_route.url, info={SOURCE: SITE})
-    with database.writing() as session:
-        token = courses.regenerate_token(session, COURSE, now=datetime.now(UTC))
-    database.dispose()
-
-    def call(app: Flask) -> TestResponse:
-        headers = {"Authorization": f"Bearer {token.reveal()}"}
-        return app.test_client().get(f"/api/v1/courses/{COURSE}/grades", headers=headers)
-
-    return replace(deletion_route, call=call, facts=lambda _: set(), taken=frozenset({200}))
-
-
-@pytest.fixture(
-    params=["webhook_route", "deletion_route", "regeneration_route", "loading_route"],
-    ids=["webhook", "delete a course", "regenerate a token", "load grades"],
-)
-def writing_route(
-    request: pytest.FixtureRequest, make_database_url: Callable[[Schema], str]
-) -> Route:
-    """Each route that changes something."""
-    route: Route = request.getfixturevalue(request.param)
-    return route
-
-
-@pytest.fixture(
-    params=["webhook_route", "deletion_route", "grades_route"],
-    ids=["webhook", "admin API", "grades API"],
-)
+@pytest.fixture(params=["webhook_route", "deletion_route"], ids=["webhook", "deletion"])
 def route(request: pytest.FixtureRequest, make_database_url: Callable[[Schema], str]) -> Route:
-    """One route of each kind."""
-    route: Route = request.getfixturevalue(request.param)
-    return route
+    """A route of each service."""
+    made: Route = request.getfixturevalue(request.param)
+    return made
 
 
-def with_database(app: Flask, database: Database) -> Flask:
-    """Replace the database of an app, and close the old one."""
-    before: Services[Any] = Services.of(app)
-    before.database.dispose()
-    attach(app, replace(before, database=database))
-    return app
+def assert_unavailable(response: TestResponse) -> None:
+    assert response.status_code == 503, response.text
+    assert response.mimetype == "application/problem+json"
+    document = response.get_json(force=True)
+    assert document["type"] == "urn:problem-type:database-unavailable"
+    assert document["next_step"] == "Try again after 5 seconds."
+    assert response.headers["Retry-After"] == "5"
 
 
 @pytest.fixture
-def make_proxy() -> Iterator[Callable[[str], PostgresProxy]]:
+def make_proxy() -> Iterator[MakeProxy]:
     """Return a function that opens a proxy to a PostgreSQL URL; closed after the test."""
     made: list[PostgresProxy] = []
 
@@ -294,75 +181,21 @@ def make_proxy() -> Iterator[Callable[[str], PostgresProxy]]:
         proxy.stop()
 
 
-@pytest.fixture
-def refused() -> Callable[[TestResponse], None]:
-    """Return a function that asserts a 503 with Retry-After."""
-
-    def check(answer: TestResponse) -> None:
-        assert answer.status_code == 503, answer.text
-        assert answer.mimetype == "application/problem+json"
-        document = answer.get_json(force=True)
-        assert document["type"] == "urn:problem-type:database-unavailable"
-        assert document["next_step"] == "Try again after 5 seconds."
-        assert answer.headers["Retry-After"] == "5"
-
-    return check
-
-
-@pytest.fixture
-def make_own_url(
-    database_kind: str,
-    tmp_path: Path,
-    sqlite_templates: Callable[[Schema], Path],
-    request: pytest.FixtureRequest,
-) -> Iterator[Callable[..., str]]:
-    """Return a function that creates a database which a test may damage: migrated, or empty."""
-    names: list[str] = []
-
-    def make(schema: Schema | None = None) -> str:
-        name = f"webhooks_spoilt_{secrets.token_hex(4)}"
-        if database_kind == "sqlite":
-            if schema is not None:
-                shutil.copy(sqlite_templates(schema), tmp_path / f"{name}.db")
-            return f"sqlite:///{tmp_path}/{name}.db"
-        server = request.getfixturevalue("postgres")
-        server._run(f'CREATE DATABASE "{name}"')
-        names.append(name)
-        if schema is not None:
-            database = Database(server.url_of(name))
-            schema.upgrade(database)
-            database.dispose()
-        return str(server.url_of(name))
-
-    yield make
-    for name in names:
-        request.getfixturevalue("postgres")._run(f'DROP DATABASE "{name}" WITH (FORCE)')
-
-
-def run_sql(url: str, statement: str) -> None:
-    """Run a statement on a connection of its own."""
-    engine = create_engine(url)
-    with engine.begin() as connection:
-        connection.execute(text(statement))
-    engine.dispose()
-
-
 def rows(url: str, schema: Schema) -> dict[str, list[str]]:
     """Return every row of every table as text."""
-    database = Database(url)
-    try:
-        with database.reading() as session:
-            return {
-                table.name: sorted(map(repr, session.execute(select(table)).all()))
-                for table in schema.metadata.sorted_tables
-            }
-    finally:
-        database.dispose()
+    with opened(url) as database, database.reading() as session:
+        return {
+            table.name: sorted(map(repr, session.execute(select(table)).all()))
+            for table in schema.metadata.sorted_tables
+        }
 
 
 @pytest.fixture
-def terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Run commands in an empty folder with short timeouts; restore the signal handlers."""
+def run_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunCommand]:
+    """Return a function that runs a command on a database, by default with its usual arguments.
+
+    The folder is empty but for `grades.csv`, and time-outs are short.
+    """
     monkeypatch.chdir(tmp_path)
     (tmp_path / "grades.csv").write_text(
         f"course_id,user_id,score_given,score_maximum\n{COURSE},ada,7.5,10\n"
@@ -371,79 +204,46 @@ def terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for prefix in ("NOTIFIER", "RECEIVER"):
         monkeypatch.setenv(f"{prefix}_ENCRYPTION_KEYS", ENCRYPTION_KEY)
         monkeypatch.setenv(f"{prefix}_DATABASE_TIMEOUT", "0.1")
-    heard = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    yield
-    for number, handler in heard.items():
-        signal.signal(number, handler)
-
-
-@pytest.fixture
-def run_command(terminal: None, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
-    """Return a function that runs a command on a database, by default with its usual arguments."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
 
     def run(words: str, url: str, *arguments: str) -> Result:
         program, *path = words.split()
         monkeypatch.setenv(f"{program.upper()}_DATABASE_URL", url.replace("+psycopg", ""))
         return CliRunner().invoke(
             PROGRAMS[program],
-            [*path, *(arguments or EVERY[words].arguments.split())],
-            input=EVERY[words].stdin(),
+            [*path, *(arguments or COMMANDS[words].split())],
+            input=STDIN.get(words, ""),
             catch_exceptions=False,
         )
 
-    return run
+    yield run
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
-@pytest.fixture
-def make_filled_database(make_database_url: Callable[[Schema], str]) -> Callable[[str], str]:
-    """Return what sets up a program's database so that each command has something to do."""
-
-    def make(program: str) -> str:
-        url = make_database_url(SCHEMAS[program])
-        (_furnish_notifier if program == "notifier" else _furnish_receiver)(url)
-        return url
-
-    return make
-
-
-def _furnish_notifier(url: str) -> None:
+def fill_notifier(url: str) -> None:
+    """Add a course and an endpoint."""
     outbox.subscribe()
-    settings, now = notifier_settings(url), datetime.now(UTC)
-    database, vault = Database(url, info={SOURCE: SITE}), Vault(settings.encryption_keys)
-    with database.writing() as session:
-        endpoints.register(session, "https://elms.example/1", vault=vault, guard=LOOPBACK, now=now)
-        endpoints.register(session, "https://elms.example/2", vault=vault, guard=LOOPBACK, now=now)
-        endpoints.disable(session, 2, "gone", now=now)
-        for course_id in (COURSE, "CS100"):
-            courses.add_course(session, course_id, "Algorithms", now=now)
-        courses.delete_course(session, "CS100", now=now)
-        users.add(session, USER, "tr0ubador and three", now=now)
-    database.dispose()
+    now = datetime.now(UTC)
+    with opened(url) as database, database.writing() as session:
+        endpoints.register(session, "https://elms.example/1", vault=VAULT, guard=LOOPBACK, now=now)
+        courses.add_course(session, COURSE, "Algorithms", now=now)
 
 
-def _furnish_receiver(url: str) -> None:
-    settings, now = receiver_settings(url), datetime.now(UTC)
-    database, vault = Database(url), Vault(settings.encryption_keys)
-    with database.writing() as session:
-        sources.add(session, MOODLE, "http://127.0.0.1:9", "moodle", now=now)
-        source = sources.add(session, SITE, "http://127.0.0.1:9", now=now)
-        sources.add_secret(session, source, Secret.generate(), vault=vault, now=now)
-        registry.add(
-            session,
-            source,
-            COURSE,
-            CourseToken.generate(),
-            vault=vault,
-            actor=registry.Actor("administrator", "ada@elms"),
-            now=now,
-        )
-        users.add(session, USER, "tr0ubador and three", now=now)
-    database.dispose()
+def fill_receiver(url: str, secret: Secret, site_url: str = "http://127.0.0.1:9") -> CourseToken:
+    """Add a source and a course of it; return the token of the course."""
+    now, token = datetime.now(UTC), CourseToken.generate()
+    with opened(url) as database, database.writing() as session:
+        source = sources.add(session, SITE, site_url, now=now)
+        sources.add_secret(session, source, secret, vault=VAULT, now=now)
+        actor = registry.Actor("administrator", "ada@elms")
+        registry.add(session, source, COURSE, token, vault=VAULT, actor=actor, now=now)
+    return token
 
 
 @contextmanager
 def held(url: str, schema: Schema) -> Iterator[None]:
-    """Hold a database, so that nobody else can even read it."""
+    """Hold a database, so that no one else can even read it."""
     if url.startswith("sqlite"):
         with closing(sqlite3.connect(file_of(url), isolation_level=None)) as holder:
             holder.execute("PRAGMA locking_mode=EXCLUSIVE")
@@ -473,24 +273,3 @@ def write_lock(url: str) -> Iterator[None]:
         holder.execute("BEGIN IMMEDIATE")
         yield
         holder.execute("ROLLBACK")
-
-
-LEASE = timedelta(seconds=1)
-"""So short that what is left to a lease is made again within the test."""
-
-
-@pytest.fixture
-def make_worker(
-    make_transport: Callable[..., Transport],  # noqa: F811 - the fixture that was imported
-) -> Iterator[Callable[..., Worker]]:
-    """Return what makes a worker on the database of a URL, with little patience."""
-    made: list[Database] = []
-
-    def make(due: Outbox, url: str) -> Worker:
-        made.append(Database(url, timeout=0.2, statement_timeout=0.3, info={SOURCE: SITE}))
-        options = WorkerOptions(threads=4, per_endpoint=4, lease=LEASE, poll_seconds=0.02)
-        return Worker(made[-1], due.vault, make_transport(connections=4), options)
-
-    yield make
-    for database in made:
-        database.dispose()

@@ -1,34 +1,25 @@
-"""Changes of courses whose command is killed before, in or after its transaction."""
+"""Changes of courses whose command is killed before or after its commit."""
 
 import signal
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from notifier.models import Course, Delivery, Event, IssuedToken
 from tests.faults.failpoints import Fault, Point
 from tests.faults.site import PLAIN, Site
 
-CHANGES = [
-    pytest.param(("delete", "CS101", "--yes"), id="delete"),
-    pytest.param(("regenerate-token", "CS101"), id="regenerate"),
-]
 
-
-def stands(both: Site) -> tuple[int, bool, int, list[int], int]:
-    """Return the course's version, whether it is deleted, its tokens, its events, deliveries."""
-    with both.notifier.reading() as session:
-        course = session.scalars(select(Course)).one()
-        tokens = len(session.scalars(select(IssuedToken.id)).all())
-        versions = list(session.scalars(select(Event.course_version)))
-        deliveries = len(session.scalars(select(Delivery.id)).all())
-        return course.version, course.deleted_at is not None, tokens, versions, deliveries
-
-
-@pytest.mark.parametrize("words", CHANGES)
-@pytest.mark.parametrize("point", [Point.COURSE_CHANGED, Point.BEFORE_COMMIT])
-def test_change_killed_before_its_commit_never_was(
-    both: Site, point: Point, words: tuple[str, ...]
+@pytest.mark.parametrize(
+    ("words", "committed"),
+    [
+        pytest.param(("delete", "CS101", "--yes"), (2, True, 1, 1, 1), id="delete"),
+        pytest.param(("regenerate-token", "CS101"), (2, False, 2, 1, 1), id="regenerate"),
+    ],
+)
+@pytest.mark.parametrize("point", [Point.BEFORE_COMMIT, Point.AFTER_COMMIT])
+def test_killed_change_is_whole_or_not_there(
+    both: Site, point: Point, words: tuple[str, ...], committed: tuple[int, bool, int, int, int]
 ) -> None:
     both.register(PLAIN)
     both.add_courses("CS101")
@@ -36,21 +27,14 @@ def test_change_killed_before_its_commit_never_was(
     killed = both.start("notifier", "courses", *words, fault=Fault(point)).wait_ended()
     both.run("notifier", "work", "--once")
 
+    with both.notifier.reading() as session:
+        course = session.scalars(select(Course)).one()
+        counts = [
+            session.scalar(select(func.count()).select_from(table)) or 0
+            for table in (IssuedToken, Event, Delivery)
+        ]
+    found = (course.version, course.deleted_at is not None, *counts)
+    is_committed = point is Point.AFTER_COMMIT
     assert killed == -signal.SIGKILL
-    assert stands(both) == (1, False, 1, [], 0)
-    assert both.observer.on(PLAIN) == []
-
-
-@pytest.mark.parametrize("words", CHANGES)
-def test_change_killed_after_its_commit_is_told(both: Site, words: tuple[str, ...]) -> None:
-    both.register(PLAIN)
-    both.add_courses("CS101")
-
-    killed = both.start("notifier", "courses", *words, fault=Fault(Point.AFTER_COMMIT))
-    code = killed.wait_ended()
-    both.run("notifier", "work", "--once")
-
-    deleted = words[0] == "delete"
-    assert code == -signal.SIGKILL
-    assert stands(both) == (2, deleted, 1 if deleted else 2, [2], 1)
-    assert len(both.observer.on(PLAIN)) == 1
+    assert found == (committed if is_committed else (1, False, 1, 0, 0))
+    assert len(both.observer.on(PLAIN)) == is_committed

@@ -1,4 +1,4 @@
-"""Both services as real processes that a test kills or stops at named points."""
+"""Both services as real processes, which tests kill, stop or leave running."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
