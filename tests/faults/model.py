@@ -5,10 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum
 
-# The waits of Standard Webhooks 1.0.
-WAITS = [timedelta(seconds=one) for one in (5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400)]
 MAX_ATTEMPTS = 10
-RETRY_AFTER = timedelta(minutes=2)
 TOLERATED_SECONDS = 300
 
 
@@ -17,12 +14,10 @@ class Result(Enum):
 
     SUCCESS = "2xx"
     BUSY = "503"
-    RETRY_LATER = "429 with Retry-After"
     UNAUTHORIZED = "401"
     REJECTED = "422"
     GONE = "410"
     TIMEOUT = "no response, although the request may have arrived"
-    INTERNAL = "an error of our own before anything was sent"
 
 
 @dataclass
@@ -32,27 +27,18 @@ class Delivery:
     id: int
     event: str
     endpoint: int
-    due: datetime
     status: str = "pending"
     attempts: int = 0
     lease: str | None = None
     leased_until: datetime | None = None
-    decided: list[str] = field(default_factory=list)
     replays: int = 0
-
-    def is_claimable(self, now: datetime) -> bool:
-        return self.status == "pending" and self.lease is None and self.due <= now
-
-    def is_expired(self, now: datetime) -> bool:
-        return (
-            self.status == "pending" and self.leased_until is not None and self.leased_until <= now
-        )
-
-    def restart(self, now: datetime) -> None:
-        self.status, self.due, self.attempts = "pending", now, 0
 
     def end_lease(self, status: str) -> None:
         self.status, self.lease, self.leased_until = status, None, None
+
+    def restart(self) -> None:
+        self.attempts = 0
+        self.end_lease("pending")
 
 
 @dataclass
@@ -81,29 +67,36 @@ class Claim:
     attempt: int
     lease: str
 
+    @property
     def is_fenced(self) -> bool:
         return (self.delivery.lease, self.delivery.attempts) != (self.lease, self.attempt)
 
 
 @dataclass
 class Sender:
-    """Every endpoint and every delivery; which due deliveries a claim selects is not modelled."""
+    """Every endpoint and every delivery; when deliveries are due is not modelled."""
 
     endpoints: dict[int, Endpoint] = field(default_factory=dict)
     deliveries: dict[int, Delivery] = field(default_factory=dict)
 
-    def emit(self, event: str, kind: str, ids: dict[int, int], now: datetime) -> None:
+    def emit(self, event: str, kind: str, ids: dict[int, int]) -> None:
         """Add one delivery for each endpoint that receives the event; `ids` are those it got."""
         for number, endpoint in self.endpoints.items():
             if kind in endpoint.event_types:
                 status = "held" if endpoint.disabled else "pending"
-                self.deliveries[ids[number]] = Delivery(ids[number], event, number, now, status)
+                self.deliveries[ids[number]] = Delivery(ids[number], event, number, status)
 
-    def settle(self, finished: Sequence[tuple[Claim, Result]], now: datetime) -> None:
+    def settle(self, finished: Sequence[tuple[Claim, Result]]) -> None:
         """Record results: a success always counts, a failure only under its lease."""
-        fenced = [claim for claim, _ in finished if claim.is_fenced()]
+        fenced = [claim for claim, _ in finished if claim.is_fenced]
         for claim, result in finished:
-            self._settle(claim, result, fenced=claim in fenced, now=now)
+            one, status = claim.delivery, _status_after(claim, result)
+            if status == "delivered":
+                one.end_lease(status)
+            elif one.status != "delivered" and claim not in fenced:
+                one.end_lease(one.status if status == "pending" else status)
+            elif one.status != "delivered" and one.lease == claim.lease:
+                one.end_lease(one.status)
         for claim, result in finished:
             if result is Result.GONE and claim not in fenced:
                 self.disable(claim.delivery.endpoint)
@@ -111,65 +104,43 @@ class Sender:
     def reclaim_expired(self, now: datetime) -> None:
         """End expired leases; each counts as an attempt."""
         for one in self.deliveries.values():
-            if one.is_expired(now):
-                last = one.attempts >= MAX_ATTEMPTS
-                one.decided.append("dead" if last else "retry")
-                one.end_lease("dead" if last else "pending")
+            if one.status == "pending" and one.leased_until and one.leased_until <= now:
+                one.end_lease("dead" if one.attempts >= MAX_ATTEMPTS else "pending")
 
     def claim(self, one: Delivery, lease: str, until: datetime) -> Claim:
         one.attempts += 1
         one.lease, one.leased_until = lease, until
         return Claim(one, one.attempts, lease)
 
-    def replay(self, one: Delivery, now: datetime) -> None:
+    def replay(self, one: Delivery) -> None:
         one.replays += 1
-        one.restart(now)
-        one.end_lease("pending")
+        one.restart()
 
     def disable(self, endpoint: int) -> None:
         self.endpoints[endpoint].disabled = True
         for one in self._of(endpoint, "pending"):
             one.status = "held"
 
-    def enable(self, endpoint: int, now: datetime) -> None:
+    def enable(self, endpoint: int) -> None:
         self.endpoints[endpoint].disabled = False
         for one in self._of(endpoint, "held"):
-            one.restart(now)
+            one.status, one.attempts = "pending", 0
 
     def _of(self, endpoint: int, status: str) -> Iterable[Delivery]:
-        return (
-            one
-            for one in self.deliveries.values()
-            if (one.endpoint, one.status) == (endpoint, status)
-        )
-
-    def _settle(self, claim: Claim, result: Result, *, fenced: bool, now: datetime) -> None:
-        one, decided = claim.delivery, _decide(claim, result)
-        one.decided.append("too late" if fenced and decided != "delivered" else decided)
-        if decided == "delivered":
-            one.end_lease("delivered")
-        if one.status == "delivered":
-            return
-        if fenced:
-            if one.lease == claim.lease:
-                one.end_lease(one.status)
-            return
-        if decided == "retry":
-            asked = RETRY_AFTER if result is Result.RETRY_LATER else timedelta(0)
-            one.due = now + max(WAITS[claim.attempt - 1], asked)
-        one.end_lease({"retry": one.status, "dead": "dead", "disable": "held"}[decided])
+        deliveries = self.deliveries.values()
+        return (one for one in deliveries if (one.endpoint, one.status) == (endpoint, status))
 
 
-def _decide(claim: Claim, result: Result) -> str:
+def _status_after(claim: Claim, result: Result) -> str:
     match result:
         case Result.SUCCESS:
             return "delivered"
         case Result.GONE:
-            return "disable"
+            return "held"
         case Result.REJECTED:
             return "dead"
         case _:
-            return "retry" if claim.attempt < MAX_ATTEMPTS else "dead"
+            return "pending" if claim.attempt < MAX_ATTEMPTS else "dead"
 
 
 @dataclass(frozen=True)
@@ -184,10 +155,9 @@ class Fact:
 
 @dataclass
 class Elms:
-    """The secrets and tokens that ELMS holds, and each fact that it accepted, once."""
+    """The secrets that ELMS has, and each fact that it accepted, once."""
 
     secrets: set[str] = field(default_factory=set)
-    tokens: dict[str, str] = field(default_factory=dict)
     facts: list[Fact] = field(default_factory=list)
 
     def receive(self, fact: Fact, signed_by: Collection[str], age_seconds: float) -> str:
@@ -196,21 +166,16 @@ class Elms:
             return "refused"
         if fact in self.facts:
             return "duplicate"
-        before = self._latest(fact.course)
+        before = self.entry(fact.course)
         self.facts.append(fact)
-        return "applied" if self._latest(fact.course) != before else "stale"
+        return "applied" if self.entry(fact.course) != before else "stale"
 
-    def status(self, course: str) -> str:
-        deleted, announced = self._latest(course)
-        if deleted is not None:
-            return "course_deleted"
-        if announced is not None and announced.token != self.tokens.get(course):
-            return "token_invalid"
-        return "active"
-
-    def _latest(self, course: str) -> tuple[Fact | None, Fact | None]:
-        """Return the deletion and the announced token of the highest version."""
-        facts = sorted((one for one in self.facts if one.course == course), key=lambda f: f.version)
-        deleted = [one for one in facts if one.token is None]
-        announced = [one for one in facts if one.token is not None]
-        return (deleted or [None])[-1], (announced or [None])[-1]
+    def entry(self, course: str) -> tuple[int | None, int | None, str | None]:
+        """Return the deleted version, and version and token of the last announcement."""
+        entry: tuple[int | None, int | None, str | None] = (None, None, None)
+        for one in sorted(self.facts, key=lambda fact: fact.version):
+            if one.course == course and one.token is None:
+                entry = (one.version, *entry[1:])
+            elif one.course == course:
+                entry = (entry[0], one.version, one.token)
+        return entry

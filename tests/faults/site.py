@@ -34,8 +34,16 @@ PATHS = (ELMS, PLAIN)
 
 # Seconds of each wait of the retry schedule.
 WAIT_SECONDS = 0.2
-_LEASE_SECONDS = 2.0
-_DEADLINE_SECONDS = 1.5
+# Settings of a site whose leases and deadlines end while a test waits.
+SHORT = {
+    "NOTIFIER_WORKER_THREADS": "4",
+    "NOTIFIER_CONNECT_TIMEOUT": "1",
+    "NOTIFIER_ATTEMPT_DEADLINE": "1.5",
+    "NOTIFIER_LEASE": "2",
+    "NOTIFIER_POLL_INTERVAL": "0.02",
+    "RECEIVER_REQUEST_DEADLINE": "1.5",
+    "RECEIVER_SYNC_LEASE": "2",
+}
 
 
 class CommandError(AssertionError):
@@ -55,8 +63,8 @@ class Site:
     observer: Observer
     vault: Vault
     folder: Path
-    environment: Mapping[str, str]
-    wait: float | None = WAIT_SECONDS
+    environment: dict[str, str]
+    wait: float | None
     started: list[Process] = field(default_factory=list)
 
     def start(
@@ -135,14 +143,20 @@ class Site:
 
 
 @contextmanager
-def site(folder: Path, notifier_url: str, receiver_url: str) -> Iterator[Site]:
-    """Set both services up on empty, migrated databases; every process ends with the block."""
+def site(
+    folder: Path, notifier_url: str, receiver_url: str, *, short: bool = True
+) -> Iterator[Site]:
+    """Set both services up on empty, migrated databases; every process ends with the block.
+
+    Their times are short, or those of an installation.
+    """
     key = base64.b64encode(secrets.token_bytes(32)).decode()
     notifier = Database(notifier_url, info={"source": SOURCE})
     receiver = Database(receiver_url)
-    settings = environment(key, notifier_url, receiver_url)
+    settings = environment(key, notifier_url, receiver_url) | (SHORT if short else {})
+    wait = WAIT_SECONDS if short else None
     with observing() as observer:
-        both = Site(notifier, receiver, observer, Vault(SecretStr(key)), folder, settings)
+        both = Site(notifier, receiver, observer, Vault(SecretStr(key)), folder, settings, wait)
         try:
             with receiver.writing() as session:
                 sources.add(session, SOURCE, "http://127.0.0.1:9", now=datetime.now(UTC))
@@ -161,16 +175,9 @@ def environment(key: str, notifier_url: str, receiver_url: str) -> dict[str, str
         "NOTIFIER_DATABASE_URL": notifier_url,
         "NOTIFIER_SOURCE": SOURCE,
         "NOTIFIER_ALLOW_LOOPBACK": "true",
-        "NOTIFIER_WORKER_THREADS": "4",
-        "NOTIFIER_CONNECT_TIMEOUT": "1",
-        "NOTIFIER_ATTEMPT_DEADLINE": str(_DEADLINE_SECONDS),
-        "NOTIFIER_LEASE": str(_LEASE_SECONDS),
-        "NOTIFIER_POLL_INTERVAL": "0.02",
         "NOTIFIER_LOG_FORMAT": "json",
         "RECEIVER_ENCRYPTION_KEYS": key,
         "RECEIVER_DATABASE_URL": receiver_url,
-        "RECEIVER_REQUEST_DEADLINE": str(_DEADLINE_SECONDS),
-        "RECEIVER_SYNC_LEASE": str(_LEASE_SECONDS),
         "RECEIVER_LOG_FORMAT": "json",
     }
 
