@@ -5,7 +5,6 @@ document of a known type that shows no secret; and a request that was rejected, 
 a duplicate must change nothing. The same seed makes the same requests.
 """
 
-import argparse
 import io
 import json
 import random
@@ -14,14 +13,16 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import click
 from flask import Flask
 from sqlalchemy import delete, text
+from werkzeug.test import EnvironBuilder
 
 import notifier.app
 import receiver.app
@@ -36,8 +37,8 @@ from receiver import models as taken
 from receiver import services as receiver_services
 from receiver.config import Settings as ReceiverSettings
 from receiver.sources import store as sources
-from tests.conftest import Postgres
 from tests.faults.fuzz_requests import BATCH, COURSES, INGEST_SECRET, SITE, Known, Request, draw
+from tests.faults.torture import databases
 
 ADMIN_KEY = "planted-admin-key-0123456789abcdef"
 ENCRYPTION_KEY = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
@@ -162,34 +163,21 @@ class Apps:
         def start_response(status: str, headers: list[tuple[str, str]], *_: Any) -> Any:
             begun[:] = [int(status[:3]), {name.lower(): value for name, value in headers}]
 
-        chunks = self.apps[request.service](_environ(request), start_response)
-        try:
+        with closing(self.apps[request.service](_environ(request), start_response)) as chunks:
             body = b"".join(chunks)
-        finally:
-            getattr(chunks, "close", lambda: None)()
         return Answer(begun[0], begun[1], body)
 
 
 def _environ(request: Request) -> dict[str, Any]:
-    environ: dict[str, Any] = {
-        "REQUEST_METHOD": request.method,
-        "SCRIPT_NAME": "",
+    environ: dict[str, Any] = EnvironBuilder(method=request.method).get_environ()
+    environ |= {
         "PATH_INFO": request.path,
         "QUERY_STRING": request.query,
-        "SERVER_NAME": "127.0.0.1",
-        "SERVER_PORT": "80",
-        "SERVER_PROTOCOL": "HTTP/1.1",
-        "REMOTE_ADDR": "127.0.0.1",
         "HTTP_HOST": "127.0.0.1",
         "CONTENT_LENGTH": str(len(request.body)),
-        "wsgi.version": (1, 0),
-        "wsgi.url_scheme": "http",
         "wsgi.input": io.BytesIO(request.body),
         "wsgi.input_terminated": True,
         "wsgi.errors": io.StringIO(),
-        "wsgi.multithread": True,
-        "wsgi.multiprocess": True,
-        "wsgi.run_once": False,
     }
     joined: dict[str, str] = {}
     for name, value in request.headers:
@@ -304,38 +292,16 @@ def _keep_token(known: Known, answer: Answer) -> None:
             known.tokens.setdefault(made["course_id"], []).append(made["token"])
 
 
-def _sqlite(stack: ExitStack) -> dict[str, str]:
-    folder = stack.enter_context(tempfile.TemporaryDirectory())
-    urls = {name: f"sqlite:///{folder}/{name}.db" for name in _SCHEMAS}
-    for name, schema in _SCHEMAS.items():
-        database = Database(urls[name])
-        schema.upgrade(database)
-        database.dispose()
-    return urls
-
-
-def _postgres(stack: ExitStack, url: str) -> dict[str, str]:
-    server = Postgres(url)
-    stack.callback(server.drop_all)
-    return {name: server.database_for(schema) for name, schema in _SCHEMAS.items()}
-
-
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m tests.faults.fuzz", description=__doc__)
-    parser.add_argument("--requests", type=int, default=100_000)
-    parser.add_argument("--seed", type=int, default=int(time.time()))
-    parser.add_argument("--database-url", help="a PostgreSQL server; without it, SQLite")
-    return parser.parse_args()
-
-
-def main() -> None:
+@click.command(help=__doc__)
+@click.option("--requests", default=100_000, show_default=True)
+@click.option("--seed", type=int, help="Decides the requests; random by default.")
+@click.option("--database-url", help="A PostgreSQL server to create databases on; else SQLite.")
+def main(requests: int, seed: int | None, database_url: str | None) -> None:
     """Run, and print the numbers."""
-    given = _arguments()
-    click.echo(f"seed {given.seed}")
-    with ExitStack() as stack:
-        url = given.database_url
-        urls = _postgres(stack, url) if url else _sqlite(stack)
-        totals = run(urls, given.requests, given.seed)
+    seed = random.randrange(2**32) if seed is None else seed
+    click.echo(f"seed {seed}")
+    with tempfile.TemporaryDirectory() as folder, databases(Path(folder), database_url) as urls:
+        totals = run(dict(zip(_SCHEMAS, urls, strict=True)), requests, seed)
     statuses = ", ".join(
         f"{count} of {status}" for status, count in sorted(totals.statuses.items())
     )

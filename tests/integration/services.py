@@ -1,42 +1,35 @@
-"""Services as they are served: real processes on loopback, asked byte by byte."""
+"""Services that are served by real processes on loopback, and requests to them byte by byte."""
 
 import json
-import os
 import shutil
 import signal
 import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from http.client import HTTPException, HTTPResponse
+from http.client import HTTPResponse
 from pathlib import Path
 from typing import Any
 
 from pydantic import SecretStr
-from sqlalchemy import select
 
 from contract.signatures import Secret
 from foundation.crypto import Vault
 from foundation.db.migrations import Schema
 from foundation.db.session import Database
 from receiver.sources import store as sources
+from tests.faults import processes
+from tests.faults.processes import PATIENCE, Process
+from tests.faults.site import free_port, wait_until_served
 
 ADMIN_KEY = "planted-admin-key-0123456789abcdef"
 ENCRYPTION_KEY = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
 SITE = "eassessment.example.ac.uk"
-THREADS = 3
-"""Threads of the services that all tests share."""
-STARTS_WITHIN = 30.0
-ANSWERS_WITHIN = 20.0
-_SCRIPTS = Path(sys.executable).parent
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What was answered: the first of it, if a connection brought several."""
+class Response:
+    """A response: the first one, if a connection brought several."""
 
     status: int
     headers: Mapping[str, str]
@@ -44,99 +37,74 @@ class Answer:
 
     @property
     def document(self) -> dict[str, Any]:
-        """The answer's JSON object."""
         document: dict[str, Any] = json.loads(self.body)
         return document
 
 
 @dataclass(frozen=True)
 class Served:
-    """One service under `serve`, with its database and its log."""
+    """A service under `serve`, with its database."""
 
-    process: subprocess.Popen[bytes]
+    process: Process
     port: int
     database_url: str
     schema: Schema
-    log: Path
-    host: str = "127.0.0.1"
 
     def connect(self) -> socket.socket:
-        """Return a connection to it."""
-        return socket.create_connection((self.host, self.port), timeout=ANSWERS_WITHIN)
+        return socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE)
 
-    def ask(self, request: bytes) -> Answer:
-        """Send a request and return the answer."""
+    def ask(self, request: bytes) -> Response:
+        """Send a request and return the response."""
         with self.connect() as connection:
             connection.sendall(request)
-            return hear(connection)
-
-    def rows(self) -> dict[str, list[str]]:
-        """Return every row of every table, to see that nothing was changed."""
-        database = Database(self.database_url)
-        with database.reading() as session:
-            found = {
-                table.name: sorted(map(repr, session.execute(select(table)).all()))
-                for table in self.schema.metadata.sorted_tables
-            }
-        database.dispose()
-        return found
+            return read_response(connection)
 
     def stop(self) -> int:
-        """Stop it as an operator would, and return its exit code."""
-        self.process.send_signal(signal.SIGTERM)
-        try:
-            return self.process.wait(ANSWERS_WITHIN)
-        finally:
-            self.process.kill()
-            self.process.wait()
+        """Stop it as an operator does, and return its exit code."""
+        self.process.send(signal.SIGTERM)
+        return self.process.wait_ended()
+
+    def kill(self) -> None:
+        self.process.send(signal.SIGKILL)
+        self.process.wait_ended()
 
 
-def hear(connection: socket.socket) -> Answer:
-    """Return the next answer of a connection; fail if it ends or is silent before one is whole."""
+def read_response(connection: socket.socket) -> Response:
+    """Return the next response of a connection; fail if it ends before one is whole."""
     response = HTTPResponse(connection)
     response.begin()
-    return Answer(
-        response.status,
-        {name.lower(): value for name, value in response.getheaders()},
-        response.read(),
-    )
+    headers = {name.lower(): value for name, value in response.getheaders()}
+    return Response(response.status, headers, response.read())
 
 
 def head(
     method: str = "POST",
     path: str = f"/webhooks/{SITE}",
-    headers: Iterable[tuple[str, str]] | Mapping[str, str] = (),
+    headers: Iterable[tuple[str, str]] = (),
     *,
-    host: str | None = "127.0.0.1",
+    close: bool = True,
 ) -> bytes:
-    """Return the head of a request, header after header as given, the connection to be closed."""
-    given = headers.items() if isinstance(headers, Mapping) else headers
-    first = [("Host", host)] if host is not None else []
-    lines = [f"{name}: {value}" for name, value in (*first, ("Connection", "close"), *given)]
+    """Return the head of a request with headers in this order, possibly repeated."""
+    given = [("Host", "127.0.0.1"), *([("Connection", "close")] if close else []), *headers]
+    lines = [f"{name}: {value}" for name, value in given]
     return "\r\n".join((f"{method} {path} HTTP/1.1", *lines, "", "")).encode("latin-1")
 
 
 def serve(service: str, schema: Schema, database_url: str, folder: Path, **settings: str) -> Served:
-    """Start a service on a free port and return it once it answers."""
+    """Start a service on a free port and return it once it responds."""
     port = free_port()
-    log = folder / f"{service}.log"
-    with log.open("wb") as written:
-        process = subprocess.Popen(
-            [_SCRIPTS / service, "serve"],
-            cwd=folder,
-            env=environment(service, database_url, PORT=str(port), **settings),
-            stdin=subprocess.DEVNULL,
-            stdout=written,
-            stderr=written,
-        )
-    served = Served(process, port, database_url, schema, log, settings.get("HOST", "127.0.0.1"))
-    _wait_until_it_answers(served)
-    return served
+    given = {"PORT": str(port), **settings}
+    process = processes.start(
+        *(service, "serve"),
+        folder=folder / f"{service}-{port}",
+        environment=environment(service, database_url, **given),
+    )
+    wait_until_served(process, port, given.get("HOST", "127.0.0.1"))
+    return Served(process, port, database_url, schema)
 
 
 def environment(service: str, database_url: str, **settings: str) -> dict[str, str]:
-    """Return this process's environment with a service's settings, and none of its own."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("NOTIFIER_", "RECEIVER_"))}
+    """Return the settings of a service."""
     given = {
         "ADMIN_KEY": ADMIN_KEY,
         "ENCRYPTION_KEYS": ENCRYPTION_KEY,
@@ -144,13 +112,7 @@ def environment(service: str, database_url: str, **settings: str) -> dict[str, s
         "LOG_FORMAT": "json",
         **settings,
     }
-    return kept | {f"{service.upper()}_{name}": value for name, value in given.items()}
-
-
-def command(service: str, *words: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    """Give a command as a process of its own and return how it ended and what it said."""
-    given = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "timeout": 60, **options}
-    return subprocess.run([_SCRIPTS / service, *words], text=True, check=False, **given)
+    return {f"{service.upper()}_{name}": value for name, value in given.items()}
 
 
 def copied(template: Path, folder: Path) -> str:
@@ -166,22 +128,3 @@ def add_source(database_url: str, secret: Secret) -> None:
         source = sources.add(session, SITE, "http://127.0.0.1:9", now=now)
         sources.add_secret(session, source, secret, vault=Vault(SecretStr(ENCRYPTION_KEY)), now=now)
     database.dispose()
-
-
-def _wait_until_it_answers(served: Served) -> None:
-    ends = time.monotonic() + STARTS_WITHIN
-    while time.monotonic() < ends and served.process.poll() is None:
-        try:
-            served.ask(head("GET", "/"))
-        except (OSError, HTTPException):
-            time.sleep(0.05)  # a bounded wait for a process to start; nothing tells when it has
-        else:
-            return
-    served.process.kill()
-    raise AssertionError(f"it does not answer:\n{served.log.read_text()}")
-
-
-def free_port() -> int:
-    """Return a port of this machine that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return int(free.getsockname()[1])
