@@ -87,7 +87,7 @@ def install(folder: Path) -> None:
     """Let this process meet the faults of a folder."""
     points = _Points(folder)
     points.wrap(Transport, "post", before=Point.BEFORE_POST, after=Point.AFTER_POST)
-    points.wrap(inbox, "_insert", after=Point.INBOX_WRITTEN)
+    points.wrap(inbox, "_apply", before=Point.INBOX_WRITTEN)
     points.wrap(EAssessmentClient, "fetch", after=Point.FETCHED)
     points.wrap(DatabaseGradebook, "write", after=Point.STORED)
     for point in (Point.BEFORE_COMMIT, Point.AFTER_COMMIT):
