@@ -1,8 +1,9 @@
-"""eAssessment as it is served over loopback, and what it was asked for."""
+"""eAssessment served over loopback, with the courses that were requested."""
 
 import json
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import BytesIO
 from typing import Any
@@ -19,40 +20,35 @@ from notifier.config import Settings
 from notifier.models import SCHEMA
 
 KEY = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
+ADMIN_KEY = "planted-admin-key-0123456789abcdef"
 
 
-class Quiet(WSGIRequestHandler):
-    """Answers as any other, without a line for each request."""
-
+class _QuietHandler(WSGIRequestHandler):
     def log_message(self, *_: object) -> None:
-        """Say nothing: the app has its own log."""
+        pass
+
+
+@contextmanager
+def served_app(app: Any) -> Iterator[str]:
+    """Serve a WSGI app on loopback, and yield its URL."""
+    server = make_server("127.0.0.1", 0, app, handler_class=_QuietHandler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 @dataclass
 class EAssessment:
-    """A served eAssessment; `asked` are the courses that requests spoke of, one after another."""
+    """A served eAssessment, and the course of each request or of each item of a batch."""
 
     database: Database
     url: str = ""
-    asked: list[str] = field(default_factory=list)
-
-
-@dataclass
-class _Listening:
-    """The app, with an ear at its door."""
-
-    app: Any
-    asked: list[str]
-
-    def __call__(self, environ: dict[str, Any], start: Any) -> Iterable[bytes]:
-        raw = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
-        environ["wsgi.input"] = BytesIO(raw)
-        if raw:
-            self.asked += [one["course_id"] for one in json.loads(raw)["courses"]]
-        else:
-            self.asked.append(unquote(environ["PATH_INFO"].split("/")[-2]))
-        told: Iterable[bytes] = self.app(environ, start)
-        return told
+    requested: list[str] = field(default_factory=list)
 
 
 @pytest.fixture
@@ -62,18 +58,21 @@ def eassessment(make_database_url: Callable[[Schema], str]) -> Iterator[EAssessm
         _env_file=None,
         database_url=make_database_url(SCHEMA),
         encryption_keys=KEY,
-        admin_key="planted-admin-key-0123456789abcdef",
+        admin_key=ADMIN_KEY,
         log_level="ERROR",
     )
     app = create_app(settings)
-    there = EAssessment(services.of(app).database)
-    listening: Any = _Listening(app, there.asked)
-    server = make_server("127.0.0.1", 0, listening, handler_class=Quiet)
-    there.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    yield there
-    server.shutdown()
-    thread.join()
-    server.server_close()
-    there.database.dispose()
+    served = EAssessment(services.of(app).database)
+
+    def recorded(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+        environ["wsgi.input"] = BytesIO(body)
+        if body:
+            served.requested += [one["course_id"] for one in json.loads(body)["courses"]]
+        else:
+            served.requested.append(unquote(environ["PATH_INFO"].split("/")[-2]))
+        return app(environ, start_response)
+
+    with served_app(recorded) as served.url:
+        yield served
+    served.database.dispose()

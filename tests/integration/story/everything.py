@@ -1,19 +1,25 @@
-"""ELMS with sources of every kind, courses of every end, and what is to become of each."""
+"""ELMS with sources of every kind and courses with every result, and what is expected of each."""
 
+import json
 import secrets
 import socket
+import threading
 from collections import Counter
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
+from http.server import BaseHTTPRequestHandler
 from typing import Any
+from urllib.parse import unquote
 
 from pydantic import SecretStr
 from sqlalchemy import select
 from sqlalchemy.orm import joinedload
 
 from contract.grades import Score
+from contract.problems import Problem, ProblemType
 from contract.tokens import CourseToken, MoodleToken
 from foundation.crypto import Vault
 from foundation.db.session import Database
@@ -26,9 +32,8 @@ from receiver.moodle.source import COURSES
 from receiver.registry import entries as registry
 from receiver.registry.history import Actor, ActorKind
 from receiver.sources import store as sources
-from tests.integration.story import far_sides
 from tests.integration.story.conftest import KEY, EAssessment
-from tests.integration.story.far_sides import FarSides, Say
+from tests.loopback import Handler, served
 from tests.receiver.moodle.fake import FakeMoodle, Form
 from tests.receiver.moodle.recordings import RECORDED, Recorded, failure
 
@@ -36,152 +41,225 @@ NINE = datetime(2026, 11, 22, 9, tzinfo=UTC)
 LOST_KEY = "YWJjZGVmZ2hpamtsbW5vcHFyc3R1dnd4eXphYmNkZWY="
 VAULT, LOST = Vault(SecretStr(KEY)), Vault(SecretStr(LOST_KEY))
 ADA = Actor(ActorKind.ADMINISTRATOR, "ada@elms")
-HTML = b"<html><body>It works!</body></html>"
+ETAG = '"1"'
 ELSEWHERE = "elsewhere"
+# A person whose every score the gradebook refuses.
 UNSTORABLE = "unstorable"
-"""A person of whom the gradebook refuses every score."""
 
-WELL = ("synced", None)
-AGAIN = ("unchanged", None)
-LATER = ("failed", "transient")
-WRONG = ("failed", "misconfigured")
+Document = dict[str, Any]
+Result = tuple[str, str | None]
+
+SYNCED = ("synced", None)
+TRANSIENT = ("failed", "transient")
+MISCONFIGURED = ("failed", "misconfigured")
 DELETED = ("failed", "course_deleted")
 INVALID = ("failed", "token_invalid")
 SITE_TROUBLE = ("failed", "site_trouble")
-UNREADABLE = ("failed", "token_unreadable")
-UNSTORED = ("failed", "unforeseen")
 
-FIRST: dict[str, dict[str, tuple[str, str | None]]] = {
+# The result of each course of each source in the first run.
+FIRST: dict[str, dict[str, Result]] = {
     "eassessment": {
-        "WELL1": WELL,
-        "WELL2": WELL,
-        "WELL3": WELL,
-        "GONE": DELETED,
-        "GONE-HEARD": ("skipped", "course_deleted"),
-        "OLD": INVALID,
-        "OLD-HEARD": ("skipped", "token_invalid"),
-        "STRANGE": INVALID,
-        "ANOTHERS": INVALID,
-        "NEVER-WAS": WRONG,
-        "SEALED": UNREADABLE,
-        "UNSTORED": UNSTORED,
+        "WELL1": SYNCED,
+        "WELL2": SYNCED,
+        "WELL3": SYNCED,
+        "DELETED": DELETED,
+        "DELETED-ANNOUNCED": ("skipped", "course_deleted"),
+        "OLD-TOKEN": INVALID,
+        "OLD-TOKEN-ANNOUNCED": ("skipped", "token_invalid"),
+        "UNKNOWN-TOKEN": INVALID,
+        "TOKEN-OF-ANOTHER": INVALID,
+        "UNKNOWN": MISCONFIGURED,
+        "LOST-KEY": ("failed", "token_unreadable"),
+        "UNSTORABLE": ("failed", "unforeseen"),
     },
-    "away": {"X1": LATER, "X2": LATER},
-    "error": {"X1": LATER, "X2": LATER},
-    "html": {"X1": LATER, "X2": LATER},
-    "broken": {"X1": LATER, "X2": LATER},
-    "silent": {"X1": LATER, "X2": LATER},
-    "endless": {"X1": LATER, "X2": LATER},
-    "cut": {"X1": LATER, "X2": LATER},
-    "redirect": {"X1": WRONG, "X2": WRONG},
-    "proxy": {"X1": WRONG, "X2": WRONG},
-    "nowhere": {"X1": WRONG, "X2": WRONG},
-    "single": {"WELL1": WELL, "GONE": DELETED, "BUSY": LATER, "WELL2": WELL},
-    "swaps": {"WELL1": WELL, "WELL2": WELL},
-    "omits": {"WELL1": WELL, "WELL2": WELL},
-    "adds": {"WELL1": WELL, "WELL2": WELL},
-    "mixes": {"WELL1": WELL, "WELL2-MIXED": WRONG, "WELL3": WELL},
+    "away": {"X1": TRANSIENT, "X2": TRANSIENT},
+    "error": {"X1": TRANSIENT, "X2": TRANSIENT},
+    "silent": {"X1": TRANSIENT, "X2": TRANSIENT},
+    "cut": {"X1": TRANSIENT, "X2": TRANSIENT},
+    "redirect": {"X1": MISCONFIGURED, "X2": MISCONFIGURED},
+    "no-batches": {"WELL1": SYNCED, "DELETED": DELETED, "BUSY": TRANSIENT, "WELL2": SYNCED},
+    "mixed-up": {"WELL1": SYNCED, "WELL2-MIXED": MISCONFIGURED, "WELL3": SYNCED},
     "moodle": {
-        "2": WELL,
+        "2": SYNCED,
         "3": DELETED,
         "4": INVALID,
-        "5": WRONG,
-        "6": LATER,
-        "CS7": WRONG,
-        "8": LATER,
+        "5": MISCONFIGURED,
+        "6": TRANSIENT,
+        "CS7": MISCONFIGURED,
+        "8": TRANSIENT,
     },
     "moodle-token": {"2": INVALID, "3": INVALID},
     "moodle-suspended": {"2": SITE_TROUBLE, "3": ("skipped", "site_trouble")},
-    "moodle-off": {"2": SITE_TROUBLE, "3": ("skipped", "site_trouble")},
-    "moodle-xml": {"2": LATER, "3": LATER},
-    "moodle-crash": {"2": LATER, "3": LATER},
-    "moodle-silent": {"2": LATER, "3": LATER},
-    "moodle-cut": {"2": LATER, "3": LATER},
-    "moodle-sealed": {"2": SITE_TROUBLE, "3": SITE_TROUBLE},
+    "moodle-silent": {"2": TRANSIENT, "3": TRANSIENT},
+    "moodle-lost-key": {"2": SITE_TROUBLE, "3": SITE_TROUBLE},
 }
-"""What becomes of each course of each source in the first run."""
 
 
-def seconds(one: tuple[str, str | None]) -> tuple[str, str | None]:
-    """Return what becomes in the second run of what became this in the first one."""
-    if one == WELL:
-        return AGAIN
-    return ("skipped", one[1]) if one in {DELETED, INVALID} else one
+def in_second_run(first: Result) -> Result:
+    """Return the result in the second run of a course that had this result in the first one."""
+    if first == SYNCED:
+        return "unchanged", None
+    return ("skipped", first[1]) if first in {DELETED, INVALID} else first
 
 
-BEHAVIOURS: dict[str, Say] = {
-    "error": far_sides.says(500, b"oops"),
-    "html": far_sides.says(200, HTML, Content_Type="text/html"),
-    "broken": far_sides.says(200, b'{"answers": [{"course_id": "X1", "sta'),
-    "silent": far_sides.is_silent,
-    "endless": far_sides.ends_never,
-    "cut": far_sides.breaks_off,
-    "redirect": far_sides.says(302, b"", Location=f"/{ELSEWHERE}/x/grades"),
-    "proxy": far_sides.says(401, HTML, Content_Type="text/html"),
-    "single": far_sides.has_no_batch,
-    "swaps": far_sides.in_batches(lambda items: items[::-1]),
-    "omits": far_sides.in_batches(lambda items: items[1:]),
-    "adds": far_sides.in_batches(lambda items: [*items, items[0]]),
-    "mixes": far_sides.in_batches(
-        lambda items: [items[0], far_sides.of_another(items[1]), items[2]]
-    ),
+@dataclass
+class Query:
+    """A request for the grades of one course, or of several in a batch."""
+
+    handler: BaseHTTPRequestHandler
+    items: list[Document]
+    over: threading.Event
+
+    @property
+    def is_batch(self) -> bool:
+        return self.handler.command == "POST"
+
+    def send(self, status: int, body: bytes = b"", **headers: str) -> None:
+        self.handler.send_response(status)
+        for name, value in {**headers, "Content-Length": str(len(body))}.items():
+            self.handler.send_header(name, value)
+        self.handler.end_headers()
+        self.handler.wfile.write(body)
+
+    def send_items(self) -> None:
+        """Respond as a healthy site."""
+        if self.is_batch:
+            self.send(200, json.dumps({"answers": self.items}).encode())
+            return
+        (item,) = self.items
+        document = item.get("grades") or item.get("problem")
+        self.send(item["status"], json.dumps(document).encode() if document else b"", ETag=ETAG)
+
+
+def cut(query: Query) -> None:
+    """Send less than is announced."""
+    query.handler.send_response(200)
+    query.handler.send_header("Content-Length", "4096")
+    query.handler.end_headers()
+    query.handler.wfile.write(b'{"answers": [')
+    query.handler.close_connection = True
+
+
+def mix_up(query: Query) -> None:
+    """Send the grades of another course for the second one of a batch."""
+    if query.is_batch:
+        query.items[1]["grades"] = {**query.items[1]["grades"], "course_id": "ANOTHER"}
+    query.send_items()
+
+
+BEHAVIOURS: dict[str, Callable[[Query], None]] = {
+    "error": lambda query: query.send(500, b"oops"),
+    "silent": lambda query: query.over.wait(60) and None,
+    "cut": cut,
+    "redirect": lambda query: query.send(302, Location=f"/{ELSEWHERE}/x/grades"),
+    "no-batches": lambda query: query.send(404) if query.is_batch else query.send_items(),
+    "mixed-up": mix_up,
 }
+
+
+@dataclass
+class Sites:
+    """Sites on loopback, each at a path of its own; `items` are their honest responses."""
+
+    url: str = ""
+    items: dict[tuple[str, str], Document] = field(default_factory=dict)
+    requested: list[tuple[str, str]] = field(default_factory=list)
+    over: threading.Event = field(default_factory=threading.Event)
+
+    def add_grades(self, site: str, course_id: str, token: CourseToken) -> None:
+        document = {
+            "course_id": course_id,
+            "course_version": 1,
+            "token_id": token.token_id,
+            "scores": [_score("ada").model_dump(mode="json", by_alias=True)],
+        }
+        self.items[site, course_id] = {"status": 200, "etag": ETAG, "grades": document}
+
+
+@contextmanager
+def serving_sites() -> Iterator[Sites]:
+    sites = Sites()
+
+    class SitesHandler(Handler, BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self._respond({unquote(self.path.split("/")[-2]): self.headers.get("If-None-Match")})
+
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            self._respond({one["course_id"]: one.get("if_none_match") for one in body["courses"]})
+
+        def _respond(self, etags: dict[str, str | None]) -> None:
+            site = self.path.split("/")[1]
+            sites.requested += [(site, course_id) for course_id in etags]
+            items = [
+                {
+                    "course_id": course_id,
+                    **({"status": 304} if etag == ETAG else sites.items[site, course_id]),
+                }
+                for course_id, etag in etags.items()
+            ]
+            with suppress(OSError):
+                BEHAVIOURS[site](Query(self, items, sites.over))
+
+    with served(SitesHandler) as sites.url:
+        try:
+            yield sites
+        finally:
+            sites.over.set()
 
 
 def by_course(form: Form) -> Recorded:
-    """Answer as a Moodle in which each course has a trouble of its own."""
-    crashed = Recorded(200, "application/json", failure(exception="Error", message="crashed"))
+    """Respond as a Moodle in which each course has a problem of its own."""
     return {
         "2": RECORDED["grades"],
         "3": RECORDED["course_deleted_own_token"],
         "4": RECORDED["token_invalid"],
         "5": RECORDED["token_of_another_course"],
-        "6": crashed,
+        "6": Recorded(200, "application/json", failure(exception="Error", message="crashed")),
         "8": Recorded(200, "application/json", b'{"usergrades": {"2": NaN}}'),
     }[form["courseid"]]
 
 
 @dataclass
 class Everything:
-    """ELMS, all that answers it, and every secret that it holds."""
+    """ELMS, all its sources, and every secret that it holds."""
 
-    here: Database
-    there: EAssessment
-    others: FarSides
+    elms: Database
+    eassessment: EAssessment
+    sites: Sites
     moodles: dict[str, FakeMoodle]
-    held: set[str] = field(default_factory=set)
+    secrets: set[str] = field(default_factory=set)
 
     def add_source(self, name: str, url: str, site_token: tuple[MoodleToken, Vault] | None) -> None:
-        """Add a source; one with a site token is a Moodle."""
-        with self.here.writing() as session:
+        """Add a source; one with a site-wide token is a Moodle."""
+        with self.elms.writing() as session:
             source = sources.add(session, name, url, MOODLE if site_token else API, now=NINE)
             if site_token:
                 sources.set_site_token(session, source, site_token[0], vault=site_token[1])
-                self.held.add(site_token[0].reveal())
+                self.secrets.add(site_token[0].reveal())
 
-    def link(
+    def add_course(
         self, source: str, course_id: str, token: CourseToken | MoodleToken, vault: Vault = VAULT
     ) -> None:
-        """Put a course into grade sync."""
-        self.held.add(token.secret if isinstance(token, CourseToken) else token.reveal())
-        with self.here.writing() as session:
+        """Add a course to the grade sync."""
+        self.secrets.add(token.secret if isinstance(token, CourseToken) else token.reveal())
+        with self.elms.writing() as session:
             at = sources.get(session, source)
-            # One that an older release took in, though a Moodle has no course of such an id.
+            # An older release may have accepted ids that no course of a Moodle has.
             number = course_id.removeprefix("CS") if at.kind == MOODLE else course_id
             entry = registry.add(session, at, number, token, vault=vault, actor=ADA, now=NINE)
             entry.course_id = course_id
 
-    def told(self, source: str, course_id: str, fact: registry.Fact) -> None:
-        """Let a webhook have told something."""
-        with self.here.writing() as session:
-            registry.apply(
-                session, sources.get(session, source).id, course_id, fact,
-                actor=Actor(ActorKind.WEBHOOK, "msg_1"), now=NINE,
-            )  # fmt: skip
+    def announce(self, course_id: str, fact: registry.Fact) -> None:
+        """Apply a fact about a course of eAssessment as a webhook does."""
+        actor = Actor(ActorKind.WEBHOOK, "msg_1")
+        with self.elms.writing() as session:
+            source_id = sources.get(session, "eassessment").id
+            registry.apply(session, source_id, course_id, fact, actor=actor, now=NINE)
 
     def entries(self) -> dict[tuple[str, str], dict[str, Any]]:
-        """Return every entry's columns, by source and course."""
-        with self.here.reading() as session:
+        """Return the columns of every entry, by source and course."""
+        with self.elms.reading() as session:
             rows = session.scalars(select(Entry).options(joinedload(Entry.source)))
             return {
                 (row.source.name, row.course_id): {
@@ -190,55 +268,64 @@ class Everything:
                 for row in rows
             }
 
-    def gradebook(self) -> set[tuple[str, str]]:
-        """Return the courses of which there are grades."""
-        with self.here.reading() as session:
-            known = {entry["id"]: name for name, entry in self.entries().items()}
-            return {known[row] for row in session.scalars(select(StoredScore.entry_id))}
+    def graded(self) -> set[tuple[str, str]]:
+        """Return the courses with grades in the gradebook."""
+        names = {entry["id"]: name for name, entry in self.entries().items()}
+        with self.elms.reading() as session:
+            return {names[row] for row in session.scalars(select(StoredScore.entry_id))}
 
     def requests(self) -> Counter[tuple[str, str]]:
-        """Return how often which course of which source was asked for, so far."""
-        asked = Counter(self.others.asked)
-        asked.update(("eassessment", course_id) for course_id in self.there.asked)
-        asked.update(
-            (name, called.form["courseid"])
+        """Return the number of requests for each course of each source, so far."""
+        requested = Counter(self.sites.requested)
+        requested.update(("eassessment", one) for one in self.eassessment.requested)
+        requested.update(
+            (name, call.form["courseid"])
             for name, moodle in self.moodles.items()
-            for called in moodle.called
-            if called.function == FUNCTION
+            for call in moodle.called
+            if call.function == FUNCTION
         )
-        return asked
+        return requested
 
 
-def link_all(made: Everything) -> None:
-    """Add every source, and link the courses of the table."""
-    nobody = socket.create_server(("127.0.0.1", 0))
-    with closing(nobody):
-        away = f"http://127.0.0.1:{nobody.getsockname()[1]}"
-    _link_eassessment(made)
-    _link_others(made, away)
-    _link_moodles(made)
+def add_everything(made: Everything) -> None:
+    """Add every source with the courses of the table."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as closed:
+        away = f"http://127.0.0.1:{closed.getsockname()[1]}"
+    _add_eassessment(made)
+    for name, results in FIRST.items():
+        if name in made.moodles:
+            _add_moodle(made, name, made.moodles[name])
+        elif name != "eassessment":
+            made.add_source(name, away if name == "away" else f"{made.sites.url}/{name}", None)
+            for course_id in results:
+                token = CourseToken.generate()
+                made.add_course(name, course_id, token)
+                made.sites.add_grades(name, course_id, token)
+    facts = {"course_id": "DELETED", "course_version": 4, "deleted_at": NINE.isoformat()}
+    problem = Problem(ProblemType.COURSE_DELETED, "it was deleted", "Skip it.", facts)
+    made.sites.items["no-batches", "DELETED"] = {"status": 410, "problem": problem.document()}
+    made.sites.items["no-batches", "BUSY"] = {"status": 503}
 
 
-def _link_eassessment(made: Everything) -> None:
-    """Let eAssessment know its courses, and ELMS what it heard or missed of them."""
-    made.add_source("eassessment", made.there.url, None)
-    ids = [one for one in FIRST["eassessment"] if one != "NEVER-WAS"]
-    with made.there.database.writing() as session:
+def _add_eassessment(made: Everything) -> None:
+    made.add_source("eassessment", made.eassessment.url, None)
+    ids = [one for one in FIRST["eassessment"] if one != "UNKNOWN"]
+    with made.eassessment.database.writing() as session:
         tokens = {one: courses.add_course(session, one, one, now=NINE) for one in ids}
         grades.load(session, {one: [_score("ada"), _score("bob")] for one in ids}, now=NINE)
-        grades.load(session, {"UNSTORED": [_score(UNSTORABLE)]}, now=NINE)
-        tokens["NEVER-WAS"] = tokens["WELL1"]
-        tokens["STRANGE"] = CourseToken.generate()
-        tokens["ANOTHERS"] = tokens["WELL2"]
+        grades.load(session, {"UNSTORABLE": [_score(UNSTORABLE)]}, now=NINE)
+        tokens["UNKNOWN"] = tokens["WELL1"]
+        tokens["UNKNOWN-TOKEN"] = CourseToken.generate()
+        tokens["TOKEN-OF-ANOTHER"] = tokens["WELL2"]
+        for course_id in ("DELETED", "DELETED-ANNOUNCED"):
+            courses.delete_course(session, course_id, now=NINE)
+        for course_id in ("OLD-TOKEN", "OLD-TOKEN-ANNOUNCED"):
+            courses.regenerate_token(session, course_id, now=NINE)
     for course_id, token in tokens.items():
-        made.link("eassessment", course_id, token, LOST if course_id == "SEALED" else VAULT)
-    made.told("eassessment", "GONE-HEARD", Deleted(2, NINE))
-    made.told("eassessment", "OLD-HEARD", TokenAnnounced(2, "another1", NINE))
-    with made.there.database.writing() as session:
-        for gone in ("GONE", "GONE-HEARD"):
-            courses.delete_course(session, gone, now=NINE)
-        for old in ("OLD", "OLD-HEARD"):
-            courses.regenerate_token(session, old, now=NINE)
+        vault = LOST if course_id == "LOST-KEY" else VAULT
+        made.add_course("eassessment", course_id, token, vault)
+    made.announce("DELETED-ANNOUNCED", Deleted(2, NINE))
+    made.announce("OLD-TOKEN-ANNOUNCED", TokenAnnounced(2, "another1", NINE))
 
 
 def _score(user_id: str) -> Score:
@@ -247,38 +334,18 @@ def _score(user_id: str) -> Score:
     )
 
 
-def _link_others(made: Everything, away: str) -> None:
-    """Link the courses of the sites that answer as they should not."""
-    made.others.says.update(BEHAVIOURS)
-    for site, ends in FIRST.items():
-        if site == "eassessment" or site in made.moodles:
-            continue
-        made.add_source(site, away if site == "away" else f"{made.others.url}/{site}", None)
-        for course_id in ends:
-            token = CourseToken.generate()
-            made.link(site, course_id, token)
-            made.others.grades(site, course_id, token, "ada")
-    made.others.gone("single", "GONE")
-    made.others.meant["single", "BUSY"] = 503, {}
-
-
-def _link_moodles(made: Everything) -> None:
-    """Link the courses of the Moodles, and tell these what to answer."""
-    for name, moodle in made.moodles.items():
-        vault = LOST if name == "moodle-sealed" else VAULT
-        made.add_source(name, moodle.url, (_moodle_token(), vault))
-        for course_id in FIRST[name]:
-            made.link(name, course_id, _moodle_token())
-        moodle.says(FUNCTION, "grades")
-        moodle.says(COURSES, "get_courses_omits_missing")
-    made.moodles["moodle"].answers[FUNCTION] = by_course
-    made.moodles["moodle-token"].says(FUNCTION, "token_invalid")
-    made.moodles["moodle-suspended"].says(FUNCTION, "user_suspended")
-    made.moodles["moodle-off"].says(FUNCTION, "web_services_off")
-    made.moodles["moodle-xml"].says(FUNCTION, "token_invalid_xml")
-    made.moodles["moodle-crash"].says(FUNCTION, "courses_by_field_ids_crash")
-    made.moodles["moodle-silent"].slow.add(FUNCTION)
-    made.moodles["moodle-cut"].broken.add(FUNCTION)
+def _add_moodle(made: Everything, name: str, moodle: FakeMoodle) -> None:
+    vault = LOST if name == "moodle-lost-key" else VAULT
+    made.add_source(name, moodle.url, (_moodle_token(), vault))
+    for course_id in FIRST[name]:
+        made.add_course(name, course_id, _moodle_token())
+    moodle.says(COURSES, "get_courses_omits_missing")
+    recorded = {"moodle-token": "token_invalid", "moodle-suspended": "user_suspended"}
+    moodle.says(FUNCTION, recorded.get(name, "grades"))
+    if name == "moodle":
+        moodle.answers[FUNCTION] = by_course
+    elif name == "moodle-silent":
+        moodle.slow.add(FUNCTION)
 
 
 def _moodle_token() -> MoodleToken:

@@ -1,11 +1,8 @@
 """One trace leads from an administrator's request to ELMS's log, one through a grade sync."""
 
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
-from wsgiref.simple_server import make_server
 
 import pytest
 from flask import Flask
@@ -32,22 +29,9 @@ from receiver.sources import store as sources
 from receiver.sources.factory import ClientFactory
 from receiver.sync import run as grade_sync
 from receiver.sync.run import SyncOptions
-from tests.integration.story.conftest import KEY, Quiet
+from tests.integration.story.conftest import ADMIN_KEY, KEY, served_app
 
-ADMIN_KEY = "planted-admin-key-0123456789abcdef"
 CAUSE = new_span()
-
-
-@contextmanager
-def served(app: Flask) -> Iterator[str]:
-    """Serve an app on loopback, and give its URL."""
-    server = make_server("127.0.0.1", 0, app, handler_class=Quiet)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_address[1]}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
 
 
 @pytest.fixture
@@ -78,8 +62,8 @@ def here(make_database_url: Callable[[Schema], str]) -> Iterator[Flask]:
 
 
 @pytest.fixture
-def told(caplog: pytest.LogCaptureFixture) -> Callable[[str], list[dict[str, Any]]]:
-    """Return what reads the fields of the log lines with a message."""
+def logged(caplog: pytest.LogCaptureFixture) -> Callable[[str], list[dict[str, Any]]]:
+    """Return a function that returns the fields of the log lines with a message."""
 
     def read(message: str) -> list[dict[str, Any]]:
         fields = [record.msg for record in caplog.records if isinstance(record.msg, dict)]
@@ -89,7 +73,7 @@ def told(caplog: pytest.LogCaptureFixture) -> Callable[[str], list[dict[str, Any
 
 
 def admin(app: Flask, method: str, path: str, **options: Any) -> Any:
-    """Ask the admin API, as a part of the trace."""
+    """Call the admin API as a part of the trace."""
     headers = {"Authorization": f"Bearer {ADMIN_KEY}", "traceparent": CAUSE.header}
     answer = app.test_client().open(
         f"/api/v1/admin{path}", method=method, headers=headers, **options
@@ -98,8 +82,8 @@ def admin(app: Flask, method: str, path: str, **options: Any) -> Any:
     return answer.json
 
 
-def tell(app: Flask, url: str, secret_to: Callable[[Secret], None]) -> Worker:
-    """Register ELMS's door and return the worker that tells it."""
+def make_worker(app: Flask, url: str, secret_to: Callable[[Secret], None]) -> Worker:
+    """Register ELMS's webhook route, and return a worker."""
     services = notifier_services.of(app)
     with services.database.writing() as session:
         _, secret = endpoints.register(
@@ -117,7 +101,7 @@ def tell(app: Flask, url: str, secret_to: Callable[[Secret], None]) -> Worker:
 
 
 def test_a_deletion_leads_to_elms_log_in_one_trace(
-    there: Flask, here: Flask, told: Callable[[str], list[dict[str, Any]]]
+    there: Flask, here: Flask, logged: Callable[[str], list[dict[str, Any]]]
 ) -> None:
     services = receiver_services.of(here)
 
@@ -128,25 +112,25 @@ def test_a_deletion_leads_to_elms_log_in_one_trace(
             sources.add_secret(session, source, secret, vault=services.vault, now=now)
 
     admin(there, "POST", "/courses", json={"course_id": "CS101", "title": "Algorithms"})
-    with served(here) as url:
-        worker = tell(there, url, enter)
+    with served_app(here) as url:
+        worker = make_worker(there, url, enter)
         admin(there, "DELETE", "/courses/CS101")
         worker.run(once=True)
         worker.transport.close()
 
-    (attempt,) = told("event delivered")
-    (taken,) = told("webhook accepted")
-    assert attempt["trace_id"] == taken["trace_id"] == CAUSE.trace_id
-    assert len({CAUSE.span_id, attempt["span_id"], taken["span_id"]}) == 3
+    (attempt,) = logged("event delivered")
+    (accepted,) = logged("webhook accepted")
+    assert attempt["trace_id"] == accepted["trace_id"] == CAUSE.trace_id
+    assert len({CAUSE.span_id, attempt["span_id"], accepted["span_id"]}) == 3
 
 
 def test_a_grade_sync_is_one_trace_on_both_sides(
-    there: Flask, here: Flask, told: Callable[[str], list[dict[str, Any]]]
+    there: Flask, here: Flask, logged: Callable[[str], list[dict[str, Any]]]
 ) -> None:
     services = receiver_services.of(here)
     course = {"course_id": "CS101", "title": "Algorithms"}
     token = CourseToken.parse(admin(there, "POST", "/courses", json=course)["token"])
-    with served(there) as url, here.app_context():
+    with served_app(there) as url, here.app_context():
         with services.database.writing() as session:
             now = db.now(session)
             source = sources.add(session, "eassessment", url, now=now)
@@ -159,6 +143,6 @@ def test_a_grade_sync_is_one_trace_on_both_sides(
             report = grade_sync.run(services.database, services.vault, clients, options)
 
     assert report.exit_code == 0
-    assert {line["trace_id"] for line in told("grade sync ended")} == {span.trace_id}
-    asked = [line for line in told("request completed") if line["url"].endswith("/grades")]
-    assert [line["trace_id"] for line in asked] == [span.trace_id]
+    assert {line["trace_id"] for line in logged("grade sync ended")} == {span.trace_id}
+    requests = [line for line in logged("request completed") if line["url"].endswith("/grades")]
+    assert [line["trace_id"] for line in requests] == [span.trace_id]
