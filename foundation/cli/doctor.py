@@ -1,15 +1,17 @@
 """The report of `doctor`: a line for each check, with the next step where it failed."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import click
 
 from foundation.cli import output
+from foundation.crypto import Vault
 from foundation.db import session as db
 from foundation.db.migrations import Schema
 from foundation.db.session import Database
-from foundation.errors import Advice, DatabaseSetupError, fields_of
+from foundation.errors import Advice, DatabaseSetupError, DecryptionError, fields_of
 
 # Signatures tolerate five minutes.
 MAX_CLOCK_DRIFT = timedelta(seconds=60)
@@ -55,6 +57,16 @@ def examine_database(database: Database, schema: Schema) -> list[Finding]:
         file_hint = f"; the file is {error.file}" if error.file else ""
         return [*findings, Finding(check, False, f"{error}{file_hint}", error.advice)]
     return findings
+
+
+def examine_secrets(vault: Vault, encrypted: Sequence[str]) -> Finding:
+    """Return whether all encrypted secrets can be decrypted."""
+    try:
+        for ciphertext in encrypted:
+            vault.decrypt(ciphertext)
+    except DecryptionError as error:
+        return Finding("secrets", False, str(error), error.advice)
+    return Finding("secrets", True, f"{len(encrypted)} encrypted, all can be decrypted")
 
 
 def report(findings: list[Finding], *, as_json: bool) -> int:

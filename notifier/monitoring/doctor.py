@@ -5,11 +5,11 @@ from datetime import datetime, timedelta
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from foundation.cli.doctor import Finding, examine_database
+from foundation.cli.doctor import Finding, examine_database, examine_secrets
 from foundation.crypto import Vault
 from foundation.db import session as db
 from foundation.db.session import Database
-from foundation.errors import Advice, DecryptionError
+from foundation.errors import Advice
 from foundation.text import format_duration
 from notifier.models import SCHEMA, Delivery, DeliveryStatus, Endpoint
 from notifier.webhooks import delivery_queries, endpoints
@@ -46,13 +46,7 @@ def needs_attention(endpoint: Endpoint) -> bool:
 def _secrets(session: Session, vault: Vault, now: datetime) -> Finding:
     ids = [endpoint.id for endpoint in endpoints.list_all(session)]
     secrets = endpoints.encrypted_secrets(session, ids, now=now).values()
-    encrypted = [secret for of_endpoint in secrets for secret in of_endpoint]
-    try:
-        for secret in encrypted:
-            vault.decrypt(secret)
-    except DecryptionError as error:
-        return Finding("secrets", False, str(error), error.advice)
-    return Finding("secrets", True, f"{len(encrypted)} encrypted, all can be decrypted")
+    return examine_secrets(vault, [secret for of_endpoint in secrets for secret in of_endpoint])
 
 
 def _endpoints(session: Session) -> Finding:

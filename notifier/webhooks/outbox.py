@@ -2,6 +2,8 @@
 
 import secrets
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 from sqlalchemy.orm import Session
 
@@ -23,44 +25,37 @@ def subscribe() -> None:
 
 def on_course_deleted(session: Session, change: signals.CourseChange) -> str:
     """Write the event of a deletion and return its id."""
-    data = events.CourseDeletedData(
-        source=session.info[SOURCE],
-        course_id=change.course_id,
-        course_version=change.course_version,
-    )
+    data = events.CourseDeletedData(**_facts(session, change))
     return _write(session, events.CourseDeleted(timestamp=change.at, data=data))
 
 
 def on_token_regenerated(session: Session, change: signals.CourseChange) -> str:
     """Write the event of a regeneration, with only the public id of the new token."""
-    data = events.TokenRegeneratedData(
-        source=session.info[SOURCE],
-        course_id=change.course_id,
-        course_version=change.course_version,
-        token_id=change.token_id,
-    )
+    data = events.TokenRegeneratedData(**_facts(session, change))
     return _write(session, events.TokenRegenerated(timestamp=change.at, data=data))
 
 
 def on_endpoint_disabled(session: Session, change: signals.EndpointChange) -> int:
     """Write the event of a disabled endpoint if any endpoint subscribes to it; return how many."""
-    data = events.EndpointDisabledData(
-        source=session.info[SOURCE],
-        endpoint_id=change.endpoint_id,
-        url=change.url.partition("?")[0],
-        reason=change.reason,
-    )
+    facts = _facts(session, replace(change, url=change.url.partition("?")[0]))
+    data = events.EndpointDisabledData(**facts)
     return _write_operational(session, [events.EndpointDisabled(timestamp=change.at, data=data)])
 
 
 def on_deliveries_dead(session: Session, change: Sequence[signals.DeadDelivery]) -> int:
     """Write an event for each dead delivery if any endpoint subscribes; return how many."""
-    written = []
-    for dead in change:
-        facts = {name: value for name, value in vars(dead).items() if name != "at"}
-        data = events.DeliveryDeadData(source=session.info[SOURCE], **facts)
-        written.append(events.DeliveryDead(timestamp=dead.at, data=data))
+    written = [
+        events.DeliveryDead(
+            timestamp=dead.at, data=events.DeliveryDeadData(**_facts(session, dead))
+        )
+        for dead in change
+    ]
     return _write_operational(session, written)
+
+
+def _facts(session: Session, change: object) -> dict[str, Any]:
+    # An event has the fields that its model names, and ignores the others.
+    return {"source": session.info[SOURCE], **vars(change)}
 
 
 def _write_operational(session: Session, written: Sequence[events.OperationalEvent]) -> int:

@@ -5,11 +5,11 @@ from datetime import datetime, timedelta
 
 from sqlalchemy.orm import Session
 
-from foundation.cli.doctor import Finding, examine_database
+from foundation.cli.doctor import Finding, examine_database, examine_secrets
 from foundation.crypto import Vault
 from foundation.db import session as db
 from foundation.db.session import Database
-from foundation.errors import Advice, DecryptionError
+from foundation.errors import Advice
 from foundation.text import count, format_duration
 from receiver.course_state import Status
 from receiver.gradebook.base import Gradebook
@@ -76,12 +76,7 @@ def _encrypted(session: Session, entries: list[Entry], vault: Vault) -> Finding:
         secret for source in sources.list_all(session) for secret in sources.ciphertexts_of(source)
     ]
     encrypted += [str(entry.encrypted_token) for entry in entries]
-    try:
-        for ciphertext in encrypted:
-            vault.decrypt(ciphertext)
-    except DecryptionError as error:
-        return Finding("secrets", False, str(error), error.advice)
-    return Finding("secrets", True, f"{len(encrypted)} encrypted, all can be decrypted")
+    return examine_secrets(vault, encrypted)
 
 
 def _registry(entries: list[Entry]) -> Finding:
