@@ -140,11 +140,8 @@ def try_now(endpoint_id: int) -> Response:
     """End an endpoint's pause, so that a worker retries its deliveries now."""
     with services.current().writing() as (session, now):
         due = core.try_now(session, endpoint_id, now=now)
-    _log.info("endpoint retried", endpoint_id=endpoint_id, due=due, user=g.person.name)
-    flash(
-        f"A worker retries it now, and sends the rest if the first delivery is accepted.{_due(due)}"
-    )
-    return _to(endpoint_id)
+    message = "A worker retries it now, and sends the rest if the first delivery is accepted."
+    return _done(endpoint_id, "endpoint retried", f"{message}{_due(due)}", due=due)
 
 
 @endpoints.post(f"{ENDPOINT}/disable")
@@ -155,9 +152,8 @@ def disable(endpoint_id: int) -> Response:
     reason = f"{form.reason.strip() or 'disabled by hand'} ({g.person.name} on the pages)"
     with services.current().writing() as (session, now):
         core.disable(session, endpoint_id, reason, now=now)
-    _log.info("endpoint disabled", endpoint_id=endpoint_id, reason=reason, user=g.person.name)
-    flash("Endpoint disabled. Its deliveries are held until it is enabled.")
-    return _to(endpoint_id)
+    message = "Endpoint disabled. Its deliveries are held until it is enabled."
+    return _done(endpoint_id, "endpoint disabled", message, reason=reason)
 
 
 @endpoints.post(f"{ENDPOINT}/enable")
@@ -166,10 +162,9 @@ def enable(endpoint_id: int) -> Response:
     """Enable an endpoint and queue its held deliveries."""
     with services.current().writing() as (session, now):
         _, released = core.enable(session, endpoint_id, now=now)
-    _log.info("endpoint enabled", endpoint_id=endpoint_id, released=released, user=g.person.name)
     held = count(released, "held delivery", "held deliveries")
-    flash(f"Endpoint enabled; {held} queued.")
-    return _to(endpoint_id)
+    message = f"Endpoint enabled; {held} queued."
+    return _done(endpoint_id, "endpoint enabled", message, released=released)
 
 
 @endpoints.post(f"{ENDPOINT}/url")
@@ -182,9 +177,7 @@ def correct_url(endpoint_id: int) -> Response:
         due = core.correct_url(
             session, endpoint_id, form.url, guard=current.settings.guard, now=now
         )
-    _log.info("endpoint's URL corrected", endpoint_id=endpoint_id, user=g.person.name)
-    flash(f"URL changed. Send a test.{_due(due)}")
-    return _to(endpoint_id)
+    return _done(endpoint_id, "endpoint's URL corrected", f"URL changed. Send a test.{_due(due)}")
 
 
 @endpoints.post(f"{ENDPOINT}/types")
@@ -194,14 +187,8 @@ def set_event_types(endpoint_id: int) -> Response:
     form = read(EventTypes, lists={"event_types"})
     with services.current().database.writing() as session:
         core.set_event_types(session, endpoint_id, form.chosen())
-    _log.info(
-        "event types chosen",
-        endpoint_id=endpoint_id,
-        event_types=form.event_types,
-        user=g.person.name,
-    )
-    flash("Event types saved.")
-    return _to(endpoint_id)
+    types = form.event_types
+    return _done(endpoint_id, "event types chosen", "Event types saved.", event_types=types)
 
 
 def _every() -> dict[str, Any]:
@@ -242,6 +229,13 @@ def read(model: type[_Model], lists: Collection[str] = ()) -> _Model:
 
 def _due(number: int) -> str:
     return f" {count(number, 'waiting delivery', 'waiting deliveries')} queued." if number else ""
+
+
+def _done(endpoint_id: int, event: str, message: str, **fields: Any) -> Response:
+    """Log what the user did, and show it on the page of the endpoint."""
+    _log.info(event, endpoint_id=endpoint_id, **fields, user=g.person.name)
+    flash(message)
+    return _to(endpoint_id)
 
 
 def _to(endpoint_id: int) -> Response:
