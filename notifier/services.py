@@ -3,15 +3,12 @@
 from typing import TYPE_CHECKING
 
 from foundation import config, services
-from foundation.services import attach
 from notifier.config import Settings
 from notifier.models import SOURCE
 from notifier.webhooks import outbox
 
 if TYPE_CHECKING:
     from notifier.webhooks.http_client import Transport
-
-__all__ = ["Services", "attach", "current", "load", "of"]
 
 
 class Services(services.Services[Settings]):

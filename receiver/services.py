@@ -1,10 +1,7 @@
 """The services of ELMS: settings, database and vault."""
 
 from foundation import config, services
-from foundation.services import attach
 from receiver.config import Settings
-
-__all__ = ["Services", "attach", "current", "load", "of"]
 
 
 class Services(services.Services[Settings]):

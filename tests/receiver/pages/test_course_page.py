@@ -10,6 +10,7 @@ from pydantic import SecretStr
 from contract.problems import ProblemType
 from contract.tokens import CourseToken
 from foundation.errors import Advice
+from foundation.services import attach
 from receiver import services
 from receiver.course_state import Deleted, Fact, TokenAnnounced, TokenRejected
 from receiver.models import HistoryEntry
@@ -55,7 +56,7 @@ def test_missing_activity_is_shown_if_elms_is_a_moodle(browser: Browser, store: 
     app = browser.client.application
     here = services.of(app)
     moodle = {"gradebook_url": "http://127.0.0.1:9", "gradebook_token": SecretStr("a" * 32)}
-    services.attach(app, replace(here, settings=here.settings.model_copy(update=moodle)))
+    attach(app, replace(here, settings=here.settings.model_copy(update=moodle)))
     store.add_course("CS101")
 
     page, registry_page = browser.get(PATH), browser.get("/")

@@ -8,6 +8,7 @@ from flask import Flask
 
 from contract.problems import ProblemType
 from foundation.crypto import Vault
+from foundation.services import attach
 from receiver import services
 from receiver.models import Entry, InboxMessage
 from tests.receiver.conftest import Store
@@ -37,7 +38,7 @@ def test_response_has_the_outcome(post: Post, store: Store) -> None:
 def test_lost_encryption_key_is_500_without_details(
     post: Post, app: Flask, other_vault: Vault
 ) -> None:
-    services.attach(app, replace(services.of(app), vault=other_vault))
+    attach(app, replace(services.of(app), vault=other_vault))
 
     check_refused(post(), ProblemType.INTERNAL_ERROR, 500)
 
