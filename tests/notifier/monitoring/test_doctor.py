@@ -47,17 +47,6 @@ def now(store: Store) -> datetime:
     return store.read(db.now)
 
 
-@pytest.fixture
-def pause(store: Store, now: datetime) -> Callable[[int, datetime], None]:
-    """Return a function that lets an endpoint fail for two hours, and pauses it until a time."""
-
-    def write(endpoint_id: int, until: datetime) -> None:
-        state = BreakerState(9, now - 2 * HOUR, now, until)
-        store.set_state(endpoint_id, state)
-
-    return write
-
-
 def test_database_is_shown_without_its_password(find: Find, store: Store) -> None:
     finding = find("database")
 
@@ -119,7 +108,6 @@ def test_missing_key_is_found(store: Store) -> None:
 def test_late_delivery_is_found_unless_its_endpoint_is_paused(
     find: Find,
     store: Store,
-    pause: Callable[[int, datetime], None],
     now: datetime,
     due_since: timedelta,
     pause_ended_since: timedelta | None,
@@ -128,7 +116,8 @@ def test_late_delivery_is_found_unless_its_endpoint_is_paused(
     endpoint = store.add_endpoint()
     store.add_delivery(endpoint.id, due_at=now - due_since)
     if pause_ended_since is not None:
-        pause(endpoint.id, now - pause_ended_since)
+        until = now - pause_ended_since
+        store.set_state(endpoint.id, BreakerState(9, now - 2 * HOUR, now, until))
 
     finding = find("backlog")
 
@@ -162,11 +151,9 @@ def test_late_backlog_reports_the_last_attempt(
     assert (finding.advice.text.startswith(step), finding.advice.action) == (True, "work")
 
 
-def test_failing_endpoint_is_found(
-    find: Find, store: Store, pause: Callable[[int, datetime], None], now: datetime
-) -> None:
+def test_failing_endpoint_is_found(find: Find, store: Store, now: datetime) -> None:
     endpoint = store.add_endpoint()
-    pause(endpoint.id, now + HOUR)
+    store.set_state(endpoint.id, BreakerState(9, now - 2 * HOUR, now, now + HOUR))
 
     finding = find("endpoints")
 

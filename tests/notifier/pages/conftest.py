@@ -60,7 +60,7 @@ def now(store: Store) -> datetime:
 
 @pytest.fixture
 def set_failing(store: Store, now: datetime) -> SetFailing:
-    """Return a function that lets an endpoint fail for two hours, and pauses it for one more."""
+    """Return a function that marks an endpoint as failing for two hours and paused for one more."""
 
     def write(endpoint_id: int, failures: int = 9, pause: timedelta = timedelta(hours=1)) -> None:
         state = BreakerState(failures, now - timedelta(hours=2), now, now + pause)
