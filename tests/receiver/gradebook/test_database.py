@@ -2,21 +2,16 @@
 
 import json
 from collections.abc import Callable
-from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
 import pytest
-from sqlalchemy import text
 
 from contract.grades import Score
-from receiver.errors import LeaseLostError
 from receiver.gradebook import database as gradebook
-from receiver.gradebook.base import CourseScores, ScoreCounts, WriteResult
-from receiver.gradebook.database import DatabaseGradebook
+from receiver.gradebook.base import ScoreCounts
 from receiver.models import StoredScore
-from receiver.runs.lease import RunLease
-from tests.receiver.conftest import NINE, Store
+from tests.receiver.conftest import Store
 
 # The ids of two courses.
 CS101, CS102 = 1, 2
@@ -99,21 +94,3 @@ def test_every_field_is_stored_exactly(
 
     (row,) = store.rows(StoredScore)
     assert {name: getattr(row, name) for name in Score.model_fields} == given.model_dump()
-
-
-def test_lost_lease_rolls_the_write_back(
-    store: Store, write: Write, score: Callable[..., Score]
-) -> None:
-    lease = RunLease(store.database, timedelta(minutes=5))
-    with store.database.writing() as session:
-        lease.acquire(session, "ada@elms", now=NINE)
-    opened = DatabaseGradebook(lease)
-
-    written = opened.write([CourseScores(CS101, None, None, ())])
-    with store.database.writing() as session:
-        session.execute(text("UPDATE sync_lease SET token = 'another'"))
-    with pytest.raises(LeaseLostError):
-        opened.write([CourseScores(CS101, None, None, (score(),))])
-
-    assert written == [WriteResult(CS101, ScoreCounts())]
-    assert store.rows(StoredScore) == []

@@ -73,37 +73,26 @@ def test_latest_full_run_ignores_partial_ones(database: Database) -> None:
 def test_only_the_latest_run_can_be_running(
     database: Database, duration: timedelta, expected: RunStatus
 ) -> None:
+    ends = {1: (0, None), 2: (1, None), 3: (4, "the database is away")}
     with database.writing() as session:
         leases.acquire(session, "ada@elms", duration, now=NINE)
-        before = runs.begin(session, "ada@elms", now=NINE)
-        latest = runs.begin(session, "ada@elms", now=NINE)
+        ids = [runs.begin(session, "ada@elms", now=NINE) for _ in range(5)]
+        for run_id, (exit_code, stopped) in ends.items():
+            result = RunResult(run_id, (), ScoreCounts(), 0, 0, 0.5, exit_code, stopped)
+            runs.end(session, result, now=NINE)
 
-        rows = queries.page(session, PageRequest()).rows
-        statuses = runs.statuses(session, rows, now=NINE)
+    with database.reading() as session:
+        run = runs.get(session, 3)
+        statuses = runs.statuses(session, queries.page(session, PageRequest()).rows, now=NINE)
 
-    assert statuses == {before: RunStatus.KILLED, latest: expected}
-
-
-@pytest.mark.parametrize(
-    ("exit_code", "stopped", "expected"),
-    [
-        pytest.param(0, None, RunStatus.COMPLETED, id="completed"),
-        pytest.param(1, None, RunStatus.WITH_ERRORS, id="with errors"),
-        pytest.param(4, "the database is away", RunStatus.STOPPED, id="stopped"),
-    ],
-)
-def test_ended_run_has_a_status(
-    database: Database, exit_code: int, stopped: str | None, expected: RunStatus
-) -> None:
-    with database.writing() as session:
-        run_id = runs.begin(session, "ada@elms", now=NINE)
-        result = RunResult(run_id, (), ScoreCounts(), 0, 0, 0.5, exit_code, stopped)
-        runs.end(session, result, now=NINE)
-
-        run = runs.get(session, run_id)
-        statuses = runs.statuses(session, [run], now=NINE)
-
-    assert (run.seconds, run.stopped, statuses[run_id]) == (0.5, stopped, expected)
+    assert [statuses[run_id] for run_id in ids] == [
+        RunStatus.COMPLETED,
+        RunStatus.WITH_ERRORS,
+        RunStatus.STOPPED,
+        RunStatus.KILLED,
+        expected,
+    ]
+    assert (run.seconds, run.stopped) == (0.5, "the database is away")
 
 
 def test_unknown_run_is_refused(database: Database) -> None:

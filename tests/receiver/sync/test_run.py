@@ -25,6 +25,11 @@ HOUR = timedelta(hours=1)
 DELETED, REGENERATED = Deleted(4, NINE), TokenAnnounced(4, "another", NINE)
 
 
+def recorded(lab: Lab) -> dict[str, tuple[str, str | None]]:
+    """Return the recorded outcome and reason of each course."""
+    return {row.course_id: (row.outcome, row.reason) for row in lab.rows(RunCourse)}
+
+
 def test_grades_are_fetched_and_stored_once(lab: Lab) -> None:
     lab.serve_course("CS101", lab.score("ada"), lab.score("bob", None))
     lab.serve_course("CS102", lab.score("ada", "3"))
@@ -79,6 +84,11 @@ def test_one_course_never_stops_the_others(lab: Lab) -> None:
         "H": ("synced", None),
     }
     assert result.exit_code == 1
+    (run,) = lab.rows(Run)
+    assert (run.id, run.holder, run.exit_code) == (result.run_id, "ada@elms", 1)
+    assert (run.synced, run.failed, run.requests) == (2, 6, result.requests)
+    assert (run.statements, run.started_at <= run.ended_at) == (result.statements, True)
+    assert recorded(lab) == outcomes(result)
     assert registry.course_status(lab.entry("B")).status is Status.COURSE_DELETED
     assert registry.course_status(lab.entry("C")).status is Status.TOKEN_INVALID
     assert {course_id: registry.state_of(lab.entry(course_id)) for course_id in "DEFG"} == before
@@ -297,7 +307,7 @@ def test_course_that_cannot_be_stored_fails_alone(
         "CS103": ("synced", None),
     }
     assert outcomes(result) == expected
-    assert {row.course_id: (row.outcome, row.reason) for row in lab.rows(RunCourse)} == expected
+    assert recorded(lab) == expected
     assert {row.entry_id for row in lab.rows(StoredScore)} == stored
 
 
@@ -310,21 +320,3 @@ def test_token_encrypted_with_a_lost_key_fails_only_its_course(lab: Lab) -> None
     assert outcomes(result) == {"CS101": ("failed", "token_unreadable")}
     assert result.courses[0].advice
     assert lab.fake_site.connections == 0
-
-
-def test_run_is_recorded(lab: Lab) -> None:
-    lab.serve_course("CS101")
-    lab.add_course("CS102", DELETED, source=SITE)
-    lab.serve_course("CS103")
-    lab.fake_site.answer("CS103", 503)
-
-    result = lab.sync()
-
-    (run,) = lab.rows(Run)
-    assert (run.id, run.holder, run.exit_code) == (result.run_id, "ada@elms", 1)
-    assert (run.synced, run.unchanged, run.skipped, run.failed) == (1, 0, 1, 1)
-    assert (run.requests, run.statements) == (result.requests, result.statements)
-    assert run.ended_at >= run.started_at
-    assert {row.course_id: (row.outcome, row.reason) for row in lab.rows(RunCourse)} == outcomes(
-        result
-    )
