@@ -1,7 +1,7 @@
 """Scores (LTI Assignment and Grade Services) and the requests and responses of the grades API."""
 
 import re
-from decimal import Decimal
+from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -32,6 +32,21 @@ def _exact(value: object) -> object:
     if isinstance(value, Decimal) and value.is_zero():
         return value.copy_abs()
     return value
+
+
+DECIMAL_PLACES = Decimal("0.00001")
+"""The precision in which points are stored, in Moodle too."""
+
+
+def rounded(points: Decimal) -> Decimal:
+    """Return points to the precision in which they are stored, halves away from zero.
+
+    Raises ValueError for a number that is too large.
+    """
+    try:
+        return points.quantize(DECIMAL_PLACES, ROUND_HALF_UP)
+    except InvalidOperation:
+        raise ValueError("the number of points is too large") from None
 
 
 # An exact number of points; a string in JSON, so that no reader makes it a float.

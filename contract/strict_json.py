@@ -13,6 +13,8 @@ MAX_DEPTH = 32
 MAX_PARTS = 500_000
 
 _MAX_DIGITS = 40
+# PHP may write the binary expansion of a float to its end (serialize_precision).
+_MAX_EXACT_DIGITS = 1100
 _MAX_WHOLE = 2**63 - 1
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
@@ -102,14 +104,14 @@ def _whole(digits: str) -> int:
     return number
 
 
-def _fraction(digits: str) -> float:
-    if len(digits) > _MAX_DIGITS or math.isinf(number := float(digits)):
+def _fraction(digits: str, max_digits: int = _MAX_DIGITS) -> float:
+    if len(digits) > max_digits or math.isinf(number := float(digits)):
         raise StrictJsonError("the JSON has a number that is too long or too large")
     return number
 
 
 def _exact(digits: str) -> Decimal:
-    _fraction(digits)
+    _fraction(digits, _MAX_EXACT_DIGITS)
     return Decimal(digits)
 
 

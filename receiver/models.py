@@ -236,6 +236,23 @@ class RunCourse(Base):
         return Advice(self.next_step, action, tuple(map(str, args)))
 
 
+class RunPerson(Base):
+    """A person of a course whose score a run did not import, and why."""
+
+    __tablename__ = "run_people"
+    __table_args__ = (Index(None, "run_id", "source", "course_id", "id"), _NEVER_REUSED)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id"))
+    source: Mapped[str] = mapped_column(String(100))
+    course_id: Mapped[str] = mapped_column(String(255))
+    # None for a person without an ID number; cut off if it is longer.
+    user_id: Mapped[str | None] = mapped_column(String(255))
+    # Whether ELMS keeps its own grade, because it is locked or overridden there.
+    kept: Mapped[bool]
+    detail: Mapped[str] = mapped_column(Text)
+
+
 class SyncLease(Base):
     """The run that may write, and until when; `token` is None while the lease is free."""
 

@@ -165,7 +165,7 @@ class Database:
     def check_writable(self) -> None:
         """Raise DatabaseSetupError if the database takes no writes, as a standby does."""
         if self.file is not None:
-            read_only = engines.read_only_place(self.file) is not None
+            read_only = self.file.exists() and engines.read_only_place(self.file) is not None
             cause = "its file or the folder of it is read-only"
         else:
             with self.reading() as session:

@@ -219,6 +219,24 @@ def upgrade() -> None:
         ["run_id", "outcome", "source", "id"],
     )
     op.create_table(
+        "run_people",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("run_id", sa.Integer(), nullable=False),
+        sa.Column("source", sa.String(length=100), nullable=False),
+        sa.Column("course_id", sa.String(length=255), nullable=False),
+        sa.Column("user_id", sa.String(length=255), nullable=True),
+        sa.Column("kept", sa.Boolean(), nullable=False),
+        sa.Column("detail", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(["run_id"], ["runs.id"], name=op.f("fk_run_people_run_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_run_people")),
+        sqlite_autoincrement=True,
+    )
+    op.create_index(
+        op.f("ix_run_people_run_id_source_course_id_id"),
+        "run_people",
+        ["run_id", "source", "course_id", "id"],
+    )
+    op.create_table(
         "source_secrets",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("source_id", sa.Integer(), nullable=False),

@@ -1,7 +1,5 @@
 """Commands about many courses of the registry: export, import, and tokens from a file."""
 
-import csv
-import io
 from dataclasses import replace
 from typing import Any, BinaryIO
 
@@ -40,18 +38,16 @@ def export(file: Any, source: str | None) -> None:
     with context.reading() as session:
         source_id = sources.get(session, source).id if source else None
         entries = registry.list_entries(session, source_id=source_id)
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(csv_files.EXPORTED)
+    rows = []
     for entry in entries:
         course_status = registry.course_status(entry)
         values = dict(schemas.EntryResponse.of_entry(entry, course_status))
-        values["next_step"] = output.next_step(course_status.advice)
-        rows.writerow(csv_files.cell(values[name]) for name in csv_files.EXPORTED)
+        rows.append({**values, "next_step": output.next_step(course_status.advice)})
+    text = csv_files.write(csv_files.EXPORTED, rows)
     if file is None:
-        click.echo(text.getvalue(), nl=False)
+        click.echo(text, nl=False)
     else:
-        file.write(text.getvalue())
+        file.write(text)
 
 
 @click.command("import")

@@ -9,8 +9,9 @@ from foundation.cli.output import json_option
 from foundation.db import session as db
 from foundation.db.pagination import PageRequest
 from receiver.cli import context
-from receiver.cli.schemas import CourseResponse, RunDetails, RunResponse
+from receiver.cli.schemas import CourseResponse, PersonResponse, RunDetails, RunResponse
 from receiver.models import RunCourse
+from receiver.registry import csv_files
 from receiver.runs import queries
 from receiver.runs import store as runs
 from receiver.runs.store import CourseOutcome, CourseResult
@@ -67,9 +68,18 @@ def list_(limit: int, as_json: bool) -> None:
     type=click.Choice([outcome.value for outcome in CourseOutcome]),
     help="Only courses with this result.",
 )
+@click.option("--people", is_flag=True, help="The people whose scores were not imported, instead.")
+@click.option("--csv", "as_csv", is_flag=True, help="With --people: print CSV.")
 @json_option
-def show(number: int | None, outcome: str | None, as_json: bool) -> None:
+def show(
+    number: int | None, outcome: str | None, people: bool, as_csv: bool, as_json: bool
+) -> None:
     """Show run NUMBER, or the last run, with the result of each course."""
+    if as_csv and not people:
+        raise click.UsageError("--csv needs --people")
+    if people:
+        _show_people(number, as_csv=as_csv, as_json=as_json)
+        return
     with context.reading() as session:
         run = runs.get(session, number)
         status = runs.statuses(session, [run], now=db.now(session))[run.id]
@@ -81,6 +91,32 @@ def show(number: int | None, outcome: str | None, as_json: bool) -> None:
     output.print_facts((name.replace("_", " "), v) for name, v in RunResponse.of_run(run, status))
     click.echo()
     print_courses(courses)
+
+
+def _show_people(number: int | None, *, as_csv: bool, as_json: bool) -> None:
+    with context.reading() as session:
+        rows = runs.people_of(session, runs.get(session, number).id)
+        people = [PersonResponse.of(row) for row in rows]
+    if as_json:
+        output.print_json(people)
+    elif as_csv:
+        columns = list(PersonResponse.model_fields)
+        click.echo(csv_files.write(columns, [dict(person) for person in people]), nl=False)
+    else:
+        output.print_table(
+            ("course", "source", "user", "grade", "reason"),
+            [
+                (
+                    person.course_id,
+                    person.source,
+                    person.user_id,
+                    "kept in ELMS" if person.kept else "left out",
+                    person.detail,
+                )
+                for person in people
+            ],
+            empty="No one was left out.",
+        )
 
 
 def print_courses(courses: Sequence[CourseResult | RunCourse]) -> None:

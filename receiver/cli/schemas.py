@@ -177,6 +177,16 @@ class RunResponse(Response):
         )
 
 
+class PersonResponse(Response):
+    """A person of a course whose score was not imported by a run; `kept`: ELMS keeps its grade."""
+
+    source: str
+    course_id: str
+    user_id: str | None
+    kept: bool
+    detail: str
+
+
 class RunDetails(RunResponse):
     """A recorded run with the results of its courses."""
 

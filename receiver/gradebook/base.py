@@ -50,10 +50,12 @@ class WriteResult:
     failure: WriteFailure | None = None
 
 
-SET_ACTIVITY = Advice(
-    "Set the course and activity of ELMS's Moodle that its grades go to.",
+SET_ACTIVITY_COMMAND = (
     "registry set-activity",
     ("COURSE_ID", "--course", "N", "--activity", "N"),
+)
+SET_ACTIVITY = Advice(
+    "Set the course and activity of ELMS's Moodle that its grades go to.", *SET_ACTIVITY_COMMAND
 )
 
 

@@ -1,23 +1,47 @@
 """The grades to write into a course of ELMS's Moodle, and why some cannot be written."""
 
+import html
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any
 
-from contract.grades import Score
+from contract.grades import Score, rounded
 from receiver.gradebook.base import ScoreCounts
-from receiver.moodle.grade_report import DECIMAL_PLACES, UserGrades, to_decimal
+from receiver.moodle.grade_report import UserGrades, to_decimal
 from receiver.moodle.users import UserDirectory
 from receiver.sources.base import PersonProblem
 
 
+class NoRange(StrEnum):
+    """Why points cannot be written into a student's grade: no such item, or no points in it."""
+
+    NO_ITEM = "has no such activity in ELMS"
+    SCALE = "has this activity in ELMS with a scale instead of points"
+    UNREADABLE = "has this activity in ELMS without a range of points"
+
+
 @dataclass(frozen=True)
 class CurrentGrade:
-    """A student's current grade in an activity, and its range."""
+    """A student's current grade in an activity, and its range.
+
+    `kept_because`: Moodle keeps a grade that was locked or overridden, whatever is written.
+    """
 
     given: Decimal | None
     minimum: Decimal
     maximum: Decimal
+    kept_because: str | None = None
+
+
+Current = dict[int, CurrentGrade | NoRange]
+"""What the students of a course have in an activity, by Moodle's user id."""
+
+# What Moodle shows as the range of an item with points, as numbers or percentages.
+_NUMBER = r"-?[0-9][0-9.,\s]*%?"
+_POINTS = re.compile(rf"\s*{_NUMBER}\s*[-\u2013]\s*{_NUMBER}\s*", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -39,14 +63,12 @@ class GradeDiff:
     problems: tuple[PersonProblem, ...]
 
 
-def current_grades(users: Iterable[UserGrades], activity: str) -> dict[int, CurrentGrade | None]:
-    """Return the students of a course with their grade in an activity; None without a range."""
+def current_grades(users: Iterable[UserGrades], activity: str) -> Current:
+    """Return the students of a course with their grade in an activity."""
     return {user.user_id: _current(user, activity) for user in users if user.user_id is not None}
 
 
-def compare(
-    scores: Sequence[Score], users: UserDirectory, current: dict[int, CurrentGrade | None]
-) -> GradeDiff:
+def compare(scores: Sequence[Score], users: UserDirectory, current: Current) -> GradeDiff:
     """Return what differs from the current grades; the last score of a user counts."""
     changes: list[GradeChange] = []
     problems: list[PersonProblem] = []
@@ -55,23 +77,26 @@ def compare(
         match _change(score, users.ids_of(score.user_id), current):
             case GradeChange() as change:
                 changes.append(change)
-            case str(detail):
-                problems.append(PersonProblem(score.user_id, detail))
+            case PersonProblem() as problem:
+                problems.append(problem)
             case None:
                 unchanged += 1
     return GradeDiff(tuple(changes), unchanged, tuple(problems))
 
 
-def verify(diff: GradeDiff, current: dict[int, CurrentGrade | None]) -> GradeDiff:
+def verify(diff: GradeDiff, current: Current) -> GradeDiff:
     """Return the diff with the changes that were read back; the others become problems."""
     verified: list[GradeChange] = []
     lost: list[PersonProblem] = []
     for change in diff.changes:
         now = current.get(change.student)
-        if now is not None and now.given == change.grade:
+        given = now.given if isinstance(now, CurrentGrade) else None
+        if given == change.grade:
             verified.append(change)
+        elif isinstance(now, CurrentGrade) and now.kept_because:
+            lost.append(_kept(change.user_id, now))
         else:
-            actual = "no grade" if now is None or now.given is None else _shown(now.given)
+            actual = _shown_or_none(given)
             detail = f"{_shown(change.grade)} was written, but ELMS has {actual}: is it locked?"
             lost.append(PersonProblem(change.user_id, detail))
     return GradeDiff(tuple(verified), diff.unchanged, (*diff.problems, *lost))
@@ -83,54 +108,100 @@ def counts(diff: GradeDiff) -> ScoreCounts:
     return ScoreCounts(added, len(diff.changes) - added, diff.unchanged)
 
 
-def _current(user: UserGrades, activity: str) -> CurrentGrade | None:
+def _current(user: UserGrades, activity: str) -> CurrentGrade | NoRange:
     for item in user.items:
+        # An item with a number is an outcome of the activity.
         of_activity = item.get("itemtype") == "mod" and str(item.get("cmid")) == activity
-        # An item with a number is an outcome of the activity. A scale has words instead of points;
-        # a number would select one of them.
-        if of_activity and not item.get("itemnumber") and item.get("scaleid") is None:
-            try:
-                given, minimum, maximum = (
-                    to_decimal(item.get(key)) for key in ("graderaw", "grademin", "grademax")
-                )
-            except ValueError:
-                return None
-            return None if maximum is None else CurrentGrade(given, minimum or Decimal(0), maximum)
-    return None
+        if of_activity and not item.get("itemnumber"):
+            return _grade_in(item)
+    return NoRange.NO_ITEM
+
+
+def _grade_in(item: dict[str, Any]) -> CurrentGrade | NoRange:
+    try:
+        given, minimum, maximum = (
+            to_decimal(item.get(key)) for key in ("graderaw", "grademin", "grademax")
+        )
+    except ValueError:
+        return NoRange.UNREADABLE
+    if _is_scale(item, minimum):
+        return NoRange.SCALE
+    if maximum is None:
+        return NoRange.UNREADABLE
+    return CurrentGrade(given, minimum or Decimal(0), maximum, _kept_because(item))
+
+
+def _is_scale(item: dict[str, Any], minimum: Decimal | None) -> bool:
+    """Return True if an item may be graded by a scale: a number would select one of its words.
+
+    Moodle names no scale, and shows its range in words. A scale counts from 1; an assignment with
+    points has the minimum 0.
+    """
+    shown = item.get("rangeformatted")
+    text = html.unescape(re.sub(r"<[^>]*>", "", shown)) if isinstance(shown, str) else ""
+    in_words = text.strip() not in {"", "-"} and not _POINTS.fullmatch(text.replace("\xa0", " "))
+    return item.get("scaleid") is not None or minimum == 1 or in_words
+
+
+def _kept_because(item: dict[str, Any]) -> str | None:
+    if item.get("gradeislocked") is True or item.get("locked") is True:
+        return "locked"
+    return "overridden" if item.get("gradeisoverridden") is True else None
 
 
 def _change(
-    score: Score, students: tuple[int, ...], current: dict[int, CurrentGrade | None]
-) -> GradeChange | str | None:
+    score: Score, students: tuple[int, ...], current: Current
+) -> GradeChange | PersonProblem | None:
     """Return the change, or why none can be made, or None if nothing differs."""
+    user_id = score.user_id
     if len(students) != 1:
-        return f"{len(students) or 'no'} users of ELMS have this ID number, expected exactly one"
+        detail = f"{len(students) or 'no'} users of ELMS have this ID number, expected exactly one"
+        return PersonProblem(user_id, detail)
     (student,) = students
     if student not in current:
-        return "is not a student of the course in ELMS"
+        return PersonProblem(user_id, "is not a student of the course in ELMS")
     now = current[student]
-    if now is None:
-        return "has no such activity in ELMS, or it has no range of points"
-    if score.score_given is None:
-        if now.given is None:
-            return None
-        return (
-            f"no longer has a grade, but ELMS has {_shown(now.given)}, "
+    if isinstance(now, NoRange):
+        return PersonProblem(user_id, now.value)
+    given = score.score_given
+    grade = None if given is None else _rescaled(given, score.score_maximum, now)
+    if isinstance(grade, str):
+        return PersonProblem(user_id, grade)
+    if grade == now.given:
+        return None
+    if now.kept_because:
+        return _kept(user_id, now)
+    if grade is None:
+        detail = (
+            f"no longer has a grade, but ELMS has {_shown_or_none(now.given)}, "
             "which its web service cannot remove"
         )
-    # Points on another maximum (LTI AGS 2.0, 3.4.8), to Moodle's decimal places.
-    points = score.score_given
-    if score.score_maximum != now.maximum:
-        points = points / score.score_maximum * now.maximum
+        return PersonProblem(user_id, detail)
+    return GradeChange(student, user_id, grade, now.given)
+
+
+def _rescaled(given: Decimal, maximum: Decimal, now: CurrentGrade) -> Decimal | str:
+    """Return the points on the activity's maximum (LTI AGS 2.0, 3.4.8), or why they do not fit."""
     try:
-        grade = points.quantize(DECIMAL_PLACES)
-    except InvalidOperation:
-        grade = None
-    if grade is None or not now.minimum <= grade <= now.maximum:
-        limits = f"{_shown(now.minimum)} to {_shown(now.maximum)}"
-        given = f"{_shown(score.score_given)} of {_shown(score.score_maximum)}"
-        return f"{given} is outside the activity's range of {limits}"
-    return None if grade == now.given else GradeChange(student, score.user_id, grade, now.given)
+        grade = rounded(given if maximum == now.maximum else given * now.maximum / maximum)
+    except ValueError as error:
+        return str(error)
+    if now.minimum <= grade <= now.maximum:
+        return grade
+    return (
+        f"{_shown(given)} of {_shown(maximum)} is outside the activity's range of "
+        f"{_shown(now.minimum)} to {_shown(now.maximum)}"
+    )
+
+
+def _kept(user_id: str, now: CurrentGrade) -> PersonProblem:
+    return PersonProblem(
+        user_id, f"ELMS has {_shown_or_none(now.given)}, {now.kept_because} there", kept=True
+    )
+
+
+def _shown_or_none(points: Decimal | None) -> str:
+    return "no grade" if points is None else _shown(points)
 
 
 def _shown(points: Decimal) -> str:

@@ -4,21 +4,18 @@ import hashlib
 from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
 from pydantic import ValidationError
 
 from contract import strict_json
-from contract.grades import ActivityProgress, GradingProgress, Score
+from contract.grades import ActivityProgress, GradingProgress, Score, rounded
 from foundation.text import validation_message
 from receiver.sources.base import Grades, PersonProblem
 
 # Returns the grades of all users of a course, or of those that the token's user may see.
 FUNCTION = "gradereport_user_get_grade_items"
-
-# The precision of grades in Moodle.
-DECIMAL_PLACES = Decimal("0.00001")
 
 
 class ReportError(ValueError):
@@ -94,10 +91,7 @@ def to_decimal(value: object) -> Decimal | None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | Decimal):
         raise ValueError("the grade is not a number")
-    try:
-        return Decimal(value).quantize(DECIMAL_PLACES)
-    except InvalidOperation:
-        raise ValueError("the grade is too large") from None
+    return rounded(Decimal(value))
 
 
 def _score(user: UserGrades, now: datetime) -> Score:

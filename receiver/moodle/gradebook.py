@@ -7,6 +7,7 @@ from contract.tokens import MoodleToken
 from foundation.errors import Advice
 from receiver.gradebook.base import (
     SET_ACTIVITY,
+    SET_ACTIVITY_COMMAND,
     CourseScores,
     Outage,
     ScoreCounts,
@@ -16,7 +17,7 @@ from receiver.gradebook.base import (
 )
 from receiver.moodle import grade_diff, grade_report, users
 from receiver.moodle.client import SITE_INFO, ElmsMoodle
-from receiver.moodle.grade_diff import CurrentGrade, GradeChange, GradeDiff
+from receiver.moodle.grade_diff import Current, GradeChange, GradeDiff, NoRange
 from receiver.moodle.responses import LATER, Success
 from receiver.moodle.users import UserDirectory
 from receiver.sources.base import Misconfigured, SiteOutage, Transient
@@ -31,8 +32,24 @@ MAX_GRADES = 100
 # The name of the writer in Moodle's grade history.
 _SOURCE = "course-webhooks"
 
-_UNLOCK = Advice(
-    "Check in ELMS's Moodle whether the activity's grade item is locked or was removed."
+# GRADE_UPDATE_OK; GRADE_UPDATE_FAILED, although only one grade of the batch may have been locked;
+# GRADE_UPDATE_ITEM_LOCKED. What was written is read back in any case.
+_ANSWERED_BY_READING = {0, 1, 4}
+
+_RESTORE = Advice("Check in ELMS's Moodle whether the activity's grade item was removed.")
+_USE_POINTS = Advice(
+    "Set the grade type of this assignment to Point in ELMS's Moodle, or choose another one.",
+    *SET_ACTIVITY_COMMAND,
+)
+_SHOW_ACTIVITY = Advice(
+    "Check the number of the activity. If it is right, the activity or its grade may be hidden: "
+    "give the token's user moodle/course:viewhiddenactivities and moodle/grade:viewhidden in "
+    "ELMS's Moodle.",
+    *SET_ACTIVITY_COMMAND,
+)
+_SHOW_ACTIVITIES = Advice(
+    "Give the token's user mod/assign:view in ELMS's Moodle (and, for hidden activities, "
+    "moodle/course:viewhiddenactivities and moodle/grade:viewhidden), or add an assignment."
 )
 
 
@@ -110,6 +127,11 @@ class MoodleGradebook:
             return WriteResult(course.entry_id, ScoreCounts(), failure=missing_activity())
         if failure:
             return WriteResult(course.entry_id, ScoreCounts(), failure=failure)
+        user_ids = {score.user_id for score in course.scores}
+        if len(user_ids) > 1 and not self._users.knows_any(user_ids):
+            detail = f"ELMS's own Moodle finds none of {len(user_ids)} people by ID number"
+            failure = Misconfigured(detail, users.SHOW_ID_NUMBERS)
+            return WriteResult(course.entry_id, ScoreCounts(), failure=failure)
         current = self._read(course.course, course.activity)
         if not isinstance(current, dict):
             return WriteResult(course.entry_id, ScoreCounts(), failure=current)
@@ -118,8 +140,8 @@ class MoodleGradebook:
             diff, failure = self._apply(diff, course.course, course.activity)
         return WriteResult(course.entry_id, grade_diff.counts(diff), diff.problems, failure)
 
-    def _read(self, course: str, activity: str) -> dict[int, CurrentGrade | None] | WriteFailure:
-        """Return the current grades of an activity by student, or why they cannot be read."""
+    def _read(self, course: str, activity: str) -> Current | WriteFailure:
+        """Return the current grades of an activity by student, or why none can be written."""
         result = self._moodle.call(grade_report.FUNCTION, {"courseid": course})
         if not isinstance(result, Success):
             return result
@@ -128,9 +150,18 @@ class MoodleGradebook:
         except grade_report.ReportError as error:
             return Transient(f"ELMS's own Moodle {error}", LATER)
         current = grade_diff.current_grades(users_grades, activity)
-        if current and not any(current.values()):
-            detail = f"the course {course} of ELMS's Moodle has no activity {activity} with points"
-            return Misconfigured(detail, SET_ACTIVITY)
+        reasons = set(current.values()) if current else set()
+        where = f"of the course {course} of ELMS's Moodle"
+        if NoRange.SCALE in reasons:
+            detail = f"the activity {activity} {where} is graded by a scale, not by points"
+            return Misconfigured(detail, _USE_POINTS)
+        if reasons == {NoRange.NO_ITEM}:
+            if any(item.get("itemtype") == "mod" for user in users_grades for item in user.items):
+                detail = f"no activity {activity} is shown {where}"
+                return Misconfigured(detail, _SHOW_ACTIVITY)
+            return Misconfigured(f"no activities are shown {where}", _SHOW_ACTIVITIES)
+        if reasons == {NoRange.UNREADABLE}:
+            return Misconfigured(f"the activity {activity} {where} has no points", SET_ACTIVITY)
         return current
 
     def _apply(
@@ -172,7 +203,7 @@ class MoodleGradebook:
         )
         if not isinstance(result, Success):
             return result
-        # Moodle's GRADE_UPDATE_OK; False and an exact 0.0 are equal to it, but not it.
-        if result.document != 0 or type(result.document) is not int:
-            return Misconfigured("ELMS's Moodle rejected the grades", _UNLOCK)
-        return None
+        # False and an exact 0.0 are equal to 0, but not it.
+        if type(result.document) is int and result.document in _ANSWERED_BY_READING:
+            return None
+        return Misconfigured("ELMS's Moodle rejected the grades", _RESTORE)

@@ -14,9 +14,10 @@ FUNCTION = "core_user_get_users_by_field"
 # How many users one request looks up.
 MAX_USERS = 100
 
-_SHOW_ID_NUMBERS = Advice(
-    "Give the token's user the capability moodle/user:viewalldetails there, or have the "
-    "administrator add the ID number to the shown identities (showuseridentity)."
+SHOW_ID_NUMBERS = Advice(
+    "Give the token's user the capability moodle/user:viewalldetails in ELMS's Moodle, or have "
+    "its administrator add the ID number to the shown identities (showuseridentity). Then check "
+    "that people there have the ID numbers of the source."
 )
 
 
@@ -45,6 +46,10 @@ class UserDirectory:
             self._ids.update({id_number: tuple(sorted(ids[id_number])) for id_number in batch})
         return None
 
+    def knows_any(self, id_numbers: Iterable[str]) -> bool:
+        """Return True if one of the ID numbers that were looked up belongs to a user."""
+        return any(self._ids.get(id_number) for id_number in id_numbers)
+
     def ids_of(self, id_number: str) -> tuple[int, ...]:
         """Return Moodle's user ids for an ID number that was looked up."""
         return self._ids.get(id_number, ())
@@ -57,6 +62,6 @@ def _unusable(document: Any) -> WriteFailure | None:
         return Transient("ELMS's own Moodle responded 200, but with users without ids", LATER)
     if not all(isinstance(user.get("idnumber"), str) for user in document):
         return SiteOutage(
-            "ELMS's own Moodle does not show the ID numbers of users", _SHOW_ID_NUMBERS
+            "ELMS's own Moodle does not show the ID numbers of users", SHOW_ID_NUMBERS
         )
     return None

@@ -18,7 +18,7 @@ from receiver.runs.store import CourseOutcome
 run_pages = Blueprint("runs", __name__, template_folder="templates")
 
 _RUN = "/runs/<int(max=2147483647):run_id>"
-_CURSOR_TYPES, _COURSE_CURSOR_TYPES = (int,), (str, int)
+_CURSOR_TYPES, _COURSE_CURSOR_TYPES, _PEOPLE_CURSOR_TYPES = (int,), (str, int), (str, str, int)
 _WORST_FIRST = (
     CourseOutcome.FAILED,
     CourseOutcome.SKIPPED,
@@ -59,6 +59,7 @@ def show_run(run_id: int) -> str:
         outcome = CourseOutcome(chosen) if chosen in set(CourseOutcome) else worst
         page = queries.page_of_courses(session, run.id, outcome, page_request)
         not_recorded = queries.not_recorded(session, run)
+        people_count = queries.people_count(session, run.id)
     return render_template(
         "receiver/run.html",
         run=run,
@@ -67,8 +68,21 @@ def show_run(run_id: int) -> str:
         outcome=outcome,
         page=page,
         not_recorded=not_recorded,
+        people_count=people_count,
         summary=summary.of_run(run) if run.ended_at else (),
     )
+
+
+@run_pages.get(f"{_RUN}/people")
+@signed_in
+def show_people(run_id: int) -> str:
+    """Show the people whose scores a run did not import."""
+    page_request = pagination.read(request.args, _PEOPLE_CURSOR_TYPES)
+    with services.current().database.reading() as session:
+        run = runs.get(session, run_id)
+        page = queries.page_of_people(session, run.id, page_request)
+        count = queries.people_count(session, run.id)
+    return render_template("receiver/run_people.html", run=run, page=page, count=count)
 
 
 def _charts(recent: Sequence[Run]) -> list[Chart]:

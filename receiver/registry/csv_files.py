@@ -1,9 +1,12 @@
 """CSV files of courses, tokens and gradebook targets: the columns, and how a row is parsed."""
 
+import csv
+import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -39,8 +42,19 @@ class RegistryRow:
     gradebook_activity: str | None
 
 
-def cell(value: str | datetime | None) -> str:
+def write(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
+    """Return these columns of rows as CSV with a header."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([cell(row[name]) for name in columns] for row in rows)
+    return text.getvalue()
+
+
+def cell(value: Any) -> str:
     """Return a value as a cell that no spreadsheet interprets as a formula."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     text = value.isoformat() if isinstance(value, datetime) else value or ""
     return f"'{text}" if text.startswith(_FORMULA) or _is_marked(text) else text
 

@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from foundation.db import pagination
 from foundation.db.pagination import Page, PageRequest
-from receiver.models import Entry, Run, RunCourse, Source
+from receiver.models import Entry, Run, RunCourse, RunPerson, Source
 from receiver.runs.store import RUNS_SEARCHED, CourseOutcome
 
 
@@ -43,6 +43,33 @@ def page_of_courses(
         lambda row: ((row[0], row[1]), (row[0].source, row[0].id)),
         page_request,
     )
+
+
+def page_of_people(
+    session: Session, run_id: int, page_request: PageRequest
+) -> Page[tuple[RunPerson, int | None]]:
+    """Return a page of the people of a run that were left out, with the ids of their entries."""
+    query = (
+        select(RunPerson, Entry.id)
+        .outerjoin(Source, Source.name == RunPerson.source)
+        .outerjoin(
+            Entry, and_(Entry.source_id == Source.id, Entry.course_id == RunPerson.course_id)
+        )
+        .where(RunPerson.run_id == run_id)
+    )
+    return pagination.read(
+        session,
+        query,
+        [RunPerson.source, RunPerson.course_id, RunPerson.id],
+        lambda row: ((row[0], row[1]), (row[0].source, row[0].course_id, row[0].id)),
+        page_request,
+    )
+
+
+def people_count(session: Session, run_id: int) -> int:
+    """Return the number of people of a run whose scores were not imported."""
+    query = select(func.count()).select_from(RunPerson).where(RunPerson.run_id == run_id)
+    return session.scalars(query).one()
 
 
 def of_course(

@@ -12,12 +12,16 @@ from foundation.db import session as db
 from foundation.errors import Advice
 from receiver.errors import RunUnknownError
 from receiver.gradebook.base import ScoreCounts
-from receiver.models import Run, RunCourse
+from receiver.models import Run, RunCourse, RunPerson
 from receiver.runs import lease as leases
+from receiver.sources.base import PersonProblem
 
 # In how many of the latest runs the last outcome of a course, or the last fetch from a source, is
 # searched.
 RUNS_SEARCHED = 20
+
+# What a site sends as an ID can be megabytes long.
+_MAX_USER_ID = 255
 
 
 class CourseOutcome(StrEnum):
@@ -43,7 +47,8 @@ class RunStatus(StrEnum):
 class CourseResult:
     """The result of one course; if it was not synced: why, since when, and what to do.
 
-    `url` is the one that was requested; it is logged, but not recorded.
+    `url` is the one that was requested; it is logged, but not recorded. `people` are those whose
+    scores were not imported.
     """
 
     source: str
@@ -54,6 +59,7 @@ class CourseResult:
     since: datetime | None = None
     advice: Advice | None = None
     url: str | None = None
+    people: tuple[PersonProblem, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -108,7 +114,7 @@ def begin(session: Session, holder: str, *, partial: bool = False, now: datetime
 
 
 def record(session: Session, run_id: int, courses: Sequence[CourseResult]) -> None:
-    """Record the results of courses in a run."""
+    """Record the results of courses in a run, with the people whose scores were not imported."""
     rows = []
     for course in courses:
         advice = course.advice
@@ -118,9 +124,21 @@ def record(session: Session, run_id: int, courses: Sequence[CourseResult]) -> No
             "next_step": advice and advice.text,
             "action": [advice.action, *advice.args] if advice and advice.action else None,
         }
-        del row["advice"], row["url"]
+        del row["advice"], row["url"], row["people"]
         rows.append(row)
     db.insert_all(session, RunCourse, rows)
+    people = [
+        {
+            "run_id": run_id,
+            "source": course.source,
+            "course_id": course.course_id,
+            **vars(person),
+            "user_id": person.user_id and person.user_id[:_MAX_USER_ID],
+        }
+        for course in courses
+        for person in course.people
+    ]
+    db.insert_all(session, RunPerson, people)
 
 
 def end(session: Session, result: RunResult, *, now: datetime) -> None:
@@ -171,6 +189,13 @@ def courses_of(
     return list(session.scalars(query))
 
 
+def people_of(session: Session, run_id: int) -> list[RunPerson]:
+    """Return the people of a run whose scores were not imported, by source and course."""
+    query = select(RunPerson).where(RunPerson.run_id == run_id)
+    order = RunPerson.source, RunPerson.course_id, RunPerson.id
+    return list(session.scalars(query.order_by(*order)))
+
+
 def prune(session: Session, before: datetime, limit: int) -> int:
     """Delete up to `limit` runs that started before then, with their courses; return how many.
 
@@ -184,6 +209,7 @@ def prune(session: Session, before: datetime, limit: int) -> int:
         .limit(limit)
     ).all()
     if old:
+        session.execute(delete(RunPerson).where(RunPerson.run_id.in_(old)))
         session.execute(delete(RunCourse).where(RunCourse.run_id.in_(old)))
         session.execute(delete(Run).where(Run.id.in_(old)))
     return len(old)

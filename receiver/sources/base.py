@@ -33,10 +33,14 @@ class GradeQuery:
 
 @dataclass(frozen=True)
 class PersonProblem:
-    """A person whose score was not imported, and why; `user_id` is None if it is not known."""
+    """A person whose score was not imported, and why; `user_id` is None if it is not known.
+
+    `kept`: someone locked or overrode the grade in ELMS, so that it stays as it is there.
+    """
 
     user_id: str | None
     detail: str
+    kept: bool = False
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ class Reporter:
             quiet = course.outcome in _QUIET and course.reason is None
             if quiet or course.reason in _LOGGED_ONCE or self._is_one_of_many(course):
                 continue
-            fields = {**vars(course), **fields_of(course.advice), "advice": None}
+            fields = {**vars(course), **fields_of(course.advice), "advice": None, "people": None}
             urgent = course.reason in _NEEDS_ATTENTION and course.outcome is CourseOutcome.FAILED
             self._log.log(
                 logging.ERROR if urgent else logging.WARNING,

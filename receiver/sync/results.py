@@ -49,12 +49,19 @@ GRADEBOOK_TROUBLE = "gradebook_trouble"
 # The reason of a course that was synced, but not for every person in it.
 PEOPLE_LEFT_OUT = "people_left_out"
 
+# The reason of a course that was synced, but for grades that someone locked or overrode in ELMS.
+PEOPLE_KEPT = "people_kept"
+
 _WRITE_REASONS: dict[type[WriteFailure], str] = {
     Misconfigured: "misconfigured",
     SiteOutage: GRADEBOOK_TROUBLE,
     Transient: "transient",
 }
 NEXT_RUN = Advice("No action needed yet: the next run tries again.")
+_KEPT = Advice(
+    "No action needed. If a grade of the source should count instead, unlock the grade in ELMS's "
+    "Moodle or remove its override; it is written when the course next changes at the source."
+)
 _MAX_NAMED = 5
 _MAX_ID_LETTERS = 100
 _log = logging.get_logger(__name__)
@@ -84,9 +91,12 @@ class FetchResult:
 
     @property
     def is_synced(self) -> bool:
-        """Whether ELMS now has the course's current grades for every person in it."""
+        """Whether ELMS now has the current grades of everyone, but for those that it keeps."""
         if isinstance(self.outcome, Grades):
-            return self.write is not None and not (self.write.failure or self.write.problems)
+            write = self.write
+            return write is not None and not (
+                write.failure or any(not problem.kept for problem in write.problems)
+            )
         return isinstance(self.outcome, Unchanged)
 
     @property
@@ -192,25 +202,45 @@ def not_reached(entry: Entry, stop: StopReason) -> CourseResult:
 
 def _written(result: FetchResult, left_out: Sequence[PersonProblem]) -> CourseResult:
     write = result.write
-    problems = write.problems if write else ()
+    people = (*left_out, *(write.problems if write else ()))
+    missing = [person for person in people if not person.kept]
+    kept = [person for person in people if person.kept]
+    named = [*_named("left out", missing), *_named("kept in ELMS", kept)]
     failure = write.failure if write else None
-    people = [_left_out((*left_out, *problems))] if left_out or problems else []
     if failure is not None:
-        failure = replace(failure, detail="; ".join([failure.detail, *people]))
-        return _failed(result.entry, _WRITE_REASONS[type(failure)], failure, result.url)
-    synced = _result(result.entry, CourseOutcome.SYNCED, url=result.url)
+        failure = replace(failure, detail="; ".join([failure.detail, *named]))
+        failed = _failed(result.entry, _WRITE_REASONS[type(failure)], failure, result.url)
+        return replace(failed, people=people)
+    reason: str | None = None
+    advice: Advice | None = None
+    if missing:
+        where = ["at the source"] * bool(left_out) + ["in ELMS"] * (len(missing) > len(left_out))
+        reason = PEOPLE_LEFT_OUT
+        advice = Advice(
+            f"Fix each problem {' and '.join(where)}; the next run imports these grades.",
+            "runs show",
+            ("--people",),
+        )
+    elif kept:
+        reason, advice = PEOPLE_KEPT, _KEPT
+    synced = _result(
+        result.entry,
+        CourseOutcome.SYNCED,
+        reason,
+        "; ".join(named) or None,
+        advice,
+        url=result.url,
+    )
+    return replace(synced, people=people)
+
+
+def _named(what: str, people: Sequence[PersonProblem]) -> list[str]:
+    """Return how many people, and the first of them by name with the reason; nothing for none."""
     if not people:
-        return synced
-    where = ["at the source"] * bool(left_out) + ["in ELMS"] * bool(problems)
-    advice = Advice(f"Fix each problem {' and '.join(where)}; the next run imports these grades.")
-    return replace(synced, reason=PEOPLE_LEFT_OUT, detail=people[0], advice=advice)
-
-
-def _left_out(people: Sequence[PersonProblem]) -> str:
-    """Return who was left out and why; only the first few are named."""
+        return []
     named = "; ".join(f"{_id_of(person)}: {person.detail}" for person in people[:_MAX_NAMED])
     more = len(people) - _MAX_NAMED
-    return f"left out {len(people)}: {named}" + (f"; and {more} more" if more > 0 else "")
+    return [f"{what} {len(people)}: {named}" + (f"; and {more} more" if more > 0 else "")]
 
 
 def _id_of(problem: PersonProblem) -> str:

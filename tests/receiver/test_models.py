@@ -45,6 +45,7 @@ def test_ids_are_never_reused(database: Database) -> None:
         "history",
         "runs",
         "run_courses",
+        "run_people",
         "users",
         "sign_in_failures",
     }

@@ -1,9 +1,11 @@
 """`receiver runs …`."""
 
 import json
+from dataclasses import replace
 
 from foundation.errors import Advice
 from receiver.runs.store import CourseOutcome, CourseResult
+from receiver.sources.base import PersonProblem
 from tests.receiver.cli.conftest import Receiver
 from tests.receiver.conftest import Store
 
@@ -46,3 +48,31 @@ def test_without_a_run_both_say_so(receiver: Receiver) -> None:
     assert shown.exit_code == 1
     assert "there is no run 7" in shown.stderr
     assert "receiver runs list" in shown.stderr
+
+
+def test_show_lists_the_people_whose_scores_were_not_imported(
+    receiver: Receiver, store: Store
+) -> None:
+    people = (
+        PersonProblem("=s1", "2 users of ELMS have this ID number"),
+        PersonProblem("s2", "ELMS has 5, locked there", kept=True),
+    )
+    store.add_run(replace(RESULTS[0], people=people))
+
+    text = receiver("runs", "show", "--people").stdout
+    listed = json.loads(receiver("runs", "show", "1", "--people", "--json").stdout)
+    table = receiver("runs", "show", "--people", "--csv").stdout
+
+    assert "locked there" in text
+    assert listed[1] == {
+        "source": "one",
+        "course_id": "CS101",
+        "user_id": "s2",
+        "kept": True,
+        "detail": "ELMS has 5, locked there",
+    }
+    assert table.splitlines()[1] == "one,CS101,'=s1,no,2 users of ELMS have this ID number"
+
+
+def test_csv_is_for_people_only(receiver: Receiver) -> None:
+    assert receiver("runs", "show", "--csv").exit_code == 2

@@ -26,8 +26,11 @@ class Elms:
     users: dict[int, str] = field(default_factory=dict)
     grades: dict[int, Decimal | None] = field(default_factory=dict)
     locked: set[int] = field(default_factory=set)
+    overridden: set[int] = field(default_factory=set)
+    shows_locks: bool = True
+    item_locked: bool = False
     maximum: int = 100
-    scale: int | None = None
+    scale: bool = False
     outcomes: int = 0
 
     def __post_init__(self) -> None:
@@ -75,10 +78,14 @@ class Elms:
             "itemtype": "mod",
             "cmid": int(ACTIVITY),
             "itemnumber": 0,
-            "scaleid": self.scale,
+            "scaleid": None,
+            "locked": self.item_locked,
             "graderaw": None if grade is None else float(grade),
-            "grademin": 0,
+            "gradeislocked": (user in self.locked or self.item_locked) and self.shows_locks,
+            "gradeisoverridden": user in self.overridden,
+            "grademin": 1 if self.scale else 0,
             "grademax": self.maximum,
+            "rangeformatted": "Fail&ndash;Merit" if self.scale else f"0&ndash;{self.maximum}",
         }
         outcomes = [
             {**item, "itemnumber": 1000 + number, "graderaw": 3, "grademax": 5}
@@ -91,13 +98,18 @@ class Elms:
     def _update(self, form: Form) -> Recorded:
         if form["activityid"] != ACTIVITY:
             return RECORDED["update_grades_no_activity"]
+        if self.item_locked:
+            return _json(4)
+        failed = False
         for key in form:
             named = _GRADE.fullmatch(key)
             student = int(form[key]) if named else None
-            if named and student in self.grades and student not in self.locked:
+            if named and student in self.locked:
+                failed = True
+            elif named and student in self.grades and student not in self.overridden:
                 written = Decimal(form[f"grades[{named[1]}][grade]"])
                 self.grades[student] = min(written, Decimal(self.maximum))
-        return RECORDED["update_grades_answer"]
+        return _json(1) if failed else RECORDED["update_grades_answer"]
 
 
 def _json(document: Any) -> Recorded:

@@ -1,5 +1,6 @@
 """ELMS's Moodle as a gradebook."""
 
+import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -10,11 +11,12 @@ import pytest
 from contract.grades import Score
 from contract.tokens import MoodleToken
 from receiver.gradebook.base import CourseScores, ScoreCounts, WriteResult
-from receiver.moodle import users
+from receiver.moodle import grade_diff, users
 from receiver.moodle.client import SITE_INFO
-from receiver.moodle.grade_report import FUNCTION
+from receiver.moodle.grade_diff import CurrentGrade
+from receiver.moodle.grade_report import FUNCTION, UserGrades
 from receiver.moodle.gradebook import UPDATE, MoodleGradebook
-from receiver.sources.base import Misconfigured, SiteOutage, Transient
+from receiver.sources.base import Misconfigured, PersonProblem, SiteOutage, Transient
 from receiver.sources.http_client import HttpClient
 from tests.receiver.moodle.elms import ACTIVITY, COURSE, Elms
 from tests.receiver.moodle.fake import FakeMoodle
@@ -23,6 +25,17 @@ from tests.receiver.moodle.recordings import RECORDED, Recorded
 NINE = datetime(2026, 11, 22, 9, tzinfo=UTC)
 TOKEN = MoodleToken("0123456789abcdef0123456789abcdef")
 WITHOUT_UPDATE = RECORDED["site_info"].body.replace(UPDATE.encode(), b"core_other")
+# What Moodle shows as the range of an item, its minimum, and whether it has points.
+RANGES = {
+    "numbers": ("0&ndash;3", 0, True),
+    "decimals": ("0.00&ndash;3.00", 0, True),
+    "percentages": ("0 %&ndash;100 %", 0, True),
+    "not shown": (None, 0, True),
+    "negative minimum": ("-3&ndash;3", -3, True),
+    "words": ("Fail&ndash;Merit", 1, False),
+    "scale shown in numbers": ("1&ndash;3", 1, False),
+    "letters": ("F&ndash;A", 0, False),
+}
 Write = Callable[..., WriteResult]
 
 
@@ -128,7 +141,7 @@ def test_points_are_rescaled_to_the_activity(
             id="too much",
         ),
         pytest.param(score("S1002", None), "but ELMS has 50", id="grade removed"),
-        pytest.param(score("LOCKED"), "72.5 was written, but ELMS has no grade", id="locked"),
+        pytest.param(score("LOCKED"), "72.5 was written, but ELMS has no grade", id="not stored"),
     ],
 )
 def test_problem_concerns_one_person(elms: Elms, write: Write, given: Score, words: str) -> None:
@@ -136,6 +149,7 @@ def test_problem_concerns_one_person(elms: Elms, write: Write, given: Score, wor
     elms.enrol(16, "LOCKED")
     elms.enrol(17, "S1003")
     elms.locked.add(16)
+    elms.shows_locks = False  # as to a user without moodle/grade:viewall
 
     result = write(given, score("S1003"))
 
@@ -153,18 +167,18 @@ def test_no_grade_on_either_side_is_unchanged(write: Write) -> None:
 @pytest.mark.parametrize(
     ("target", "scale", "words", "requests"),
     [
-        pytest.param({"number": None}, None, "", 0, id="course not set"),
-        pytest.param({"activity": None}, None, "", 0, id="activity not set"),
-        pytest.param({"number": "8"}, None, "table course.", 2, id="no such course"),
-        pytest.param({"activity": "43"}, None, "has no activity 43", 2, id="no such activity"),
-        pytest.param({}, 2, "has no activity 42 with points", 2, id="scale"),
+        pytest.param({"number": None}, False, "", 0, id="course not set"),
+        pytest.param({"activity": None}, False, "", 0, id="activity not set"),
+        pytest.param({"number": "8"}, False, "table course.", 2, id="no such course"),
+        pytest.param({"activity": "43"}, False, "no activity 43 is shown", 2, id="no activity"),
+        pytest.param({}, True, "is graded by a scale, not by points", 2, id="scale"),
     ],
 )
 def test_course_without_an_activity_with_points_is_misconfigured(
     elms: Elms,
     write: Write,
     target: dict[str, str | None],
-    scale: int | None,
+    scale: bool,
     words: str,
     requests: int,
 ) -> None:
@@ -176,6 +190,104 @@ def test_course_without_an_activity_with_points_is_misconfigured(
     assert words in result.failure.detail
     assert result.failure.advice.action == "registry set-activity"
     assert elms.moodle.functions() == [users.FUNCTION, FUNCTION][:requests]
+
+
+@pytest.mark.parametrize("item", [pytest.param(name, id=name) for name in RANGES])
+def test_numbers_are_written_into_items_with_points_only(item: str) -> None:
+    shown, minimum, is_points = RANGES[item]
+    user = UserGrades(
+        14,
+        "S1001",
+        (
+            {
+                "itemtype": "mod",
+                "cmid": 42,
+                "scaleid": None,
+                "grademin": minimum,
+                "grademax": 3,
+                "rangeformatted": shown,
+            },
+        ),
+    )
+
+    (current,) = grade_diff.current_grades([user], ACTIVITY).values()
+
+    assert isinstance(current, CurrentGrade) is is_points
+
+
+@pytest.mark.parametrize(
+    ("setting", "reason"),
+    [
+        pytest.param("locked", "ELMS has no grade, locked there", id="locked"),
+        pytest.param("overridden", "ELMS has no grade, overridden there", id="overridden"),
+    ],
+)
+def test_kept_grade_is_named_and_everyone_else_is_graded(
+    elms: Elms, write: Write, setting: str, reason: str
+) -> None:
+    for number in range(101):
+        elms.enrol(1000 + number, f"T{number:03}")
+    getattr(elms, setting).add(1000)
+
+    result = write(*(score(f"T{number:03}") for number in range(101)))
+
+    assert result.problems == (PersonProblem("T000", reason, kept=True),)
+    assert (result.scores, result.failure) == (ScoreCounts(added=100), None)
+
+
+def test_grade_that_is_locked_meanwhile_is_named(elms: Elms, write: Write) -> None:
+    elms.moodle.during(UPDATE, lambda: elms.locked.add(14))
+
+    result = write(score(), score("S1002", "60"))
+
+    assert result.problems == (
+        PersonProblem("S1001", "ELMS has no grade, locked there", kept=True),
+    )
+    assert (result.scores, result.failure) == (ScoreCounts(changed=1), None)
+
+
+def test_locked_item_keeps_every_grade(elms: Elms, write: Write) -> None:
+    elms.item_locked = True
+
+    result = write(score(), score("S1002", "50"))
+
+    assert [(one.user_id, one.kept) for one in result.problems] == [("S1001", True)]
+    assert (result.scores, result.failure) == (ScoreCounts(unchanged=1), None)
+    assert UPDATE not in elms.moodle.functions()
+
+
+def test_item_that_is_locked_meanwhile_keeps_every_grade(elms: Elms, write: Write) -> None:
+    elms.moodle.during(UPDATE, lambda: setattr(elms, "item_locked", True))
+
+    result = write(score())
+
+    assert [(one.user_id, one.kept) for one in result.problems] == [("S1001", True)]
+    assert result.failure is None
+
+
+def test_no_one_found_is_a_missing_right(elms: Elms, write: Write) -> None:
+    elms.moodle.sends(users.FUNCTION, Recorded(200, "application/json", b"[]"))
+
+    alone, several = write(score("S9")), write(score("S8"), score("S9"))
+
+    assert (len(alone.problems), alone.failure) == (1, None)
+    assert isinstance(several.failure, Misconfigured)
+    assert "none of 2 people" in several.failure.detail
+    assert "moodle/user:viewalldetails" in several.failure.advice.text
+
+
+def test_course_without_any_activities_names_the_right(elms: Elms, write: Write) -> None:
+    elms.moodle.sends(FUNCTION, _report({"itemtype": "course"}))
+
+    result = write(score())
+
+    assert isinstance(result.failure, Misconfigured)
+    assert "mod/assign:view" in result.failure.advice.text
+
+
+def _report(*items: dict[str, Any]) -> Recorded:
+    user = {"userid": 14, "useridnumber": "S1001", "gradeitems": items}
+    return Recorded(200, "application/json", json.dumps({"usergrades": [user]}).encode())
 
 
 def test_failure_concerns_one_course(elms: Elms, gradebook: MoodleGradebook) -> None:
@@ -208,8 +320,8 @@ def test_failure_concerns_one_course(elms: Elms, gradebook: MoodleGradebook) -> 
         ),
         # Only an integer zero is a success.
         pytest.param(UPDATE, RECORDED["grades_no_students"], Misconfigured, id="an object"),
-        pytest.param(UPDATE, responds(b"1"), Misconfigured, id="a grade is locked"),
-        pytest.param(UPDATE, responds(b"4"), Misconfigured, id="the item is locked"),
+        pytest.param(UPDATE, responds(b"2"), Misconfigured, id="several items"),
+        pytest.param(UPDATE, responds(b"3"), Misconfigured, id="item removed"),
         pytest.param(UPDATE, responds(b"false"), Misconfigured, id="false"),
         pytest.param(UPDATE, responds(b"null"), Misconfigured, id="null"),
         pytest.param(UPDATE, responds(b'"0"'), Misconfigured, id="text"),

@@ -1,5 +1,6 @@
 """The pages of the runs: the list with its charts, and one run with its courses."""
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
@@ -9,6 +10,7 @@ from foundation.errors import Advice
 from receiver.runs import lease
 from receiver.runs import store as runs
 from receiver.runs.store import CourseOutcome, CourseResult
+from receiver.sources.base import PersonProblem
 from tests.receiver.conftest import NINE, Store
 from tests.receiver.pages.conftest import Browser
 
@@ -163,3 +165,19 @@ def test_long_reason_is_shown_as_text(browser: Browser, store: Store) -> None:  
 
     assert "<script>" * 2 not in page.html
     assert "Show all (16,000 characters)" in page.html
+
+
+def test_people_whose_scores_were_not_imported_are_listed(browser: Browser, store: Store) -> None:
+    people = (
+        PersonProblem(None, "has no ID number"),
+        PersonProblem("<b>", "ELMS has 5, locked there", kept=True),
+    )
+    store.add_run(replace(SYNCED, people=people))
+
+    run, page = browser.get("/runs/1"), browser.get("/runs/1/people")
+
+    assert 'href="/runs/1/people"' in run.html
+    assert page.rows == [
+        "without ID number CS101 one left out has no ID number",
+        "<b> CS101 one kept in ELMS ELMS has 5, locked there",
+    ]

@@ -8,7 +8,7 @@ import pytest
 
 from foundation.errors import Advice
 from receiver.course_state import Deleted
-from receiver.models import RunCourse
+from receiver.models import RunCourse, RunPerson
 from receiver.runs.store import RunResult
 from receiver.sources.base import Grades, PersonProblem, SiteOutage, Transient
 from tests.receiver.conftest import NINE
@@ -89,6 +89,9 @@ def test_people_who_are_left_out_are_reported(lab: Lab, sync_logged: SyncLogged)
     )
     assert result.exit_code == 0
     assert (line["level"], line["event"], line["course_id"]) == ("warning", "course synced", "CS1")
+    assert "people" not in line
+    recorded = [person.user_id for person in lab.rows(RunPerson)]
+    assert recorded == [None, "9" * 255, "s0", "s1", "s2", "s3", "s4"]
 
 
 def test_progress_reaches_all_courses(lab: Lab) -> None:

@@ -15,7 +15,7 @@ from contract.grades import Score
 from contract.tokens import CourseToken, MoodleToken
 from receiver.course_state import Deleted
 from receiver.gradebook.base import ScoreCounts
-from receiver.models import RunCourse, StoredScore
+from receiver.models import RunCourse, RunPerson, StoredScore
 from receiver.moodle import users
 from receiver.moodle.client import SITE_INFO
 from receiver.moodle.grade_report import FUNCTION
@@ -119,6 +119,37 @@ def test_person_without_a_grade_is_reported_and_fetched_again(lab: MoodleLab) ->
     assert outcomes(second) == {"CS101": ("synced", None)}
     assert second.scores == ScoreCounts(added=1, unchanged=1)
     assert lab.entry("CS101").etag is not None
+
+
+def test_kept_grade_is_named_once_and_the_course_is_unchanged_next_time(lab: MoodleLab) -> None:
+    lab.add("CS101", lab.score("ada"), lab.score("bob"))
+    lab.elms.overridden.add(15)
+
+    first, second = lab.run(), lab.run()
+
+    assert outcomes(first) == {"CS101": ("synced", "people_kept")}
+    assert first.courses[0].detail == "kept in ELMS 1: bob: ELMS has no grade, overridden there"
+    assert first.scores == ScoreCounts(added=1)
+    assert outcomes(second) == {"CS101": ("unchanged", None)}
+    assert (first.exit_code, second.exit_code) == (0, 0)
+    [person] = lab.rows(RunPerson)
+    assert (person.run_id, person.course_id, person.user_id, person.kept) == (
+        1,
+        "CS101",
+        "bob",
+        True,
+    )
+
+
+def test_scale_fails_the_course_and_nothing_is_written(lab: MoodleLab) -> None:
+    lab.add("CS101", lab.score("ada"), lab.score("bob"))
+    lab.elms.scale, lab.elms.maximum = True, 3
+
+    result = lab.run()
+
+    assert outcomes(result) == {"CS101": ("failed", "misconfigured")}
+    assert result.exit_code == 1
+    assert UPDATE not in lab.elms.moodle.functions()
 
 
 def test_people_left_out_at_both_sites_are_reported_together(lab: MoodleLab) -> None:
