@@ -45,18 +45,6 @@ def test_work_once_delivers_what_is_due(
     assert shown["body"].encode() == received.body
 
 
-def test_work_once_counts_what_is_retried_dead_and_held(
-    store: Store, run: Run, read_json: ReadJson, endpoint: Registered, sink: Sink
-) -> None:
-    sink.answer(Reply(503), Reply(422), Reply(200), Reply(410))
-    ids = store.add_deliveries(endpoint.id, 4)
-
-    result = run("work", "--once", "--threads", 1)
-
-    assert result.stdout == "delivered 1, to be retried 1, dead 1, held 1\n"
-    assert store.statuses(*ids) == ["held", "dead", "delivered", "held"]
-
-
 def test_show_lists_attempts_and_replays_harmlessly(
     store: Store, run: Run, read_json: ReadJson, endpoint: Registered, sink: Sink
 ) -> None:

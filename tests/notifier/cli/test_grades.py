@@ -5,10 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from notifier.courses import service
 from notifier.models import Grade
 from tests.notifier.cli.conftest import ReadJson, Rows, Run
-from tests.notifier.conftest import NINE, Store
+from tests.notifier.conftest import Store
 
 FIRST = "course_id,user_id,score_given,score_maximum"
 EXPORT = (
@@ -62,17 +61,6 @@ def test_invalid_file_is_refused_as_a_whole(run: Run, rows: Rows, text: str, mes
     assert (result.exit_code, result.stdout) == (1, "")
     assert message in result.stderr
     assert "\x1b" not in result.stderr
-    assert before == rows()
-
-
-def test_grades_of_a_deleted_course_are_refused(store: Store, run: Run, rows: Rows) -> None:
-    store.write(service.delete_course, "CS101", now=NINE)
-    before = rows()
-
-    result = run("grades", "import", "-", stdin=f"{FIRST}\nÉconomie,ben,7,10\nCS101,ben,7,10\n")
-
-    assert result.exit_code == 1
-    assert "the course 'CS101' was deleted at" in result.stderr
     assert before == rows()
 
 

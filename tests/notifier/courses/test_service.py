@@ -7,7 +7,6 @@ from datetime import timedelta
 import pytest
 
 from contract.tokens import MOODLE_TOKEN_ID
-from notifier import signals
 from notifier.courses import service as courses
 from notifier.errors import (
     CourseChangedError,
@@ -17,7 +16,7 @@ from notifier.errors import (
     TokenIssuerError,
 )
 from notifier.models import Event, IssuedToken
-from notifier.signals import CourseChange, NoSubscriberError
+from notifier.signals import NoSubscriberError
 from tests.notifier.conftest import NINE, Store
 
 HOUR = timedelta(hours=1)
@@ -126,26 +125,6 @@ def test_version_follows_a_concurrent_change(store: Store) -> None:
     assert [fact[2] for fact in facts(store)] == [2, 3]
 
 
-def test_change_reaches_the_subscribers(store: Store) -> None:
-    received: list[CourseChange] = []
-
-    def receive(session: object, change: CourseChange) -> None:
-        received.append(change)
-
-    store.add_course("CS101")
-    with (
-        signals.token_regenerated.connected_to(receive),
-        signals.course_deleted.connected_to(receive),
-    ):
-        token = store.write(courses.regenerate_token, "CS101", now=TEN)
-        store.write(courses.delete_course, "CS101", now=TEN)
-
-    assert received == [
-        CourseChange("CS101", 2, TEN, token.token_id),
-        CourseChange("CS101", 3, TEN, token.token_id),
-    ]
-
-
 def test_change_without_subscriber_is_refused(store: Store, no_subscriber: None) -> None:
     store.add_course("CS101")
 
@@ -233,14 +212,6 @@ def test_tokens_are_issued_here_or_by_a_moodle(store: Store) -> None:
     assert str(regenerated.value) == "the tokens of the course '7' are issued by its Moodle"
     assert regenerated.value.advice.action == "courses announce-token"
     assert ([store.course(one).version for one in ("CS101", "7")], store.all(Event)) == ([1, 1], [])
-
-
-def test_deletion_of_a_course_of_a_moodle_is_signalled(store: Store) -> None:
-    store.write(courses.ensure_course, "7", "Algorithms", now=NINE)
-
-    store.write(courses.delete_course, "7", now=TEN)
-
-    assert facts(store) == [("course.deleted", "7", 2, "")]
 
 
 def test_several_courses_are_deleted_together(store: Store) -> None:

@@ -7,7 +7,6 @@ import pytest
 
 from notifier.errors import DeliveryUnknownError, ReplayRefusedError
 from notifier.models import DeliveryStatus, Replay
-from notifier.webhooks import delivery_queries
 from notifier.webhooks import replay as replays
 from notifier.webhooks.delivery_filter import DeliveryFilter
 from notifier.webhooks.retry_policy import Dead, Decision, Delivered
@@ -50,18 +49,6 @@ def test_replay_makes_a_delivery_due(store: Store, status: str) -> None:
     (claimed,) = store.claim(now=TEN)
     assert (claimed.webhook_id, claimed.attempts) == (row.event_id, 1)
     assert audit(store) == [(delivery_id, TEN, "ada@console", status)]
-
-
-def test_replay_keeps_earlier_attempts(store: Store) -> None:
-    delivery_id = store.add_delivery(store.add_endpoint().id)
-    store.settle(*((one, Dead("status 400")) for one in store.claim()))
-    replay(store, delivery_id)
-    store.settle(*((one, Delivered()) for one in store.claim(now=TEN)))
-
-    attempts, replayed = store.read(delivery_queries.history, delivery_id)
-
-    assert [one.decided for one in attempts] == ["dead", "delivered"]
-    assert [one.previous_status for one in replayed] == ["dead"]
 
 
 def test_replaying_twice_sends_once(store: Store) -> None:
