@@ -306,54 +306,6 @@ def store(database: Database, vault: Vault) -> Store:
     return Store(database, vault)
 
 
-# The same by themselves, for tests that need only a few of them.
-MakeCourse = Callable[..., CourseToken]
-MakeEndpoint = Callable[..., Registered]
-MakeDelivery = Callable[..., int]
-
-
-@pytest.fixture
-def make_course(store: Store) -> MakeCourse:
-    """Return a function that adds a course, and returns its token."""
-    return store.add_course
-
-
-@pytest.fixture
-def load(store: Store) -> Callable[..., grades.LoadResult]:
-    """Return a function that loads scores by course id."""
-    return store.load
-
-
-@pytest.fixture
-def make_endpoint(store: Store) -> MakeEndpoint:
-    """Return a function that registers an endpoint and may disable it."""
-    return store.add_endpoint
-
-
-@pytest.fixture
-def endpoint_of(store: Store) -> Callable[[int], Endpoint]:
-    """Return a function that reads an endpoint."""
-    return store.endpoint
-
-
-@pytest.fixture
-def make_delivery(store: Store) -> MakeDelivery:
-    """Return a function that writes an event with one delivery, due at `NINE`; returns its id."""
-    return store.add_delivery
-
-
-@pytest.fixture
-def delivery_of(store: Store) -> Callable[[int], Delivery]:
-    """Return a function that reads a delivery."""
-    return store.delivery
-
-
-@pytest.fixture
-def claim(store: Store) -> Callable[..., list[Claimed]]:
-    """Return a function that reclaims and claims all that is due."""
-    return store.claim
-
-
 def make_score(**overrides: Any) -> Score:
     """Return Ada's score, 7.5 of 10, with overrides."""
     given = {

@@ -1,6 +1,7 @@
 """The overview: what needs attention with its buttons, the backlog, and the last day."""
 
 import re
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -10,8 +11,10 @@ from notifier import services
 from notifier.models import DeliveryStatus, EndpointPing, Replay
 from notifier.monitoring import doctor
 from notifier.webhooks import endpoints
-from tests.notifier.conftest import MINUTE, MakeDelivery, Store
+from tests.notifier.conftest import MINUTE, Store
 from tests.notifier.pages.conftest import Browser, SetFailing
+
+MakeDelivery = Callable[..., int]
 
 PENDING = DeliveryStatus.PENDING
 REASON = 'the receiver answered 422 <b>"no"</b>'
