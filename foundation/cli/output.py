@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from datetime import datetime
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar
 
 import click
 from rich.console import Console
@@ -63,16 +63,10 @@ def print_error(what: str, advice: Advice, program: str | None = None) -> None:
     click.echo(f"error: {message}\n next: {printable(next_step(advice, program))}", err=True)
 
 
-@overload
-def next_step(advice: Advice, program: str | None = None) -> str: ...
-@overload
-def next_step(advice: None, program: str | None = None) -> None: ...
-def next_step(advice: Advice | None, program: str | None = None) -> str | None:
+def next_step(advice: Advice | None, program: str | None = None) -> str:
     """Return an advice as a terminal shows it: the sentence, then the command to run."""
-    if advice is None:
-        return None
-    if advice.command is None:
-        return advice.text
+    if advice is None or advice.command is None:
+        return advice.text if advice else ""
     if program is None:
         program = click.get_current_context().find_root().command.name
     return f"{advice.text} Run `{program} {advice.command}`."
