@@ -1,24 +1,27 @@
 """The pages of ELMS under test: the browser of a signed-in user, and what a page shows."""
 
 import re
+import shutil
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from html import unescape
+from pathlib import Path
 
 import pytest
+from flask import Flask
 from flask.testing import FlaskClient
+from sqlalchemy import delete, text
 from werkzeug.test import TestResponse
 
+from foundation.db.migrations import Schema
 from foundation.db.session import Database
 from foundation.pages import users
 from receiver import services
+from receiver.app import create_app
+from receiver.config import Settings
+from receiver.models import SCHEMA
 from tests.foundation.pages.conftest import HTML, PASSWORD, enter, token_in
-from tests.receiver.conftest import NINE
-
-
-@pytest.fixture
-def database_kind() -> str:
-    """SQLite; the queries are tested on both databases, where they are."""
-    return "sqlite"
+from tests.receiver.conftest import ENCRYPTION_KEY, NINE
 
 
 @dataclass(frozen=True)
@@ -88,10 +91,55 @@ class Browser:
         return database.statements - before
 
 
+@pytest.fixture(scope="session")
+def shared() -> Iterator[list[FlaskClient]]:
+    """The client that all tests of the pages use, as soon as one of them has made it."""
+    made: list[FlaskClient] = []
+    yield made
+    for client in made:
+        services.of(client.application).database.dispose()
+
+
 @pytest.fixture
-def browser(database: Database, client: FlaskClient) -> Browser:
+def client(
+    shared: list[FlaskClient],
+    sqlite_templates: Callable[[Schema], Path],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> FlaskClient:
+    """A client with Ada's session, on an ELMS that is otherwise empty.
+
+    SQLite only: the queries are tested on both databases, where they are.
+    """
+    if not shared:
+        path = tmp_path_factory.mktemp("pages") / "receiver.db"
+        shutil.copy(sqlite_templates(SCHEMA), path)
+        url = f"sqlite:///{path}"
+        app = create_app(Settings(_env_file=None, database_url=url, encryption_keys=ENCRYPTION_KEY))
+        with services.of(app).database.writing() as session:
+            users.add(session, "Ada", PASSWORD, now=NINE)
+        shared.append(app.test_client())
+        assert enter(shared[0], "ada").status_code == 303
+    with services.of(shared[0].application).database.writing() as session:
+        for table in reversed(SCHEMA.metadata.sorted_tables):
+            if table.name != "users":
+                session.execute(delete(table))
+        session.execute(text("DELETE FROM sqlite_sequence WHERE name <> 'users'"))
+    return shared[0]
+
+
+@pytest.fixture
+def app(client: FlaskClient) -> Flask:
+    """The app of the client."""
+    return client.application
+
+
+@pytest.fixture
+def database(app: Flask) -> Database:
+    """The database of the app."""
+    return services.of(app).database
+
+
+@pytest.fixture
+def browser(client: FlaskClient) -> Browser:
     """A browser in which a user is signed in."""
-    with database.writing() as session:
-        users.add(session, "Ada", PASSWORD, now=NINE)
-    assert enter(client, "ada").status_code == 303
     return Browser(client)
