@@ -11,6 +11,7 @@ from pydantic import SecretStr
 from contract.problems import ProblemType
 from contract.tokens import CourseToken
 from foundation.errors import Advice
+from foundation.services import attach
 from receiver import services
 from receiver.course_state import Deleted, Fact, TokenAnnounced, TokenRejected
 from receiver.models import HistoryEntry
@@ -53,12 +54,12 @@ def test_status_has_reason_and_next_step(
 
 
 def test_missing_activity_is_shown_if_elms_is_a_moodle(
-    browser: Browser, store: Store, app: Flask, monkeypatch: pytest.MonkeyPatch
+    browser: Browser, store: Store, app: Flask, request: pytest.FixtureRequest
 ) -> None:
     here = services.of(app)
     moodle = {"gradebook_url": "http://127.0.0.1:9", "gradebook_token": SecretStr("a" * 32)}
-    settings = here.settings.model_copy(update=moodle)
-    monkeypatch.setitem(app.extensions, "services", replace(here, settings=settings))
+    attach(app, replace(here, settings=here.settings.model_copy(update=moodle)))
+    request.addfinalizer(lambda: attach(app, here))
     store.add_course("CS101")
 
     page, registry_page = browser.get(PATH), browser.get("/")
