@@ -268,7 +268,7 @@ class FakeSite:
     """
 
     url: str = ""
-    asked: list[ReceivedRequest] = field(default_factory=list)
+    requests: list[ReceivedRequest] = field(default_factory=list)
     connections: int = 0
     answers: dict[str, Callable[[BaseHTTPRequestHandler], None]] = field(default_factory=dict)
 
@@ -354,7 +354,7 @@ def fake_site() -> Iterator[FakeSite]:
         def do_GET(self) -> None:
             course_id = unquote(self.path.removeprefix("/api/v1/courses/").removesuffix("/grades"))
             headers = {name.lower(): value for name, value in self.headers.items()}
-            site.asked.append(ReceivedRequest(course_id, headers))
+            site.requests.append(ReceivedRequest(course_id, headers))
             if course_id not in site.answers:
                 site.refuse(course_id, ProblemType.COURSE_UNKNOWN)
             site.answers[course_id](self)

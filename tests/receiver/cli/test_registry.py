@@ -152,7 +152,7 @@ def test_token_is_set(
 
     result = receiver("registry", "set-token", "CS101", stdin=TOKEN.reveal())
 
-    assert (result.exit_code, len(site.asked)) == (0, requests)
+    assert (result.exit_code, len(site.requests)) == (0, requests)
     assert message in result.stdout
 
 

@@ -94,7 +94,7 @@ def test_old_token_in_a_file_does_not_replace_a_valid_one(
 
     result = receiver("registry", *words)
 
-    assert (result.exit_code, len(site.asked)) == (1, 2)
+    assert (result.exit_code, len(site.requests)) == (1, 2)
     assert counts in result.stdout
     assert f"the token {old.token_id} was not entered" in " ".join(result.stdout.split())
     assert store.entry("CS101").stored_token_id == stored.token_id
@@ -114,7 +114,7 @@ def test_set_token_from_file_reports_each_course(
 
     result = receiver("registry", "set-token", "--from-file", "tokens.csv")
 
-    assert (result.exit_code, len(site.asked)) == (1, 1)
+    assert (result.exit_code, len(site.requests)) == (1, 1)
     assert "1 active, 1 need action" in result.stdout
     assert "could not be verified: responded 503" in " ".join(result.stdout.split())
 

@@ -55,17 +55,17 @@ class Elms:
         return _json(document)
 
     def _people(self, form: Form) -> Recorded:
-        asked = {value.lower() for key, value in form.items() if key.startswith("values[")}
+        wanted = {value.lower() for key, value in form.items() if key.startswith("values[")}
         found = [
             {"id": user, "idnumber": id_number}
             for user, id_number in self.users.items()
-            if id_number.lower() in asked
+            if id_number.lower() in wanted
         ]
         return _json(found)
 
     def _courses(self, form: Form) -> Recorded:
-        asked = {value for key, value in form.items() if key.startswith("options[ids]")}
-        return _json([{"id": int(COURSE)}] if COURSE in asked else [])
+        wanted = {value for key, value in form.items() if key.startswith("options[ids]")}
+        return _json([{"id": int(COURSE)}] if COURSE in wanted else [])
 
     def _report(self, form: Form) -> Recorded:
         if form["courseid"] != COURSE:

@@ -78,9 +78,9 @@ def test_course_id_is_one_segment_and_token_is_not_in_the_url(
     outcome = api_client.fetch_one(about("a/b ?#ü%2F", fake_site.url))
 
     assert isinstance(outcome, Grades)
-    (asked,) = fake_site.asked
-    assert asked.headers["authorization"] == f"Bearer {TOKEN.reveal()}"
-    assert asked.headers["accept-encoding"] == "identity"
+    [request] = fake_site.requests
+    assert request.headers["authorization"] == f"Bearer {TOKEN.reveal()}"
+    assert request.headers["accept-encoding"] == "identity"
     assert TOKEN.secret not in url_of(about(url=fake_site.url))
     assert TOKEN.secret not in repr(about())
 
@@ -110,7 +110,7 @@ def test_redirects_are_not_followed(fake_site: FakeSite, api_client: EAssessment
 
     assert isinstance(outcome, Misconfigured)
     assert outcome.detail == "responded 307: a redirect, which is not followed"
-    assert [asked.course_id for asked in fake_site.asked] == ["CS101"]
+    assert [one.course_id for one in fake_site.requests] == ["CS101"]
 
 
 def test_environment_and_cookies_are_ignored(
@@ -129,8 +129,8 @@ def test_environment_and_cookies_are_ignored(
     outcomes = [api_client.fetch_one(about(url=fake_site.url)) for _ in range(2)]
 
     assert all(isinstance(outcome, Grades) for outcome in outcomes)
-    assert all(asked.headers["authorization"].startswith("Bearer ") for asked in fake_site.asked)
-    assert all("cookie" not in asked.headers for asked in fake_site.asked)
+    assert all(one.headers["authorization"].startswith("Bearer ") for one in fake_site.requests)
+    assert all("cookie" not in one.headers for one in fake_site.requests)
 
 
 @pytest.mark.parametrize(
@@ -247,7 +247,7 @@ def test_single_requests_share_the_time_of_one_request(fake_site: FakeSite) -> N
 
     left = Transient("not requested: the courses before it took all the time")
     assert outcomes[1:] == [left, left]
-    assert [one.course_id for one in fake_site.asked] == ["CS101"]
+    assert [one.course_id for one in fake_site.requests] == ["CS101"]
 
 
 def test_unreachable_site_is_tried_once(

@@ -115,7 +115,7 @@ def test_person_without_a_grade_is_reported_and_fetched_again(lab: MoodleLab) ->
     assert outcomes(first) == {"CS101": ("synced", "people_left_out")}
     assert str(first.courses[0].detail).startswith("left out 1: eve: no users of ELMS")
     assert (first.exit_code, entry.etag, entry.synced_at) == (0, None, None)
-    assert "if-none-match" not in lab.fake_site.asked[1].headers
+    assert "if-none-match" not in lab.fake_site.requests[1].headers
     assert outcomes(second) == {"CS101": ("synced", None)}
     assert second.scores == ScoreCounts(added=1, unchanged=1)
     assert lab.entry("CS101").etag is not None
@@ -242,7 +242,7 @@ def test_course_that_cannot_be_written_fails_alone(lab: MoodleLab) -> None:
         "CS104": ("synced", None),
     }
     assert "set-activity" in str(result.courses[0].advice)
-    assert [asked.course_id for asked in lab.fake_site.asked] == ["CS102", "CS103", "CS104"]
+    assert [one.course_id for one in lab.fake_site.requests] == ["CS102", "CS103", "CS104"]
     assert (lab.entry("CS102").etag, lab.entry("CS102").synced_at) == (None, None)
     assert lab.elms.grades == {14: None, 15: Decimal(75)}
     assert (result.exit_code, result.stopped) == (1, None)
@@ -280,7 +280,7 @@ def test_outage_during_the_run_stops_it(
         "CS103": ("failed", "gradebook_trouble"),
     }
     assert (result.exit_code, result.stopped) == (1, f"ELMS's own Moodle: {stopped}")
-    assert [asked.course_id for asked in lab.fake_site.asked] == ["CS101", "CS102"]
+    assert [one.course_id for one in lab.fake_site.requests] == ["CS101", "CS102"]
     assert lab.entry("CS101").etag is not None
 
 

@@ -61,7 +61,7 @@ def send(client: FlaskClient, lab: Lab) -> Callable[[Event], None]:
 
 def requests_for_cs101(lab: Lab) -> int:
     """Return how many requests the site received for CS101."""
-    return [one.course_id for one in lab.fake_site.asked].count("CS101")
+    return [one.course_id for one in lab.fake_site.requests].count("CS101")
 
 
 @RECEIVED_OR_MISSED
@@ -116,5 +116,5 @@ def test_normal_sync(send: Callable[[Event], None], lab: Lab, received: bool) ->
     result = lab.sync()
 
     assert outcomes(result) == {"CS101": ("synced", None), "MA201": ("synced", None)}
-    assert [one.course_id for one in lab.fake_site.asked] == ["CS101", "MA201"]
+    assert [one.course_id for one in lab.fake_site.requests] == ["CS101", "MA201"]
     assert (result.exit_code, len(lab.rows(StoredScore))) == (0, 1)
