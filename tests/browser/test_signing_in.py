@@ -38,6 +38,7 @@ def test_keyboard_is_enough(
     page = open_page()
     page.goto(campus.addresses[service])
 
+    expect(page.get_by_label("Name")).to_be_focused()
     page.keyboard.type("Ada")
     page.keyboard.press("Tab")
     page.keyboard.type(PASSWORD)

@@ -51,6 +51,7 @@ class Demo:
     def sign_in(self, page: Page, service: str) -> None:
         """Sign in by keyboard with what is printed; the name has the focus."""
         page.goto(self.shown(service))
+        expect(page.get_by_label("Name")).to_be_focused()
         page.keyboard.type(self.shown("name"))
         walk_to(page, page.get_by_label("Password"))
         page.keyboard.type(self.shown("password"))
