@@ -4,6 +4,7 @@ from flask import url_for
 
 from foundation.errors import Advice
 from foundation.pages.context import Link, NavItem, Site
+from receiver.pages import labels
 from receiver.pages.course import course_pages
 from receiver.pages.inbox import inbox_pages
 from receiver.pages.registry import registry_pages
@@ -53,4 +54,5 @@ SITE = Site(
     ),
     (registry_pages, course_pages, run_pages, inbox_pages, source_pages),
     link_for,
+    labels.GLOBALS,
 )

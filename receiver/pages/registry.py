@@ -23,7 +23,6 @@ from receiver.errors import (
     TokenMalformedError,
 )
 from receiver.monitoring import doctor
-from receiver.pages import labels
 from receiver.pages.sources import chosen_source_id, source_choices
 from receiver.registry import entries as registry
 from receiver.registry import listing
@@ -32,7 +31,6 @@ from receiver.registry.listing import EntryFilter
 from receiver.sources import store as sources
 
 registry_pages = Blueprint("registry", __name__, template_folder="templates")
-registry_pages.app_context_processor(lambda: labels.GLOBALS)
 
 _CURSOR_TYPES = (str, int)
 # The number of courses under "Needs attention".
