@@ -13,8 +13,10 @@ from contract.strict_json import is_storable
 from foundation import text
 from foundation.text import printable, validation_message
 
+_Command = TypeVar("_Command", bound=Callable[..., Any])
 _Value = TypeVar("_Value")
 _COURSE_ID: TypeAdapter[str] = TypeAdapter(CourseId)
+_MAX_TEXT = 10_000
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _DURATION = re.compile(r"([0-9]{1,5})([smhd])", re.ASCII)
 
@@ -50,14 +52,14 @@ def parse_course_id(value: str) -> str:
         raise ValueError(f"'{printable(value)}': {message}") from None
 
 
-def text_of(minimum: int = 0, maximum: int = 10_000) -> Parsed[str]:
-    """Return the type of text with `minimum` to `maximum` characters that a database can store."""
+def text_of(minimum: int = 0) -> Parsed[str]:
+    """Return the type of text that a database can store, with at least `minimum` characters."""
 
     def parse(value: str) -> str:
         if not is_storable(value):
             raise ValueError("the text is not UTF-8")
-        if not minimum <= len(value) <= maximum:
-            raise ValueError(f"{len(value)} characters; expected {minimum} to {maximum}")
+        if not minimum <= len(value) <= _MAX_TEXT:
+            raise ValueError(f"{len(value)} characters; expected {minimum} to {_MAX_TEXT}")
         return value
 
     return Parsed("text", parse)
@@ -94,6 +96,19 @@ TEXT = text_of()
 DURATION = Parsed("duration", _parse_duration)
 AGE = Parsed("age", _parse_age)  # of records to delete: at least MIN_AGE
 TIMESTAMP = Parsed("timestamp", _parse_timestamp)
+
+
+def limit_option(
+    noun: str, *, default: int = 100, maximum: int = 10_000
+) -> Callable[[_Command], _Command]:
+    """Return the option `--limit` of a command that lists or selects things."""
+    return click.option(
+        "--limit",
+        type=click.IntRange(1, maximum),
+        default=default,
+        show_default=True,
+        help=f"Maximum number of {noun}.",
+    )
 
 
 def read_text(file: BinaryIO) -> str:

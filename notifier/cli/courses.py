@@ -11,14 +11,14 @@ import click
 from contract.tokens import CourseToken, MalformedTokenError, MoodleToken
 from foundation.cli import context, output
 from foundation.cli.output import json_option
-from foundation.cli.params import COURSE_ID, TEXT, parse_course_id, read_text
+from foundation.cli.params import COURSE_ID, TEXT, limit_option, parse_course_id, read_text
 from foundation.db import session as db
 from foundation.db.session import Database
 from foundation.errors import Advice
 from foundation.text import count, printable
 from notifier.api import schemas
 from notifier.api.schemas import DeletionResult
-from notifier.cli.params import MOODLE_TOKEN, TITLE, limit_option
+from notifier.cli.params import MOODLE_TOKEN, TITLE
 from notifier.courses import service as courses
 from notifier.errors import CourseUnknownError, NotifierError, TokenMalformedError
 from notifier.webhooks import delivery_queries

@@ -9,7 +9,7 @@ import click
 from contract.events import EVENT_TYPES, OPERATIONAL_TYPES
 from foundation.cli import context, output
 from foundation.cli.output import json_option
-from foundation.cli.params import TEXT, TIMESTAMP
+from foundation.cli.params import TEXT, TIMESTAMP, limit_option
 from foundation.text import count
 from notifier.api.schemas import (
     AttemptResponse,
@@ -17,7 +17,7 @@ from notifier.api.schemas import (
     DeliveryWithLastAnswer,
     ReplayResponse,
 )
-from notifier.cli.params import ROW_ID, limit_option
+from notifier.cli.params import ROW_ID
 from notifier.models import DeliveryStatus
 from notifier.webhooks import delivery_queries, failure_advice
 from notifier.webhooks import replay as replays

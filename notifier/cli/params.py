@@ -1,8 +1,6 @@
 """Parameter types of eAssessment's commands."""
 
-from collections.abc import Callable
 from decimal import Decimal
-from typing import Any, TypeVar
 
 import click
 from pydantic import TypeAdapter, ValidationError
@@ -13,7 +11,6 @@ from foundation.cli.params import Parsed, text_of
 from foundation.text import printable
 from notifier.models import MAX_ID
 
-_Command = TypeVar("_Command", bound=Callable[..., Any])
 _POINTS: TypeAdapter[Decimal] = TypeAdapter(Points)
 
 
@@ -38,16 +35,3 @@ ROW_ID = click.IntRange(1, MAX_ID)
 TITLE = text_of(minimum=1)
 MAXIMUM = Parsed("points", _parse_maximum)
 MOODLE_TOKEN = Parsed("token_id", _parse_token_id)
-
-
-def limit_option(
-    noun: str, *, default: int = 100, maximum: int = 10_000
-) -> Callable[[_Command], _Command]:
-    """Return the option `--limit` of a command that lists or selects things."""
-    return click.option(
-        "--limit",
-        type=click.IntRange(1, maximum),
-        default=default,
-        show_default=True,
-        help=f"Maximum number of {noun}.",
-    )

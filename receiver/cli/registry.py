@@ -7,7 +7,7 @@ import click
 from contract.tokens import Token
 from foundation.cli import output
 from foundation.cli.output import json_option
-from foundation.cli.params import COURSE_ID
+from foundation.cli.params import COURSE_ID, limit_option
 from foundation.db import pagination
 from foundation.db import session as db
 from foundation.db.pagination import PageRequest
@@ -98,13 +98,7 @@ def list_(status: str | None, source: str | None, as_json: bool) -> None:
 @click.command()
 @click.argument("course_id", type=COURSE_ID)
 @source_option
-@click.option(
-    "--limit",
-    type=click.IntRange(1, 1000),
-    default=pagination.PAGE,
-    show_default=True,
-    help="Maximum number of history lines.",
-)
+@limit_option("history lines", default=pagination.PAGE, maximum=1000)
 @json_option
 def show(course_id: str, source: str | None, limit: int, as_json: bool) -> None:
     """Show COURSE_ID: its status, its stored state and its history.

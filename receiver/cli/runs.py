@@ -6,6 +6,7 @@ import click
 
 from foundation.cli import output
 from foundation.cli.output import json_option
+from foundation.cli.params import limit_option
 from foundation.db import session as db
 from foundation.db.pagination import PageRequest
 from receiver.cli import context
@@ -25,13 +26,7 @@ _COLUMNS = (
 
 
 @click.command("list")
-@click.option(
-    "--limit",
-    type=click.IntRange(1, 1000),
-    default=20,
-    show_default=True,
-    help="Maximum number of runs.",
-)
+@limit_option("runs", default=20, maximum=1000)
 @json_option
 def list_(limit: int, as_json: bool) -> None:
     """List the runs, newest first."""
