@@ -83,10 +83,6 @@ def test_reason_names_the_use_and_its_standard() -> None:
     assert reason(Guard(), "4000::1") == "4000::1 is not allocated for use (RFC 4291)"
 
 
-def test_standard_library_would_let_special_addresses_pass() -> None:
-    assert ip_address("64:ff9b::169.254.169.254").is_global
-
-
 @pytest.mark.parametrize(
     ("allowed", "address"),
     [
