@@ -10,7 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from contract.grades import ActivityProgress, GradesResponse, GradingProgress, Points, Score
+from contract.grades import (
+    ActivityProgress,
+    GradesResponse,
+    GradingProgress,
+    Points,
+    Score,
+    rounded,
+)
 
 NINE = datetime(2026, 11, 22, 9, 0, 0, 123456, tzinfo=UTC)
 points: TypeAdapter[Decimal] = TypeAdapter(Points)
@@ -114,6 +121,13 @@ def test_points_are_written_as_plain_digits(number: Decimal, written: str) -> No
 def test_inexact_or_invalid_points_are_refused(raw: str) -> None:  # B6, B9
     with pytest.raises(ValidationError):
         points.validate_json(raw)
+
+
+def test_points_are_rounded_half_away_from_zero() -> None:
+    assert rounded(Decimal("66.666665")) == Decimal("66.66667")
+
+    with pytest.raises(ValueError, match="too large"):
+        rounded(Decimal("1E+40"))
 
 
 def test_refused_float_says_what_to_send() -> None:
