@@ -48,30 +48,24 @@ def test_unknown_endpoint_is_refused(run: Run) -> None:
     assert result.stderr.startswith("error: there is no endpoint 7\n next: ")
 
 
-@pytest.mark.parametrize(
-    ("failures", "paused", "status"),
-    [
-        pytest.param(0, False, "enabled", id="enabled"),
-        pytest.param(1, False, "failing", id="failing"),
-        pytest.param(7, True, "paused", id="paused"),
-    ],
-)
-def test_list_shows_the_status(
-    store: Store, run: Run, read_json: ReadJson, failures: int, paused: bool, status: str
-) -> None:
-    empty = run("endpoints", "list").stdout
-    endpoint = store.add_endpoint(URL, event_types=["course.deleted"])
-    now = store.read(db.now)
-    since, until = now - HOUR if failures else None, now + HOUR if paused else None
-    store.set_state(endpoint.id, BreakerState(failures, since, since, until))
+def test_list_shows_the_status(store: Store, run: Run, read_json: ReadJson) -> None:
+    empty, now = run("endpoints", "list").stdout, store.read(db.now)
+    states = {
+        "enabled": BreakerState(),
+        "failing": BreakerState(1, now, now),
+        "paused": BreakerState(7, now - HOUR, now, now + HOUR),
+    }
+    for state in states.values():
+        store.set_state(store.add_endpoint(event_types=["course.deleted"]).id, state)
 
-    text = run("endpoints", "list").stdout
-    (listed,) = read_json("endpoints", "list")
+    table = run("endpoints", "list").stdout
+    listed = read_json("endpoints", "list")
 
     assert empty.startswith("No endpoints. Register")
-    assert f" {status} " in text
-    assert (listed["event_types"], listed["failures"]) == (["course.deleted"], failures)
-    assert (listed["paused_until"] is not None) is paused
+    assert all(f" {status} " in table for status in states)
+    assert {one["event_types"][0] for one in listed} == {"course.deleted"}
+    assert [one["failures"] for one in listed] == [0, 1, 7]
+    assert [one["paused_until"] is not None for one in listed] == [False, False, True]
 
 
 def test_disable_holds_deliveries_and_enable_releases_them(

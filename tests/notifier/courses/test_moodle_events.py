@@ -92,7 +92,7 @@ def test_event_name_needs_no_leading_backslash() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "place"),
+    ("fields", "location"),
     [
         pytest.param({"objectid": True}, ("objectid",), id="true for an id"),
         pytest.param({"objectid": "{objectid}"}, ("objectid",), id="a placeholder left as it is"),
@@ -105,11 +105,11 @@ def test_event_name_needs_no_leading_backslash() -> None:
         pytest.param({"shortname": 7}, ("shortname",), id="a number for a title"),
     ],
 )
-def test_invalid_field_is_reported(fields: dict[str, Any], place: tuple[str, ...]) -> None:
+def test_invalid_field_is_reported(fields: dict[str, Any], location: tuple[str, ...]) -> None:
     with pytest.raises(ValidationError) as refused:
         parsed(**{"objectid": "7", "timecreated": "1795336477", **fields})
 
-    assert [fault["loc"] for fault in refused.value.errors()] == [place]
+    assert [fault["loc"] for fault in refused.value.errors()] == [location]
 
 
 def test_deletion_of_an_unknown_course_is_signalled(store: Store) -> None:

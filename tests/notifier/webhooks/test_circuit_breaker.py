@@ -95,9 +95,9 @@ def test_retry_after_pauses_at_once(retry_after: str, pause: timedelta | None) -
 
 
 def test_a_pause_is_never_shortened_by_a_failure() -> None:
-    asked = record_results(BreakerState(), [WebhookResponse(503, "600")], now=NINE)
+    paused = record_results(BreakerState(), [WebhookResponse(503, "600")], now=NINE)
 
-    again = record_results(asked, [REFUSED], now=NINE)
+    again = record_results(paused, [REFUSED], now=NINE)
 
     assert again.paused_until == NINE + 10 * MINUTE
 

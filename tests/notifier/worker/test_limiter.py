@@ -1,6 +1,6 @@
 """The limits of a worker: reserved slots, adaptive concurrency, rate."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import pytest
 
@@ -9,33 +9,20 @@ from notifier.models import Lane
 from notifier.webhooks.circuit_breaker import BreakerState
 from notifier.webhooks.deliveries import Claimed
 from notifier.webhooks.retry_policy import EndpointSignal
-from notifier.worker.claims import EndpointLimit
+from notifier.worker.claims import ClaimLimits, EndpointLimit
 from notifier.worker.limiter import Limiter
 from tests.notifier.conftest import BODY, MINUTE, NINE
 
-HEALTHY = BreakerState()
 
-
-@dataclass
-class Clock:
-    """A clock that a test sets."""
-
-    seconds: float = 100.0
-
-    def __call__(self) -> float:
-        """Return its time."""
-        return self.seconds
-
-
-def make_limiter(clock: Clock | None = None, *, rate: float = 1000.0) -> Limiter:
+def make_limiter(*, rate: float = 1000.0, clock: Callable[[], float] = lambda: 0.0) -> Limiter:
     """Return a limiter of 32 threads, 8 for each endpoint, and a rate that is never reached."""
-    return Limiter(threads=32, per_endpoint=8, rate=rate, clock=clock or Clock())
+    return Limiter(threads=32, per_endpoint=8, rate=rate, clock=clock)
 
 
-def make_claimed(endpoint_id: int = 1, lane: Lane = Lane.FIRST) -> Claimed:
-    """Return a claimed delivery."""
+def make_claimed(lane: Lane = Lane.FIRST) -> Claimed:
+    """Return a claimed delivery of endpoint 1."""
     return Claimed(
-        *(1, endpoint_id, "msg_1", "course.deleted", "CS101", "https://elms.example/w", BODY),
+        *(1, 1, "msg_1", "course.deleted", "CS101", "https://elms.example/w", BODY),
         lane=lane,
         attempts=1,
         lease_token="t",
@@ -45,108 +32,87 @@ def make_claimed(endpoint_id: int = 1, lane: Lane = Lane.FIRST) -> Claimed:
     )
 
 
-def finish(limiter: Limiter, *signals: EndpointSignal, endpoint_id: int = 1) -> None:
-    """Start and finish attempts one after the other."""
-    for signal in signals:
-        claimed = make_claimed(endpoint_id)
-        limiter.start(claimed)
-        limiter.finish(claimed, signal)
+def finish(limiter: Limiter, signal: EndpointSignal) -> int:
+    """Start and finish an attempt; return how many the endpoint may then have."""
+    claimed = make_claimed()
+    limiter.start(claimed)
+    limiter.finish(claimed, signal)
+    return limits(limiter).by_endpoint[1].total
 
 
-def limit_of(
-    limiter: Limiter, endpoint_id: int = 1, health: BreakerState = HEALTHY
-) -> EndpointLimit:
-    """Return the limit of an endpoint at nine."""
-    return limiter.limits({endpoint_id: health}, now=NINE).by_endpoint[endpoint_id]
+def limits(limiter: Limiter) -> ClaimLimits:
+    """Return the limits while endpoint 1 is healthy."""
+    return limiter.limits({1: BreakerState()}, now=NINE)
 
 
-def test_a_quarter_of_the_slots_is_reserved_for_first_attempts() -> None:
-    limits = make_limiter().limits({1: HEALTHY}, now=NINE)
-
-    assert (limits.total, limits.retry, limits.isolated) == (32, 24, 1)
-    assert limits.by_endpoint == {1: EndpointLimit(8, 6)}
-
-
-def test_first_attempts_use_the_reserved_slots_first() -> None:
+def test_first_attempts_use_a_reserved_quarter_of_the_slots_first() -> None:
     limiter = make_limiter()
+
+    before = limits(limiter)
     for _ in range(2):
         limiter.start(make_claimed())
 
-    limits = limiter.limits({1: HEALTHY}, now=NINE)
-
-    assert (limits.total, limits.retry) == (30, 24)
-    assert limits.by_endpoint == {1: EndpointLimit(6, 6)}
+    assert before == ClaimLimits(32, 24, 1, {1: EndpointLimit(8, 6)})
+    assert limits(limiter) == ClaimLimits(30, 24, 1, {1: EndpointLimit(6, 6)})
 
 
 def test_one_isolated_delivery_at_a_time() -> None:
     """No second one is claimed while one is in progress (F9)."""
     limiter = make_limiter()
-    suspect = make_claimed(lane=Lane.ISOLATED)
+    suspect = make_claimed(Lane.ISOLATED)
     limiter.start(suspect)
 
-    during = limiter.limits({1: HEALTHY}, now=NINE).isolated
+    during = limits(limiter).isolated
     limiter.finish(suspect, EndpointSignal.HEALTHY)
-    after = limiter.limits({1: HEALTHY}, now=NINE).isolated
 
-    assert (during, after) == (0, 1)
+    assert (during, limits(limiter).isolated) == (0, 1)
 
 
-def test_failures_halve_the_concurrency_down_to_two() -> None:
-    """A failing endpoint keeps one slot for first attempts and one for others (F11)."""
+def test_failures_halve_the_concurrency_and_successes_add_one() -> None:
+    """A failing endpoint keeps one slot for first attempts and one for others (F11, F24)."""
     limiter = make_limiter()
-    totals = []
-    for _ in range(4):
-        finish(limiter, EndpointSignal.FAILING)
-        totals.append(limit_of(limiter).total)
 
-    assert totals == [4, 2, 2, 2]
-    assert limit_of(limiter) == EndpointLimit(2, 1)
+    failing = [finish(limiter, EndpointSignal.FAILING) for _ in range(3)]
+    smallest = limits(limiter).by_endpoint[1]
+    healthy = [finish(limiter, EndpointSignal.HEALTHY) for _ in range(7)]
 
-
-def test_each_success_adds_one_slot_up_to_the_maximum() -> None:
-    """A recovered endpoint gets one more slot with each success (F24)."""
-    limiter = make_limiter()
-    finish(limiter, *[EndpointSignal.FAILING] * 3)
-    totals = []
-    for _ in range(7):
-        finish(limiter, EndpointSignal.HEALTHY)
-        totals.append(limit_of(limiter).total)
-
-    assert totals == [3, 4, 5, 6, 7, 8, 8]
+    assert (failing, smallest) == ([4, 2, 2], EndpointLimit(2, 1))
+    assert healthy == [3, 4, 5, 6, 7, 8, 8]
 
 
 def test_internal_failure_changes_nothing() -> None:
+    assert finish(make_limiter(), EndpointSignal.NONE) == 8
+
+
+def test_limits_of_an_endpoint_are_its_own() -> None:
+    """A failing endpoint leaves others their slots; paused has none, half-open one (F25)."""
     limiter = make_limiter()
-    finish(limiter, EndpointSignal.NONE)
-
-    assert limit_of(limiter).total == 8
-
-
-def test_paused_endpoint_has_no_limit_and_half_open_one_slot() -> None:
-    limiter = make_limiter()
+    finish(limiter, EndpointSignal.FAILING)
     paused = BreakerState(5, NINE, NINE, NINE + MINUTE)
     half_open = BreakerState(5, NINE, NINE, NINE)
+    states = {1: BreakerState(), 2: BreakerState(), 3: paused, 4: half_open}
 
-    by_endpoint = limiter.limits({1: paused, 2: half_open}, now=NINE).by_endpoint
+    by_endpoint = limiter.limits(states, now=NINE).by_endpoint
 
-    assert by_endpoint == {2: EndpointLimit(1, 1)}
+    assert {one: limit.total for one, limit in by_endpoint.items()} == {1: 4, 2: 8, 4: 1}
 
 
 @pytest.mark.parametrize(
     ("later", "starts"),
     [
         pytest.param(0.0, 0, id="at once"),
-        pytest.param(0.5, 2, id="half a second on"),
-        pytest.param(60.0, 4, id="a minute on"),
+        pytest.param(0.5, 2, id="after half a second"),
+        pytest.param(60.0, 4, id="after a minute"),
     ],
 )
 def test_rate_limits_the_starts_per_second(later: float, starts: int) -> None:
     """A backlog is sent at the endpoint's rate; unused starts do not add up (F24)."""
-    clock = Clock()
-    limiter = make_limiter(clock, rate=4)
-    finish(limiter, *[EndpointSignal.HEALTHY] * 4)
+    seconds = 100.0
+    limiter = make_limiter(rate=4, clock=lambda: seconds)
+    for _ in range(4):
+        finish(limiter, EndpointSignal.HEALTHY)
 
-    clock.seconds += later
+    seconds += later
 
-    assert limit_of(limiter).total == starts
+    assert limits(limiter).by_endpoint[1].total == starts
     assert limiter.is_throttled() is (starts == 0)

@@ -60,7 +60,7 @@ def test_endpoint_that_accepts_a_ping_is_tried_at_once(
 def test_endpoint_that_refuses_a_ping_stays_paused_and_only_the_last_ping_is_stored(
     here: Services, store: Store, sink: Sink
 ) -> None:
-    sink.answer(Reply(500, body=b"trouble"), Reply(503, body=b"busy"))
+    sink.answer(Reply(500, body=b"down"), Reply(503, body=b"busy"))
     endpoint_id = add_paused(store, sink.url())
     before = store.endpoint(endpoint_id).paused_until
 

@@ -224,7 +224,7 @@ def test_unreadable_secret_is_a_failed_attempt(
     store: Store, make_worker: MakeWorker, sink: Sink
 ) -> None:
     strange = Vault(SecretStr(Fernet.generate_key().decode()))
-    encrypted = store.add_delivery(store.add_endpoint(sink.url("/sealed"), vault=strange).id)
+    encrypted = store.add_delivery(store.add_endpoint(sink.url("/encrypted"), vault=strange).id)
     healthy = store.add_delivery(store.add_endpoint(sink.url("/healthy")).id)
 
     totals = make_worker().run(once=True)
