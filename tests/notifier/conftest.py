@@ -8,7 +8,7 @@ import threading
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -68,6 +68,7 @@ RESTART_IDS = """
 """
 
 T = TypeVar("T")
+S = TypeVar("S", bound="Sink | RawSink")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -321,16 +322,9 @@ def make_score(**overrides: Any) -> Score:
 @pytest.fixture
 def make_transport() -> Iterator[Callable[..., Transport]]:
     """Return a function that makes a transport; its connections are closed after the test."""
-    made: list[Transport] = []
-
-    def make(**overrides: Any) -> Transport:
-        given = {"connect_timeout": 2.0, "deadline": 5.0, "connections": 8, "guard": LOOPBACK}
-        made.append(Transport(**{**given, **overrides}))
-        return made[-1]
-
-    yield make
-    for transport in made:
-        transport.close()
+    given = {"connect_timeout": 2.0, "deadline": 5.0, "connections": 8, "guard": LOOPBACK}
+    with ExitStack() as stack:
+        yield lambda **overrides: stack.enter_context(closing(Transport(**{**given, **overrides})))
 
 
 @dataclass(frozen=True)
@@ -341,7 +335,6 @@ class ReceivedRequest:
     path: str
     headers: dict[str, str]
     body: bytes
-    connection: int
 
 
 @dataclass(frozen=True)
@@ -410,7 +403,7 @@ class Sink:
                     return self._replies[path].popleft()
             return self._always.get(one.path) or self._always.get(None) or Reply()
 
-    def _serve(self, request: socket.socket, number: int) -> None:
+    def _serve(self, request: socket.socket, _: int) -> None:
         record, stopped = self._record, self._server.stopped
 
         class Handler(BaseHTTPRequestHandler):
@@ -421,7 +414,7 @@ class Sink:
                 length = int(self.headers.get("Content-Length", 0))
                 headers = {name.lower(): value for name, value in self.headers.items()}
                 body = self.rfile.read(length)
-                reply = record(ReceivedRequest(self.command, self.path, headers, body, number))
+                reply = record(ReceivedRequest(self.command, self.path, headers, body))
                 if reply.after is not None and not reply.after.wait(10):
                     stopped.wait(10)
                 self.send_response(reply.status)
@@ -439,18 +432,20 @@ class Sink:
         Handler(request, ("127.0.0.1", 0), self._server)
 
 
+@contextmanager
+def stopping(server: S) -> Iterator[S]:
+    """Stop a server at the end."""
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
 @pytest.fixture
 def make_sink() -> Iterator[Callable[[], Sink]]:
     """Return a function that opens a sink; closed after the test."""
-    made: list[Sink] = []
-
-    def make() -> Sink:
-        made.append(Sink())
-        return made[-1]
-
-    yield make
-    for sink in made:
-        sink.stop()
+    with ExitStack() as stack:
+        yield lambda: stack.enter_context(stopping(Sink()))
 
 
 @pytest.fixture
@@ -462,15 +457,8 @@ def sink(make_sink: Callable[[], Sink]) -> Sink:
 @pytest.fixture
 def make_raw_sink() -> Iterator[Callable[..., RawSink]]:
     """Return a function that opens a raw listener with a behaviour; closed after the test."""
-    made: list[RawSink] = []
-
-    def make(behave: Callable[[socket.socket, threading.Event], None]) -> RawSink:
-        made.append(RawSink(behave))
-        return made[-1]
-
-    yield make
-    for raw in made:
-        raw.stop()
+    with ExitStack() as stack:
+        yield lambda behave: stack.enter_context(stopping(RawSink(behave)))
 
 
 @contextmanager
