@@ -3,7 +3,7 @@
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -255,12 +255,11 @@ def test_unexpected_error_is_a_failed_attempt(
     assert len(lines_of("attempt failed unexpectedly")) == 1
 
 
-@contextmanager
-def locked(url: str) -> Iterator[None]:
-    """Lock a SQLite file from another connection."""
-    with closing(sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)) as other:
-        other.execute("BEGIN IMMEDIATE")
-        yield
+def lock(url: str) -> sqlite3.Connection:
+    """Lock a SQLite file until the returned connection is closed."""
+    other = sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    return other
 
 
 @pytest.fixture
@@ -285,13 +284,13 @@ def test_worker_waits_for_a_locked_database(
     answered = threading.Event()
     sink.always(Reply(after=answered))
 
-    with running(make_worker(database=impatient)):
-        with locked(database_url):
-            wait_until(lambda: lines_of(BACKS_OFF), "the worker backs off")
-            sent_while_locked = len(sink.received)
+    with closing(lock(database_url)) as held, running(make_worker(database=impatient)):
+        wait_until(lambda: lines_of(BACKS_OFF), "the worker backs off")
+        sent_while_locked = len(sink.received)
+        held.close()
         sink.wait_for(1)
         before = len(lines_of(BACKS_OFF))
-        with locked(database_url):
+        with closing(lock(database_url)):
             answered.set()
             wait_until(lambda: len(lines_of(BACKS_OFF)) > before, "the worker backs off")
         wait_until(lambda: store.statuses(delivery_id) == ["delivered"], "it is delivered")
@@ -308,7 +307,7 @@ def test_locked_database_ends_a_run_with_once(
 ) -> None:
     store.add_delivery(store.add_endpoint(sink.url()).id)
 
-    with locked(database_url), pytest.raises(OperationalError, match="database is locked"):
+    with closing(lock(database_url)), pytest.raises(OperationalError, match="database is locked"):
         make_worker(database=impatient).run(once=True)
 
     assert sink.received == []
@@ -330,7 +329,7 @@ def test_worker_stops_without_the_database(
 
     with running(worker) as ran:
         sink.wait_for(1)
-        with locked(database_url):
+        with closing(lock(database_url)):
             answered.set()
             wait_until(lambda: lines_of(BACKS_OFF), "the worker backs off")
             worker.stop()
