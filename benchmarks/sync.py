@@ -31,8 +31,7 @@ from receiver.models import Source
 from receiver.runs.store import CourseOutcome
 from receiver.sources.eassessment import EAssessmentClient
 from receiver.sources.http_client import HttpClient
-from receiver.sync import run as grade_sync
-from receiver.sync.run import SyncOptions
+from receiver.sync.run import SyncOptions, SyncRun
 from tests.faults.torture import databases
 
 OLD = "old polling"
@@ -120,7 +119,7 @@ class Bench:
         options = SyncOptions("benchmark", timedelta(seconds=defaults["sync_lease"]))
         clients = OneClient(http_client)
         with closing(http_client):
-            report = grade_sync.run(self.data.here, self.data.vault, clients, options)
+            report = SyncRun(self.data.here, self.data.vault, clients, options).execute()
         refused = report.count(CourseOutcome.FAILED)
         return Cost(
             asked=len(report.courses) - report.count(CourseOutcome.SKIPPED),

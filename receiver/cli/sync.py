@@ -28,10 +28,9 @@ from receiver.runs import summary
 from receiver.services import Services
 from receiver.sources import store as sources
 from receiver.sources.factory import ClientFactory, open_gradebook
-from receiver.sync import run as grade_sync
 from receiver.sync.fetcher import RETRY_WAITS, FetchLimits
 from receiver.sync.planner import Plan, Planner
-from receiver.sync.run import EXIT_LEASED, SyncOptions
+from receiver.sync.run import EXIT_LEASED, SyncOptions, SyncRun
 
 
 @click.command("sync-grades")
@@ -135,7 +134,9 @@ def _run_once(services: Services, options: SyncOptions, *, as_json: bool) -> int
             _progress() as progress,
         ):
             options = replace(options, progress=progress)
-            report = grade_sync.run(services.database, services.vault, clients, options, gradebook)
+            report = SyncRun(
+                services.database, services.vault, clients, options, gradebook
+            ).execute()
     except RunInProgressError as error:
         output.print_error(str(error), error.advice)
         return EXIT_LEASED

@@ -53,24 +53,11 @@ class SyncOptions:
     progress: Callable[[int, int], None] = lambda _done, _all: None
 
 
-def run(
-    database: Database,
-    vault: Vault,
-    sources: SourceFactory,
-    options: SyncOptions,
-    gradebook: Gradebook | None = None,
-) -> RunResult:
-    """Fetch the grades of every active course into a gradebook, and return the result.
+class SyncRun:
+    """One run: it owns the lease and the stages, and passes each batch from one to the next.
 
     Without a gradebook, grades go into ELMS's own database.
-    Raises RunInProgressError, or the database's error if the registry cannot be read; then no
-    request has been sent. Any later failure is in the result.
     """
-    return SyncRun(database, vault, sources, options, gradebook).execute()
-
-
-class SyncRun:
-    """One run: it owns the lease and the stages, and passes each batch from one to the next."""
 
     def __init__(
         self,
@@ -78,7 +65,7 @@ class SyncRun:
         vault: Vault,
         sources: SourceFactory,
         options: SyncOptions,
-        gradebook: Gradebook | None,
+        gradebook: Gradebook | None = None,
     ) -> None:
         self._database = database
         self._sources = sources
@@ -105,7 +92,11 @@ class SyncRun:
         self._outage: Outage | None = None
 
     def execute(self) -> RunResult:
-        """Run all stages, and return the result."""
+        """Fetch the grades of every active course into the gradebook, and return the result.
+
+        Raises RunInProgressError, or the database's error if the registry cannot be read; then no
+        request has been sent. Any later failure is in the result.
+        """
         plan = self._begin()
         try:
             return self._finish(plan, self._sync(plan.to_fetch))

@@ -21,9 +21,8 @@ from receiver.runs.store import CourseOutcome, RunResult
 from receiver.sources import store as sources
 from receiver.sources.eassessment import EAssessmentClient
 from receiver.sources.http_client import HttpClient
-from receiver.sync import run as grade_sync
 from receiver.sync.fetcher import FetchLimits
-from receiver.sync.run import SyncOptions
+from receiver.sync.run import SyncOptions, SyncRun
 from tests.integration.story.conftest import KEY, EAssessment
 from tests.receiver.conftest import Clients
 
@@ -64,7 +63,7 @@ class Both:
         before = self.there.statements
         clients = Clients(EAssessmentClient(http_client), http_client)
         with closing(http_client):
-            result = grade_sync.run(self.here, self.vault, clients, options, gradebook)
+            result = SyncRun(self.here, self.vault, clients, options, gradebook).execute()
         transferred = http_client.bytes_sent + http_client.bytes_received
         return result, transferred, self.there.statements - before
 

@@ -27,8 +27,7 @@ from receiver.models import SCHEMA as RECEIVER
 from receiver.registry import entries as registry
 from receiver.sources import store as sources
 from receiver.sources.factory import ClientFactory
-from receiver.sync import run as grade_sync
-from receiver.sync.run import SyncOptions
+from receiver.sync.run import SyncOptions, SyncRun
 from tests.integration.story.conftest import ADMIN_KEY, KEY, served_app
 
 CAUSE = new_span()
@@ -140,7 +139,7 @@ def test_a_grade_sync_is_one_trace_on_both_sides(
             )  # fmt: skip
         with use(new_span()) as span, ClientFactory(services.settings, services.vault) as clients:
             options = SyncOptions(holder="ada", lease=timedelta(minutes=5))
-            report = grade_sync.run(services.database, services.vault, clients, options)
+            report = SyncRun(services.database, services.vault, clients, options).execute()
 
     assert report.exit_code == 0
     assert {line["trace_id"] for line in logged("grade sync ended")} == {span.trace_id}

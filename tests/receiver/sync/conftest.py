@@ -13,8 +13,7 @@ from contract.tokens import CourseToken
 from receiver.course_state import Fact
 from receiver.runs.store import RunResult
 from receiver.sources.base import FetchOutcome, GradeQuery, Grades
-from receiver.sync import run as grade_sync
-from receiver.sync.run import SyncOptions
+from receiver.sync.run import SyncOptions, SyncRun
 from tests.receiver.conftest import SITE, Clients, FakeSite, Store
 
 SYNCED = Grades((), None)
@@ -100,7 +99,7 @@ class Lab(Store):
     ) -> RunResult:
         """Run the sync against stub sources, or against the site on loopback."""
         clients = self.clients if stub is None else Clients(stub)
-        return grade_sync.run(self.database, self.vault, clients, self.make_options(**overrides))
+        return SyncRun(self.database, self.vault, clients, self.make_options(**overrides)).execute()
 
     def during(self, course_id: str, action: Callable[[], object]) -> None:
         """Let something happen while a course is requested, before the response."""

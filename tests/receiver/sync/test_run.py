@@ -16,8 +16,8 @@ from receiver.gradebook import database as gradebook
 from receiver.gradebook.base import ScoreCounts
 from receiver.models import Run, RunCourse, StoredScore
 from receiver.registry import entries as registry
-from receiver.sync import run as grade_sync
 from receiver.sync.planner import Planner
+from receiver.sync.run import SyncRun
 from tests.receiver.conftest import NINE, SITE, FakeSite
 from tests.receiver.sync.conftest import Lab, outcomes
 
@@ -315,7 +315,7 @@ def test_token_encrypted_with_a_lost_key_fails_only_its_course(lab: Lab) -> None
     lab.serve_course()
     other = Vault(SecretStr("YWJjZGVmZ2hpamtsbW5vcHFyc3R1dnd4eXphYmNkZWY="))
 
-    result = grade_sync.run(lab.database, other, lab.clients, lab.make_options())
+    result = SyncRun(lab.database, other, lab.clients, lab.make_options()).execute()
 
     assert outcomes(result) == {"CS101": ("failed", "token_unreadable")}
     assert result.courses[0].advice

@@ -24,7 +24,7 @@ from receiver.runs.store import RunResult
 from receiver.sources.base import Grades, PersonProblem
 from receiver.sources.http_client import HttpClient
 from receiver.sync import heartbeat
-from receiver.sync import run as grade_sync
+from receiver.sync.run import SyncRun
 from tests.receiver.conftest import NINE, Clients
 from tests.receiver.moodle.elms import ACTIVITY, COURSE, Elms
 from tests.receiver.moodle.fake import FakeMoodle
@@ -64,7 +64,7 @@ class MoodleLab(Lab):
         with closing(http_client):
             gradebook = MoodleGradebook(http_client, url=self.elms.moodle.url, token=TOKEN)
             gradebook.batch = batch
-            return grade_sync.run(self.database, self.vault, clients, options, gradebook)
+            return SyncRun(self.database, self.vault, clients, options, gradebook).execute()
 
 
 @pytest.fixture
