@@ -20,7 +20,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 from foundation.db.counters import CounterColumns
 from foundation.db.migrations import Schema
-from foundation.db.session import NAMING, ExactDecimal, UtcDateTime
+from foundation.db.session import NAMING, NEVER_REUSED, ExactDecimal, UtcDateTime
 from foundation.pages.models import add_user_tables
 
 # The key in a session's `info` of the site's name, which goes into every event.
@@ -31,11 +31,6 @@ class Base(DeclarativeBase):
     """The base of the tables; every constraint has a name that a migration can use."""
 
     metadata = MetaData(naming_convention=NAMING)
-
-
-# Without it SQLite reuses the id of a deleted row, and references to the old row would point to
-# the new one.
-_NEVER_REUSED = {"sqlite_autoincrement": True}
 
 
 def _where(condition: str) -> dict[str, Any]:
@@ -87,7 +82,7 @@ class Course(Base):
         Index(None, "search_key", "id"),
         Index("ix_courses_deleted", "course_id", **_where("deleted_at IS NOT NULL")),
         Index("ix_courses_present", "course_id", **_where("deleted_at IS NULL")),
-        _NEVER_REUSED,
+        NEVER_REUSED,
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -108,7 +103,7 @@ class IssuedToken(Base):
     """One generation of a course's token; superseded ones are kept, to explain their refusal."""
 
     __tablename__ = "issued_tokens"
-    __table_args__ = (_NEVER_REUSED,)
+    __table_args__ = (NEVER_REUSED,)
 
     id: Mapped[int] = mapped_column(primary_key=True)
     course_pk: Mapped[int] = mapped_column(ForeignKey("courses.id"), index=True)
@@ -142,7 +137,7 @@ class Endpoint(Base):
     """
 
     __tablename__ = "endpoints"
-    __table_args__ = (_NEVER_REUSED,)
+    __table_args__ = (NEVER_REUSED,)
 
     id: Mapped[int] = mapped_column(primary_key=True)
     url: Mapped[str] = mapped_column(String(MAX_URL), unique=True)
@@ -160,7 +155,7 @@ class EndpointSecret(Base):
     """An encrypted secret of an endpoint; a replaced one also signs until `expires_at`."""
 
     __tablename__ = "endpoint_secrets"
-    __table_args__ = (_NEVER_REUSED,)
+    __table_args__ = (NEVER_REUSED,)
 
     id: Mapped[int] = mapped_column(primary_key=True)
     endpoint_id: Mapped[int] = mapped_column(ForeignKey("endpoints.id"), index=True)
@@ -205,7 +200,7 @@ class Delivery(Base):
         Index(None, "leased_until", **_where("leased_until IS NOT NULL")),
         Index(None, "status", "settled_at", **_where("settled_at IS NOT NULL")),
         CheckConstraint("status IN ('pending', 'delivered', 'dead', 'held')", name="status"),
-        _NEVER_REUSED,
+        NEVER_REUSED,
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -228,7 +223,7 @@ class Attempt(Base):
     """One POST of a delivery: time, duration, response or failure, decision."""
 
     __tablename__ = "attempts"
-    __table_args__ = (_NEVER_REUSED,)
+    __table_args__ = (NEVER_REUSED,)
 
     id: Mapped[int] = mapped_column(primary_key=True)
     delivery_id: Mapped[int] = mapped_column(ForeignKey("deliveries.id"), index=True)
@@ -271,7 +266,7 @@ class Replay(Base):
     """A replay of a delivery: by whom, when, and the status before."""
 
     __tablename__ = "replays"
-    __table_args__ = (_NEVER_REUSED,)
+    __table_args__ = (NEVER_REUSED,)
 
     id: Mapped[int] = mapped_column(primary_key=True)
     delivery_id: Mapped[int] = mapped_column(ForeignKey("deliveries.id"), index=True)

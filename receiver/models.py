@@ -19,7 +19,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 from foundation.db.counters import CounterColumns
 from foundation.db.migrations import Schema
-from foundation.db.session import NAMING, ExactDecimal, UtcDateTime
+from foundation.db.session import NAMING, NEVER_REUSED, ExactDecimal, UtcDateTime
 from foundation.errors import Advice
 from foundation.pages.models import add_user_tables
 from receiver.course_state import conditions
@@ -30,10 +30,6 @@ class Base(DeclarativeBase):
 
     metadata = MetaData(naming_convention=NAMING)
 
-
-# Without it SQLite reuses the id of a deleted row, and references to the old row would mean the
-# new one.
-_NEVER_REUSED = {"sqlite_autoincrement": True}
 
 # Ids are opaque: they are sorted by bytes, not by the collation of the database.
 _BYTEWISE = String(255).with_variant(String(255, collation="C"), "postgresql")
@@ -51,7 +47,7 @@ class Source(Base):
     """
 
     __tablename__ = "sources"
-    __table_args__ = (_NEVER_REUSED,)
+    __table_args__ = (NEVER_REUSED,)
 
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(String(100), unique=True)
@@ -68,7 +64,7 @@ class SourceSecret(Base):
     """An encrypted webhook secret of a source; there are several during a rotation."""
 
     __tablename__ = "source_secrets"
-    __table_args__ = (_NEVER_REUSED,)
+    __table_args__ = (NEVER_REUSED,)
 
     id: Mapped[int] = mapped_column(primary_key=True)
     source_id: Mapped[int] = mapped_column(ForeignKey("sources.id"), index=True)
@@ -111,7 +107,7 @@ class Entry(Base):
         UniqueConstraint("source_id", "course_id"),
         # Not partial: SQLite would choose it for a query by status, instead of that status's index.
         Index(None, "course_id", "source_id", "added_at"),
-        _NEVER_REUSED,
+        NEVER_REUSED,
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -149,7 +145,7 @@ class HistoryEntry(Base):
     """A fact or a change of a course: its actor, its time, and the resulting status."""
 
     __tablename__ = "history"
-    __table_args__ = (_NEVER_REUSED,)
+    __table_args__ = (NEVER_REUSED,)
 
     id: Mapped[int] = mapped_column(primary_key=True)
     entry_id: Mapped[int] = mapped_column(ForeignKey("entries.id"), index=True)
@@ -184,7 +180,7 @@ class Run(Base):
     """
 
     __tablename__ = "runs"
-    __table_args__ = (_NEVER_REUSED,)
+    __table_args__ = (NEVER_REUSED,)
 
     id: Mapped[int] = mapped_column(primary_key=True)
     holder: Mapped[str] = mapped_column(String(255))
@@ -212,7 +208,7 @@ class RunCourse(Base):
     __table_args__ = (
         Index(None, "run_id", "outcome", "source", "id"),
         Index(None, "course_id", "source", "id"),
-        _NEVER_REUSED,
+        NEVER_REUSED,
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -240,7 +236,7 @@ class RunPerson(Base):
     """A person of a course whose score a run did not import, and why."""
 
     __tablename__ = "run_people"
-    __table_args__ = (Index(None, "run_id", "source", "course_id", "id"), _NEVER_REUSED)
+    __table_args__ = (Index(None, "run_id", "source", "course_id", "id"), NEVER_REUSED)
 
     id: Mapped[int] = mapped_column(primary_key=True)
     run_id: Mapped[int] = mapped_column(ForeignKey("runs.id"))

@@ -60,6 +60,10 @@ NAMING = {
 }
 """Names of indexes and constraints, so that migrations can refer to them."""
 
+# Table options. Without them SQLite reuses the id of a deleted row, and references to the old row
+# would point to the new one.
+NEVER_REUSED = {"sqlite_autoincrement": True}
+
 # Seconds that a server may take for a statement, in addition to waiting for locks.
 RESPONSE_SECONDS = 30.0
 

@@ -5,7 +5,7 @@ from datetime import datetime
 from sqlalchemy import MetaData, String, Text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from foundation.db.session import NAMING, UtcDateTime
+from foundation.db.session import NAMING, NEVER_REUSED, UtcDateTime
 
 MAX_NAME = 100
 """The maximum length of a user's name."""
@@ -24,7 +24,7 @@ class User(Base):
     """
 
     __tablename__ = "users"
-    __table_args__ = ({"sqlite_autoincrement": True},)
+    __table_args__ = (NEVER_REUSED,)
 
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(String(MAX_NAME))
@@ -38,7 +38,7 @@ class SignInFailure(Base):
     """A sign-in that failed or is in progress, by hashed name and address."""
 
     __tablename__ = "sign_in_failures"
-    __table_args__ = ({"sqlite_autoincrement": True},)
+    __table_args__ = (NEVER_REUSED,)
 
     id: Mapped[int] = mapped_column(primary_key=True)
     name_sha256: Mapped[str] = mapped_column(String(64), index=True)

@@ -95,14 +95,14 @@ def load_grades(course_id: str) -> Json:
 def add_endpoint() -> tuple[Json, int]:
     """Register a URL; only this response holds its secret."""
     new = parse_body(schemas.NewEndpoint, _SMALL_BODY)
-    app_services = services.current()
-    with app_services.writing() as (session, now):
+    current = services.current()
+    with current.writing() as (session, now):
         endpoint, secret = endpoints.register(
             session,
             new.url,
             new.event_types,
-            vault=app_services.vault,
-            guard=app_services.settings.guard,
+            vault=current.vault,
+            guard=current.settings.guard,
             now=now,
         )
         return _json(schemas.EndpointWithSecret.of(endpoint, secret=secret.reveal())), 201
