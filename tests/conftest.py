@@ -34,7 +34,6 @@ LONG = (
     "faults/test_traffic.py",
     "faults/test_state_machine.py",
     "integration/serve/test_commands_without_room.py",
-    "receiver/moodle/test_real_moodle_needs.py",
     "receiver/cli/test_sync_stops.py",
 )
 

@@ -1,4 +1,6 @@
-"""Tests against a real Moodle, set in the environment; they restore what they change.
+"""Tests against a real Moodle if one is set in the environment; they restore what they change.
+
+Without one they run against the fake Moodle.
 
 TEST_MOODLE_URL       its URL, for example https://moodle.example
 TEST_MOODLE_TOKEN     a web service token for the whole site, whose service has every function that
@@ -36,13 +38,13 @@ from receiver.sources.base import (
     Unchanged,
 )
 from receiver.sources.http_client import HttpClient
+from tests.receiver.moodle.elms import ACTIVITY, COURSE, Elms
+from tests.receiver.moodle.fake import FakeMoodle
 
 URL = "TEST_MOODLE_URL"
 NEEDED = ("TEST_MOODLE_TOKEN", "TEST_MOODLE_COURSE", "TEST_MOODLE_ACTIVITY")
 # The number of a course and an activity that do not exist.
 NOWHERE = "999999999"
-
-pytestmark = pytest.mark.skipif(not os.environ.get(URL), reason=f"{URL} is not set")
 
 
 @dataclass(frozen=True)
@@ -83,14 +85,21 @@ class Student:
 
 
 @pytest.fixture
-def site() -> Iterator[Site]:
-    """The Moodle set in the environment."""
-    missing = [name for name in NEEDED if not os.environ.get(name)]
-    if missing:
-        pytest.fail(f"{URL} is set, and {', '.join(missing)} must be too")
-    token, course, activity = (os.environ[name] for name in NEEDED)
+def site(moodle: FakeMoodle) -> Iterator[Site]:
+    """The Moodle set in the environment, or else the fake one."""
+    if url := os.environ.get(URL):
+        missing = [name for name in NEEDED if not os.environ.get(name)]
+        if missing:
+            pytest.fail(f"{URL} is set, and {', '.join(missing)} must be too")
+        token, course, activity = (os.environ[name] for name in NEEDED)
+    else:
+        url, token, course, activity = moodle.url, "0123456789abcdef" * 2, COURSE, ACTIVITY
+        moodle.tokens = {token}
+        elms = Elms(moodle)
+        elms.enrol(14, "S1001", "72.5")
+        elms.enrol(15, "S1002")
     http_client = HttpClient(connect_timeout=10, read_timeout=60, total=90)
-    yield Site(os.environ[URL], MoodleToken.parse(token), course, activity, http_client)
+    yield Site(url, MoodleToken.parse(token), course, activity, http_client)
     http_client.close()
 
 
@@ -213,7 +222,7 @@ def test_grade_is_written_and_restored(site: Site, student: Student) -> None:
 def test_unknown_person_is_a_problem(site: Site) -> None:
     before = current_grades(site)
     unknown = Score(
-        user_id=f"nobody-{secrets.token_hex(8)}",
+        user_id=f"unknown-{secrets.token_hex(8)}",
         score_given=Decimal(1),
         score_maximum=Decimal(1),
         timestamp=datetime.now(UTC),
