@@ -290,21 +290,6 @@ def _report(*items: dict[str, Any]) -> Recorded:
     return Recorded(200, "application/json", json.dumps({"usergrades": [user]}).encode())
 
 
-def test_failure_concerns_one_course(elms: Elms, gradebook: MoodleGradebook) -> None:
-    targets: list[dict[str, Any]] = [{"number": None}, {"number": "8"}, {}]
-
-    result = gradebook.write(
-        [course(score(), entry_id=number, **target) for number, target in enumerate(targets)]
-    )
-
-    assert [(one.entry_id, one.failure is None) for one in result] == [
-        (0, False),
-        (1, False),
-        (2, True),
-    ]
-    assert elms.grades[14] == Decimal("72.5")
-
-
 @pytest.mark.parametrize(
     ("function", "answer", "kind"),
     [

@@ -12,7 +12,7 @@ from contract.tokens import CourseToken, MoodleToken
 from foundation.crypto import Vault
 from foundation.csv_reader import CsvError
 from foundation.db.session import Database
-from receiver.models import MOODLE, HistoryEntry, Source
+from receiver.models import MOODLE, Entry, HistoryEntry, Source
 from receiver.registry import bulk
 from receiver.registry.bulk import ImportResult
 from receiver.registry.csv_files import RegistryRow
@@ -186,3 +186,15 @@ def test_large_file_stays_within_the_parameter_limit(
 
     assert (imported.added, len(ids), len(found)) == (1_000, 1_000, 1_000)
     assert max(most) <= 999
+
+
+@pytest.mark.parametrize(
+    ("activity", "etag"),
+    [pytest.param("42", '"1"', id="the same"), pytest.param("43", None, id="another")],
+)
+def test_new_gradebook_target_has_none_of_the_grades(activity: str, etag: str | None) -> None:
+    entry = Entry(gradebook_course="7", gradebook_activity="42", etag='"1"')
+
+    bulk.set_gradebook_target(entry, "7", activity)
+
+    assert (entry.gradebook_activity, entry.etag) == (activity, etag)

@@ -129,23 +129,13 @@ def test_token_is_encrypted_and_reencrypted(store: Store) -> None:
         assert store.vault.decrypt(str(entry.encrypted_token)) == token.reveal()
 
 
-def test_list_takes_one_query(store: Store) -> None:
-    for number in range(3):
-        store.add_course(f"CS10{number}")
-    before = store.database.statements
+@pytest.mark.parametrize("course_id", ["UNKNOWN", "NOT-ADDED"])
+def test_course_that_is_not_in_grade_sync_is_refused(store: Store, course_id: str) -> None:
+    store.apply("NOT-ADDED", Deleted(4, NINE))
+    source = store.source("one")
 
-    names = [(entry.source.name, entry.course_id) for entry in entries_of(store)]
-
-    assert store.database.statements - before == 1
-    assert names == [("one", f"CS10{number}") for number in range(3)]
-
-
-def test_unknown_course_is_named(store: Store) -> None:
-    with store.database.reading() as session:
-        with pytest.raises(EntryUnknownError, match="'NONE'"):
-            registry.list_entries(session, course_ids=["NONE"])
-        with pytest.raises(EntryUnknownError, match="'NONE'"):
-            registry.get(session, store.source("one"), "NONE")
+    with store.database.reading() as session, pytest.raises(EntryUnknownError, match=course_id):
+        registry.get(session, source, course_id)
 
 
 def test_mistyped_token_is_refused_without_showing_it() -> None:

@@ -176,14 +176,3 @@ def test_request_that_outlasts_the_run_is_cancelled(
     assert stub.cancelled.is_set()
     assert (result.exit_code, result.stopped) == STOPPED
     assert outcomes(result)["CS1"] == ("failed", "transient")
-
-
-def test_named_source_only(lab: Lab) -> None:
-    lab.add_courses("A1", source="one")
-    lab.add_courses("B1", source="two")
-    one, two = StubSource(), StubSource()
-
-    result = lab.sync({"one": one, "two": two}, sources=("two",))
-
-    assert (one.fetched, two.fetched) == ([], [["B1"]])
-    assert outcomes(result) == {"B1": ("synced", None)}

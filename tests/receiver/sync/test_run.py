@@ -189,19 +189,20 @@ def test_statements_do_not_grow_with_the_courses_of_a_batch(lab: Lab) -> None:
     assert one == ten
 
 
-def test_plan_of_named_courses_is_one_query_and_leaves_no_trace(lab: Lab) -> None:
+def test_plan_of_named_courses_and_sources_is_one_query(lab: Lab) -> None:
     lab.serve_course("CS101")
     lab.add_course("CS102", DELETED, source=SITE)
     lab.serve_course("CS103")
-    planner = Planner(lab.database, course_ids=("CS101", "CS102"))
+    lab.add_course("CS101", source="two")
+    planner = Planner(lab.database, course_ids=("CS101", "CS102"), sources=(SITE,))
     before = lab.database.statements
 
     with lab.database.reading() as session:
         plan = planner.plan(session)
 
-    assert [entry.course_id for entry in plan.to_fetch] == ["CS101"]
-    assert [course.course_id for course in plan.skipped] == ["CS102"]
     assert lab.database.statements - before == 1
+    assert [(entry.source.name, entry.course_id) for entry in plan.to_fetch] == [(SITE, "CS101")]
+    assert [course.course_id for course in plan.skipped] == ["CS102"]
     assert (lab.fake_site.connections, lab.rows(Run)) == (0, [])
 
 
