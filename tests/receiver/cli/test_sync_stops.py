@@ -1,4 +1,4 @@
-"""`receiver sync-grades` that is stopped, and one that is started meanwhile."""
+"""`receiver sync-grades` as a process: stopped, started a second time, and at an interval."""
 
 import signal
 import subprocess
@@ -11,8 +11,10 @@ from http.server import BaseHTTPRequestHandler
 import pytest
 
 from contract.signatures import Secret
+from receiver.models import Run
 from tests.loopback import Handler, served
 from tests.receiver.cli.conftest import Receiver, new_token
+from tests.receiver.conftest import FakeSite, Store
 
 COMMAND = [sys.executable, "-c", "from receiver.cli import main; main()", "sync-grades"]
 
@@ -63,3 +65,27 @@ def test_second_sync_is_refused_until_the_first_is_stopped(  # F29
     assert (second.exit_code, requests) == (3, 1)
     assert exit_code == 128 + signal.SIGTERM
     assert "Grade sync 2: " in third.stdout
+
+
+def test_sync_at_an_interval_runs_until_stopped(
+    receiver: Receiver, store: Store, site: FakeSite
+) -> None:
+    store.add_course("CS101")
+    site.answer("CS101", 503)
+    fail, ran_twice = site.answers["CS101"], threading.Event()
+
+    def respond(handler: BaseHTTPRequestHandler) -> None:
+        if len(site.requests) == 2:
+            ran_twice.set()
+        fail(handler)
+
+    site.answers["CS101"] = respond
+
+    with subprocess.Popen([*COMMAND, "--every", "1s"], stdout=subprocess.DEVNULL) as process:
+        repeated = ran_twice.wait(30)
+        process.send_signal(signal.SIGTERM)
+        exit_code = process.wait(30)
+
+    assert repeated
+    assert exit_code == 0
+    assert [run.failed for run in store.rows(Run)] == [1, 1]
