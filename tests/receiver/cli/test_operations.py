@@ -65,13 +65,6 @@ def test_history_is_pruned_in_batches(database: Database, store: Store) -> None:
     assert deleted == [2, 2, 1]
 
 
-def test_prune_refuses_a_short_age(receiver: Receiver) -> None:
-    result = receiver("db", "prune", "--older-than", "29d")
-
-    assert result.exit_code == 2
-    assert "'29d' is " in result.stderr
-
-
 def test_outdated_schema_exits_with_4_until_upgraded(
     receiver: Receiver, environment: pytest.MonkeyPatch
 ) -> None:
