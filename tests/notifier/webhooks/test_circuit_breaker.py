@@ -13,40 +13,30 @@ from notifier.webhooks.circuit_breaker import (
     BreakerState,
     record_results,
 )
-from notifier.webhooks.retry_policy import Failure, WebhookResponse
+from notifier.webhooks.retry_policy import AttemptResult, Failure, WebhookResponse
 from tests.notifier.conftest import MINUTE, NINE, Store
 
 SECOND, HOUR = timedelta(seconds=1), timedelta(hours=1)
 DAY = timedelta(days=1)
 REFUSED = Failure("refused", "connection refused")
+FAILING = BreakerState(1, NINE - HOUR, NINE - HOUR, None)
 PAUSED = BreakerState(PAUSED_AFTER, NINE - HOUR, NINE, NINE + MINUTE)
 
 
 @pytest.mark.parametrize(
-    "result",
+    ("result", "state"),
     [
-        pytest.param(WebhookResponse(200), id="200"),
-        pytest.param(WebhookResponse(400), id="a refused event"),
+        pytest.param(WebhookResponse(200), BreakerState(), id="success resets"),
+        pytest.param(WebhookResponse(400), BreakerState(), id="refused event resets"),
+        pytest.param(Failure("internal", "ours"), FAILING, id="internal failure changes nothing"),
+        pytest.param(REFUSED, BreakerState(2, NINE - HOUR, NINE, None), id="failure counts"),
+        pytest.param(
+            WebhookResponse(503), BreakerState(2, NINE - HOUR, NINE, None), id="503 counts"
+        ),
     ],
 )
-def test_healthy_signal_resets_the_state(result: WebhookResponse) -> None:
-    assert record_results(PAUSED, [result], now=NINE) == BreakerState()
-
-
-@pytest.mark.parametrize(
-    "result",
-    [
-        pytest.param(REFUSED, id="connection refused"),
-        pytest.param(WebhookResponse(503), id="503"),
-    ],
-)
-def test_a_failure_is_counted(result: WebhookResponse | Failure) -> None:
-    assert record_results(BreakerState(), [result], now=NINE) == BreakerState(1, NINE, NINE, None)
-
-
-@pytest.mark.parametrize("kind", ["internal", "secret-unreadable"])
-def test_internal_failure_changes_nothing(kind: str) -> None:
-    assert record_results(PAUSED, [Failure(kind, "ours")], now=NINE) == PAUSED
+def test_result_changes_the_state(result: AttemptResult, state: BreakerState) -> None:
+    assert record_results(FAILING, [result], now=NINE) == state
 
 
 def test_five_failures_in_a_row_pause() -> None:

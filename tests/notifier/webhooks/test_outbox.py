@@ -1,6 +1,5 @@
 """The outbox: change, event and deliveries commit together."""
 
-import json
 import re
 from datetime import timedelta
 
@@ -137,14 +136,3 @@ def test_delivery_of_a_disabled_endpoint_is_held(store: Store) -> None:
         disabled.id: "held",
         enabled.id: "pending",
     }
-
-
-def test_subscribe_is_idempotent(store: Store) -> None:
-    outbox.subscribe()
-    outbox.subscribe()
-    store.add_course("CS101")
-
-    store.write(courses.delete_course, "CS101", now=TEN)
-
-    (event,) = store.all(Event)
-    assert json.loads(event.body)["data"]["course_id"] == "CS101"
