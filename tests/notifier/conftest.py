@@ -95,13 +95,12 @@ def shared_database(
             path = tmp_path_factory.mktemp("shared") / "notifier.db"
             shutil.copy(sqlite_templates(SCHEMA), path)
             url = f"sqlite:///{path}"
-        made.append(Database(url, info={SOURCE: SITE}))
-        return made[-1]
+        database = Database(url, info={SOURCE: SITE})
+        stack.callback(database.dispose)
+        return database
 
-    made: list[Database] = []
-    yield opened
-    for database in made:
-        database.dispose()
+    with ExitStack() as stack:
+        yield opened
 
 
 @pytest.fixture
@@ -275,12 +274,9 @@ class Store:
                 session, ClaimLimits(by_endpoint=by_endpoint, **most), lease=lease, now=now
             )
 
-    def settle(self, *settled: tuple[Claimed, Decision], status: int = 500) -> None:
+    def settle(self, *settled: tuple[Claimed, Decision]) -> None:
         """Settle claims in one transaction, a second after nine."""
-        settlements = [
-            Settlement(claimed, NINE, 12, decision, status, detail="said")
-            for claimed, decision in settled
-        ]
+        settlements = [Settlement(claimed, NINE, 12, decision) for claimed, decision in settled]
         self.write(deliveries.settle, settlements, now=NINE + timedelta(seconds=1))
 
 

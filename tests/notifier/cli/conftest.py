@@ -19,7 +19,6 @@ ENCRYPTION_KEY = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
 
 Run = Callable[..., Result]
 ReadJson = Callable[..., Any]
-Rows = Callable[[], dict[str, list[str]]]
 
 
 @pytest.fixture(autouse=True)
@@ -84,9 +83,3 @@ def read_json(run: Run) -> ReadJson:
         return json.loads(result.stdout)
 
     return read
-
-
-@pytest.fixture
-def rows(store: Store) -> Rows:
-    """Return a function that returns every row of every table as text."""
-    return store.rows

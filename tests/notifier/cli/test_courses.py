@@ -13,7 +13,7 @@ from contract.tokens import CourseToken, MoodleToken
 from notifier.cli import main
 from notifier.courses import service as courses
 from notifier.models import Course, Event
-from tests.notifier.cli.conftest import ReadJson, Rows, Run
+from tests.notifier.cli.conftest import ReadJson, Run
 from tests.notifier.conftest import NINE, Store
 
 MOODLE_TOKEN = "0123456789abcdef" * 2
@@ -30,15 +30,15 @@ def test_add_prints_the_token_once(run: Run, read_json: ReadJson) -> None:
     assert CourseToken.parse(as_json["token"]).token_id == as_json["token_id"]
 
 
-def test_add_refuses_a_taken_id(store: Store, run: Run, rows: Rows) -> None:
+def test_add_refuses_a_taken_id(store: Store, run: Run) -> None:
     store.add_course("CS101")
-    before = rows()
+    before = store.rows()
 
     result = run("courses", "add", "CS101", "--title", "Again")
 
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr.startswith("error: the course id 'CS101' is taken\n next: ")
-    assert before == rows()
+    assert before == store.rows()
 
 
 def test_list_pages_by_id_and_filters(store: Store, run: Run, read_json: ReadJson) -> None:
@@ -124,17 +124,17 @@ def test_delete_reports_each_course(store: Store, run: Run) -> None:
     ],
 )
 def test_delete_reads_the_whole_file_first(
-    store: Store, run: Run, rows: Rows, content: bytes, message: str
+    store: Store, run: Run, content: bytes, message: str
 ) -> None:
     store.add_course("CS101")
     Path("ids.txt").write_bytes(content)
-    before = rows()
+    before = store.rows()
 
     result = run("courses", "delete", "--from-file", "ids.txt")
 
     assert result.exit_code == 2
     assert message in result.stderr
-    assert before == rows()
+    assert before == store.rows()
 
 
 def test_failure_midway_reports_what_was_deleted(store: Store, run: Run) -> None:
@@ -185,11 +185,11 @@ def test_delete_asks_for_confirmation_on_a_terminal(
     ],
 )
 def test_announce_token_sends_only_the_public_id(
-    run: Run, rows: Rows, options: tuple[str, ...], stdin: str | None, token_id: str | None
+    run: Run, store: Store, options: tuple[str, ...], stdin: str | None, token_id: str | None
 ) -> None:
     result = run("courses", "announce-token", "7", *options, stdin=stdin)
 
-    stored = rows()
+    stored = store.rows()
     assert result.exit_code == 0
     assert result.stdout.endswith(f"new token of 7: {token_id or 'not known'}\n")
     assert "token.regenerated" in stored["events"][0]

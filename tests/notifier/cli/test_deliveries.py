@@ -7,7 +7,7 @@ import pytest
 
 from contract import signatures
 from notifier.models import Replay
-from tests.notifier.cli.conftest import ReadJson, Rows, Run
+from tests.notifier.cli.conftest import ReadJson, Run
 from tests.notifier.conftest import NINE, Registered, Reply, Sink, Store
 
 
@@ -133,11 +133,11 @@ def test_replay_by_id_records_who(
 
 
 def test_replay_by_filter_skips_delivered_ones(
-    run: Run, read_json: ReadJson, three: dict[str, int], rows: Rows
+    run: Run, read_json: ReadJson, three: dict[str, int], store: Store
 ) -> None:
-    before = rows()
+    before = store.rows()
     dry = run("deliveries", "replay", "--endpoint", 1, "--dry-run")
-    assert before == rows()
+    assert before == store.rows()
 
     replayed = read_json("deliveries", "replay", "--endpoint", 1, "--limit", 1)
     every = read_json("deliveries", "replay", "--all", "--yes")
@@ -147,13 +147,11 @@ def test_replay_by_filter_skips_delivered_ones(
     assert every["deliveries"] == [three["dead"], three["pending"]]
 
 
-def test_replay_refuses_a_disabled_endpoint(
-    store: Store, run: Run, read_json: ReadJson, rows: Rows
-) -> None:
+def test_replay_refuses_a_disabled_endpoint(store: Store, run: Run, read_json: ReadJson) -> None:
     disabled = store.add_endpoint(disabled=True)
     dead = store.add_delivery(disabled.id, status="dead", settled_at=NINE)
     store.add_delivery(disabled.id, status="held", course_id="CS103")
-    before = rows()
+    before = store.rows()
 
     by_id = run("deliveries", "replay", dead)
     by_filter = run("deliveries", "replay", "--course", "CS103")
@@ -166,4 +164,4 @@ def test_replay_refuses_a_disabled_endpoint(
         "send them with `notifier endpoints enable`\n"
     )
     assert as_json == {"dry_run": False, "deliveries": [], "held": 1}
-    assert before == rows()
+    assert before == store.rows()

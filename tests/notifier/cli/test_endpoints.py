@@ -10,7 +10,7 @@ from contract import signatures, strict_json
 from contract.signatures import Secret
 from foundation.db import session as db
 from notifier.webhooks.circuit_breaker import BreakerState
-from tests.notifier.cli.conftest import ReadJson, Rows, Run
+from tests.notifier.cli.conftest import ReadJson, Run
 from tests.notifier.conftest import Reply, Sink, Store
 
 URL = "https://elms.example/webhooks/eassessment"
@@ -26,11 +26,9 @@ def test_add_prints_the_secret_once(run: Run) -> None:
     assert Secret.parse(secret).reveal() == secret
 
 
-def test_add_refuses_an_invalid_url_and_a_registered_one(
-    run: Run, store: Store, rows: Rows
-) -> None:
+def test_add_refuses_an_invalid_url_and_a_registered_one(run: Run, store: Store) -> None:
     store.add_endpoint(URL)
-    before = rows()
+    before = store.rows()
 
     invalid = run("endpoints", "add", "https://u:planted@x.example/")
     again = run("endpoints", "add", URL)
@@ -38,7 +36,7 @@ def test_add_refuses_an_invalid_url_and_a_registered_one(
     assert (invalid.exit_code, again.exit_code) == (1, 1)
     assert "the URL has user info" in invalid.stderr
     assert "planted" not in invalid.output
-    assert before == rows()
+    assert before == store.rows()
 
 
 def test_unknown_endpoint_is_refused(run: Run) -> None:

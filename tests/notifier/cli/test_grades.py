@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from notifier.models import Grade
-from tests.notifier.cli.conftest import ReadJson, Rows, Run
+from tests.notifier.cli.conftest import ReadJson, Run
 from tests.notifier.conftest import Store
 
 FIRST = "course_id,user_id,score_given,score_maximum"
@@ -53,15 +53,17 @@ def test_file_is_imported(store: Store, run: Run, read_json: ReadJson) -> None:
         pytest.param(EXPORT, "Name the course with --course", id="export without its course"),
     ],
 )
-def test_invalid_file_is_refused_as_a_whole(run: Run, rows: Rows, text: str, message: str) -> None:
-    before = rows()
+def test_invalid_file_is_refused_as_a_whole(
+    run: Run, store: Store, text: str, message: str
+) -> None:
+    before = store.rows()
 
     result = run("grades", "import", "-", stdin=f"{text}CS101,ada,1,1\n")
 
     assert (result.exit_code, result.stdout) == (1, "")
     assert message in result.stderr
     assert "\x1b" not in result.stderr
-    assert before == rows()
+    assert before == store.rows()
 
 
 def test_moodle_export_is_imported(run: Run, read_json: ReadJson) -> None:

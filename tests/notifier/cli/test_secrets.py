@@ -3,13 +3,11 @@
 import json
 
 from contract.tokens import CourseToken
-from tests.notifier.cli.conftest import ADMIN_KEY, ENCRYPTION_KEY, ReadJson, Rows, Run
+from tests.notifier.cli.conftest import ADMIN_KEY, ENCRYPTION_KEY, ReadJson, Run
 from tests.notifier.conftest import Reply, Sink, Store
 
 
-def test_secrets_are_shown_nowhere(
-    store: Store, run: Run, read_json: ReadJson, rows: Rows, sink: Sink
-) -> None:
+def test_secrets_are_shown_nowhere(store: Store, run: Run, read_json: ReadJson, sink: Sink) -> None:
     first = read_json("courses", "add", "CS101", "--title", "x")["token"]
     old = read_json("endpoints", "add", sink.url())["secret"]
     second = read_json("courses", "regenerate-token", "CS101")["token"]
@@ -46,6 +44,6 @@ def test_secrets_are_shown_nowhere(
 
     said = work.output + "".join(one.output for one in others)
     sent = "".join(f"{one.path} {one.headers} {one.body!r}" for one in sink.received)
-    assert [secret for secret in planted if secret in said + sent + json.dumps(rows())] == []
+    assert [secret for secret in planted if secret in said + sent + json.dumps(store.rows())] == []
     assert "delivery is dead" in work.stderr
     assert "[redacted] [redacted]" in work.stderr

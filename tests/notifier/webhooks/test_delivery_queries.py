@@ -2,7 +2,6 @@
 
 from datetime import timedelta
 
-from notifier.models import Attempt
 from notifier.webhooks import delivery_queries
 from notifier.webhooks.delivery_filter import DeliveryFilter
 from notifier.webhooks.delivery_queries import Backlog
@@ -26,11 +25,8 @@ def test_list_loads_events_and_endpoints_in_three_statements(store: Store) -> No
 
 def test_last_attempts_are_the_latest(store: Store) -> None:
     tried, untried, foreign = store.add_deliveries(store.add_endpoint().id, 3)
-    attempts = [
-        Attempt(delivery_id=one, started_at=NINE, milliseconds=1, status=status, decided="retry")
-        for one, status in ((tried, 500), (tried, 503), (foreign, 400))
-    ]
-    store.write(lambda session: session.add_all(attempts))
+    for delivery_id, status in ((tried, 500), (tried, 503), (foreign, 400)):
+        store.add_attempt(delivery_id, status=status)
 
     found = store.read(delivery_queries.last_attempts, [tried, untried])
 
