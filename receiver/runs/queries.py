@@ -1,8 +1,9 @@
 """Queries over recorded runs for the pages."""
 
 from collections.abc import Sequence
+from typing import Any
 
-from sqlalchemy import and_, func, select
+from sqlalchemy import Select, and_, func, select
 from sqlalchemy.orm import Session
 
 from foundation.db import pagination
@@ -28,17 +29,9 @@ def page_of_courses(
     session: Session, run_id: int, outcome: CourseOutcome, page_request: PageRequest
 ) -> Page[tuple[RunCourse, int | None]]:
     """Return a page of a run's courses with this outcome, by source, with their entry ids."""
-    query = (
-        select(RunCourse, Entry.id)
-        .outerjoin(Source, Source.name == RunCourse.source)
-        .outerjoin(
-            Entry, and_(Entry.source_id == Source.id, Entry.course_id == RunCourse.course_id)
-        )
-        .where(RunCourse.run_id == run_id, RunCourse.outcome == outcome.value)
-    )
     return pagination.read(
         session,
-        query,
+        _with_entry_ids(RunCourse, run_id).where(RunCourse.outcome == outcome.value),
         [RunCourse.source, RunCourse.id],
         lambda row: ((row[0], row[1]), (row[0].source, row[0].id)),
         page_request,
@@ -49,20 +42,21 @@ def page_of_people(
     session: Session, run_id: int, page_request: PageRequest
 ) -> Page[tuple[RunPerson, int | None]]:
     """Return a page of the people of a run that were left out, with the ids of their entries."""
-    query = (
-        select(RunPerson, Entry.id)
-        .outerjoin(Source, Source.name == RunPerson.source)
-        .outerjoin(
-            Entry, and_(Entry.source_id == Source.id, Entry.course_id == RunPerson.course_id)
-        )
-        .where(RunPerson.run_id == run_id)
-    )
     return pagination.read(
         session,
-        query,
+        _with_entry_ids(RunPerson, run_id),
         [RunPerson.source, RunPerson.course_id, RunPerson.id],
         lambda row: ((row[0], row[1]), (row[0].source, row[0].course_id, row[0].id)),
         page_request,
+    )
+
+
+def _with_entry_ids(model: type[RunCourse | RunPerson], run_id: int) -> Select[Any]:
+    return (
+        select(model, Entry.id)
+        .outerjoin(Source, Source.name == model.source)
+        .outerjoin(Entry, and_(Entry.source_id == Source.id, Entry.course_id == model.course_id))
+        .where(model.run_id == run_id)
     )
 
 
