@@ -76,6 +76,12 @@ def test_lazy_command_is_imported_when_it_runs_and_suggested() -> None:
             id="schema",
         ),
         pytest.param(
+            DatabaseSetupError("read-only", advice=Advice("Wait.")),
+            4,
+            "error: read-only\n next: Wait.\n",
+            id="database of a server",
+        ),
+        pytest.param(
             PermissionError(13, "Permission denied", "grades.csv"),
             1,
             "error: cannot read or write: Permission denied: grades.csv\n next: Free disk space, "
