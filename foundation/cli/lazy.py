@@ -4,29 +4,30 @@ import ast
 import io
 import os
 import sys
-from collections.abc import Mapping
 from contextlib import suppress
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import click
 
 
-class Lazy(NamedTuple):
+class Lazy(click.Command):
     """A command that is not imported yet: its path as `module:function`."""
 
-    path: str
+    def __init__(self, path: str) -> None:
+        super().__init__(None)
+        self.path = path
 
-    def docstring(self) -> str:
-        """Return the docstring of the command's function, read from the source."""
+    def get_short_help_str(self, limit: int = 45) -> str:
+        """Return the first sentence of the function's docstring, read from the source."""
         module, _, function = self.path.partition(":")
         spec = find_spec(module)
         source = Path(spec.origin).read_text(encoding="utf-8") if spec and spec.origin else ""
         for node in ast.parse(source).body:
             if isinstance(node, ast.FunctionDef) and node.name == function:
-                return ast.get_docstring(node) or ""
+                return click.Command(None, help=ast.get_docstring(node)).get_short_help_str(limit)
         raise LookupError(f"there is no command {self.path}")
 
 
@@ -39,19 +40,13 @@ def load(path: str) -> Any:
 class LazyGroup(click.Group):
     """A group of commands; help and completion list the lazy ones without importing them."""
 
-    def __init__(self, name: str, commands: Mapping[str, Lazy | click.Command], **attrs: Any):
-        self.lazy = {key: lazy for key, lazy in commands.items() if isinstance(lazy, Lazy)}
-        listed = {
-            key: click.Command(key) if isinstance(command, Lazy) else command
-            for key, command in commands.items()
-        }
-        super().__init__(name, commands=listed, **attrs)
-
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Return a command, imported when it is first needed."""
-        if cmd_name in self.lazy:
-            self.commands[cmd_name] = load(self.lazy[cmd_name].path)
-        return super().get_command(ctx, cmd_name)
+        """Return a command, imported if it is lazy."""
+        command = super().get_command(ctx, cmd_name)
+        if isinstance(command, Lazy):
+            imported: click.Command = load(command.path)
+            return imported
+        return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of commands, each with its whole sentence; click would cut it."""
@@ -70,11 +65,8 @@ class LazyGroup(click.Group):
         return commands + click.Command.shell_complete(self, ctx, incomplete)
 
     def _sentences(self, ctx: click.Context) -> list[tuple[str, str]]:
-        listed = dict(self.commands)
-        for name, lazy in self.lazy.items():
-            listed[name] = click.Command(name, help=lazy.docstring())
         return [
-            (name, listed[name].get_short_help_str(limit=sys.maxsize))
+            (name, self.commands[name].get_short_help_str(limit=sys.maxsize))
             for name in self.list_commands(ctx)
         ]
 

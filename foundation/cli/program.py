@@ -9,7 +9,7 @@ import click
 from foundation.cli.lazy import Lazy, LazyGroup
 
 
-def commands_of(module: str, *names: str) -> dict[str, Lazy]:
+def commands_of(module: str, *names: str) -> dict[str, click.Command]:
     """Return commands of a module: `set-token` is its function `set_token`, `list` is `list_`."""
     functions = {name: name.replace("-", "_") for name in names}
     return {
@@ -22,7 +22,7 @@ def _is_taken(name: str) -> bool:
     return keyword.iskeyword(name) or hasattr(builtins, name)
 
 
-def new_program(name: str, commands: Mapping[str, Lazy | click.Command], *, help: str) -> LazyGroup:  # noqa: A002 - click's name
+def new_program(name: str, commands: Mapping[str, click.Command], *, help: str) -> LazyGroup:  # noqa: A002 - click's name
     """Return the command line of the service that is the package `name`.
 
     Its module `cli.operations` has the commands `serve`, `doctor`, `rotate-key` and `prune`.
