@@ -1,11 +1,14 @@
 """Scores (LTI Assignment and Grade Services) and the requests and responses of the grades API."""
 
 import re
+from collections import Counter
+from collections.abc import Sequence
 from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 from enum import StrEnum
 from typing import Annotated, Any
 
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     ConfigDict,
     Field,
@@ -16,26 +19,37 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 
 from contract.events import CourseId, StrictModel, TokenId, Version, WireTime
+from contract.strict_json import is_storable
 
-_DIGITS = re.compile(r"[0-9]+(\.[0-9]+)?")
+_DIGITS = re.compile(r"-?[0-9]+(\.[0-9]+)?")
+_MAX_DIGITS = 100
+# What a spreadsheet writes so that it does not read an ID as a number.
+_QUOTED_AS_FORMULA = re.compile(r'="(.*)"')
 
 
 def _exact(value: object) -> object:
     if isinstance(value, str):
-        if len(value) > 40 or not _DIGITS.fullmatch(value):
+        if len(value) > _MAX_DIGITS or not _DIGITS.fullmatch(value):
             raise ValueError('expected digits such as "7.5"')
-        return Decimal(value)
+        return _storable(Decimal(value))
     if isinstance(value, float):
         raise ValueError('a fraction must be a string such as "7.5": a float is not exact')
     if isinstance(value, int) and not isinstance(value, bool):
-        return Decimal(value)
-    if isinstance(value, Decimal) and value.is_zero():
-        return value.copy_abs()
-    return value
+        return _storable(Decimal(value))
+    return _storable(value) if isinstance(value, Decimal) and value.is_finite() else value
 
 
-DECIMAL_PLACES = Decimal("0.00001")
-"""The precision in which points are stored, in Moodle too."""
+def _storable(points: Decimal) -> Decimal:
+    if points < 0:
+        raise ValueError("points must not be negative")
+    exponent = points.as_tuple().exponent
+    precise = isinstance(exponent, int) and exponent < -MAX_DECIMALS
+    return rounded(points) if precise else points.copy_abs()
+
+
+# The decimal places in which points are stored, in Moodle too.
+MAX_DECIMALS = 5
+_PRECISION = Decimal(1).scaleb(-MAX_DECIMALS)
 
 
 def rounded(points: Decimal) -> Decimal:
@@ -44,12 +58,29 @@ def rounded(points: Decimal) -> Decimal:
     Raises ValueError for a number that is too large.
     """
     try:
-        return points.quantize(DECIMAL_PLACES, ROUND_HALF_UP)
+        return points.quantize(_PRECISION, ROUND_HALF_UP)
     except InvalidOperation:
         raise ValueError("the number of points is too large") from None
 
 
-# An exact number of points; a string in JSON, so that no reader makes it a float.
+def parse_user_id(text: str) -> str:
+    """Return a person's ID as it is compared: without spaces at its ends and formula quotes.
+
+    Raises ValueError for an ID that cannot be told from another by its looks: with a character
+    that is not printable, such as a zero-width or a control character, or a space of another kind.
+    """
+    bare = text.strip()
+    if quoted := _QUOTED_AS_FORMULA.fullmatch(bare):
+        bare = quoted[1].strip()
+    if not bare:
+        raise ValueError("the ID of a person is empty")
+    if not is_storable(bare) or not bare.isprintable():
+        raise ValueError("the ID of a person must have printable characters only")
+    return bare
+
+
+# An exact number of points; a string in JSON, so that no reader makes it a float. More decimal
+# places than are stored are rounded.
 Points = Annotated[
     Decimal,
     Field(ge=0, max_digits=15, decimal_places=5, allow_inf_nan=False),
@@ -79,12 +110,16 @@ class GradingProgress(StrEnum):
     NOT_READY = "NotReady"
 
 
+# The ID by which a person is known on both sites.
+UserId = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(parse_user_id)]
+
+
 class Score(StrictModel):
     """The result of one student in a course; `score_given` is None if there is none yet."""
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
 
-    user_id: Annotated[str, Field(min_length=1, max_length=255)]
+    user_id: UserId
     score_given: Points | None = None
     score_maximum: Points
     comment: Annotated[str, Field(max_length=10_000)] | None = None
@@ -99,13 +134,25 @@ class Score(StrictModel):
         return self
 
 
+def _each_user_once(scores: Sequence[Score]) -> Sequence[Score]:
+    count = Counter(score.user_id for score in scores)
+    twice = [user for user, number in count.items() if number > 1]
+    if twice:
+        raise ValueError(f"the same userId occurs more than once: {twice[0]!r}")
+    return scores
+
+
+# Scores of one course; with two of the same person, it is not certain which one counts.
+Scores = Annotated[tuple[Score, ...], AfterValidator(_each_user_once)]
+
+
 class GradesResponse(StrictModel):
     """The response to a valid token: the version, current token and scores of the course."""
 
     course_id: CourseId
     course_version: Version
     token_id: TokenId
-    scores: tuple[Score, ...]
+    scores: Scores
 
 
 # The maximum number of courses in a batch request.

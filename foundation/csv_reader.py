@@ -1,7 +1,7 @@
 """Read CSV files: find the separator, check the columns, parse every row or name its faults."""
 
 import csv
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from io import StringIO
 from types import MappingProxyType
 from typing import NamedTuple, TypeVar
@@ -16,7 +16,8 @@ from foundation.text import validation_message
 Row = dict[str, str]
 _Parsed = TypeVar("_Parsed")
 
-_SEPARATORS = (",", ";", "\t")
+# Those that Moodle's export offers.
+_SEPARATORS = (",", ";", "\t", ":")
 _MAX_SHOWN_FAULTS = 20
 _MAX_SHOWN_COLUMNS = 5
 
@@ -37,8 +38,9 @@ class Fault(NamedTuple):
 class Table:
     """The rows of a CSV text under the column names of its first line.
 
-    The separator is a comma, semicolon or tab: the one that finds the most of the known column
-    names in the first line, then the most names. Raises CsvError if the first line is not CSV.
+    The separator is a comma, semicolon, tab or colon: the one that finds the most of the known
+    column names in the first line, then the most names. Raises CsvError if the first line is not
+    CSV.
     """
 
     def __init__(self, text: str, known: Collection[str]) -> None:
@@ -52,11 +54,12 @@ class Table:
             return sum(name in known for name in names), len(names)
 
         separator = max(_SEPARATORS, key=names_found)
-        self._rows = csv.DictReader(StringIO(text, newline=""), strict=True, delimiter=separator)
+        self._reader = csv.reader(StringIO(text, newline=""), strict=True, delimiter=separator)
         try:
-            self.columns: Sequence[str] = self._rows.fieldnames or ()
+            self._header = next(self._reader, [])
         except csv.Error as error:
             raise CsvError(f"line 1: not CSV: {error}") from None
+        self.columns: Sequence[str] = [name for name in self._header if name.strip()]
 
     def check_columns(self, required: Collection[str], optional: Collection[str]) -> None:
         """Raise CsvError unless the required columns are there, no unknown one, and none twice.
@@ -72,8 +75,8 @@ class Table:
             )
         unknown = [
             str(position)
-            for position, name in enumerate(self.columns, start=1)
-            if name not in required and name not in optional
+            for position, name in enumerate(self._header, start=1)
+            if name.strip() and name not in required and name not in optional
         ]
         if unknown:
             more = ", …" if len(unknown) > _MAX_SHOWN_COLUMNS else ""
@@ -88,24 +91,44 @@ class Table:
     def parse(self, parse_row: Callable[[int, Row], _Parsed]) -> tuple[list[_Parsed], list[Fault]]:
         """Return what `parse_row` makes of each line number and row, and the faults.
 
-        A row is at fault if it has too few or too many fields, or if `parse_row` raises a
-        ValueError.
+        A row is at fault if it has too few or too many fields, a value in a column without a name,
+        or if `parse_row` raises a ValueError. Empty lines are passed over.
         """
         parsed: list[_Parsed] = []
         faults: list[Fault] = []
         try:
-            for row in self._rows:
-                line = self._rows.line_num
+            for cells in filter(None, self._reader):
+                line = self._reader.line_num
                 try:
-                    _check_row(row)
-                    parsed.append(parse_row(line, row))
+                    parsed.append(parse_row(line, self._row(cells)))
                 except ValidationError as error:
                     faults.append(Fault(line, describe(error)))
                 except ValueError as error:
                     faults.append(Fault(line, str(error)))
         except csv.Error as error:
-            faults.append(Fault(self._rows.reader.line_num, f"not CSV: {error}"))
+            faults.append(Fault(self._reader.line_num, f"not CSV: {error}"))
         return parsed, faults
+
+    def _row(self, cells: Sequence[str]) -> Row:
+        if len(cells) != len(self._header):
+            raise ValueError("the line has more or fewer fields than the first one")
+        if not all(map(is_storable, cells)):
+            raise ValueError("a field holds NUL, which cannot be stored")
+        # A spreadsheet writes columns without a name where a cell was once used.
+        for number, (name, cell) in enumerate(zip(self._header, cells, strict=True), start=1):
+            if cell.strip() and not name.strip():
+                raise ValueError(f"column {number} has a value, but no name in the first line")
+        return {name: cell for name, cell in zip(self._header, cells, strict=True) if name.strip()}
+
+
+def repeated(keys: Iterable[tuple[int, Hashable]]) -> list[Fault]:
+    """Return a fault for each line whose key is that of an earlier line."""
+    first: dict[Hashable, int] = {}
+    return [
+        Fault(line, f"the same person as in line {first[key]}")
+        for line, key in keys
+        if first.setdefault(key, line) != line
+    ]
 
 
 def refuse(faults: Sequence[Fault]) -> None:
@@ -127,11 +150,3 @@ def describe(error: ValidationError, columns: Mapping[str, str] = MappingProxyTy
         message = validation_message(fault)
         faults.append(": ".join((*(columns.get(field, field) for field in fields), message)))
     return ", ".join(faults)
-
-
-def _check_row(row: Mapping[str | None, str | None]) -> None:
-    # A longer line has its rest under None, a shorter one None for what it lacks.
-    if None in row or None in row.values():
-        raise ValueError("the line has more or fewer fields than the first one")
-    if not all(is_storable(str(value)) for value in row.values()):
-        raise ValueError("a field holds NUL, which cannot be stored")

@@ -16,7 +16,7 @@ from pydantic import (
 )
 
 from contract.events import EVENT_TYPES, OPERATIONAL_TYPES, CourseId, Version, WireTime
-from contract.grades import Score
+from contract.grades import Scores
 from contract.tokens import MOODLE_TOKEN_ID, MoodleToken
 from foundation.errors import fields_of
 from foundation.responses import Response
@@ -60,7 +60,7 @@ class NewEndpoint(Request):
 class GradesToLoad(Request):
     """Scores of one course."""
 
-    scores: Annotated[list[Score], Field(max_length=50_000)]
+    scores: Annotated[Scores, Field(max_length=50_000)]
 
 
 class CourseListParams(Request):

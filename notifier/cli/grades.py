@@ -24,7 +24,7 @@ _SHOWN_LINES = 20
 @click.option(
     "--maximum",
     type=MAXIMUM,
-    help="Moodle's grade export only: maximum points of the column [default: 100].",
+    help="Moodle's grade export only: maximum points of the column, if the file does not have it.",
 )
 @click.option(
     "--item",
@@ -56,10 +56,8 @@ def import_(
         f"{loaded.changed:,} changed, {loaded.unchanged:,} unchanged"
     )
     if read.source is not None:
-        default = "" if maximum else " (the default; see --maximum)"
-        click.echo(
-            f"Column: '{printable(read.source.column)}', maximum {read.source.maximum}{default}"
-        )
+        maximum_used = read.source.maximum or "of each person by the column of percentages"
+        click.echo(f"Column: '{printable(read.source.column)}', maximum {maximum_used}")
         if read.source.left_out:
             click.echo(_describe_skipped(read.source.left_out))
 

@@ -45,10 +45,15 @@ def read(text: str, options: ExportOptions = _NO_OPTIONS, *, now: datetime) -> G
             "--maximum and --item are only for Moodle's grade export",
             advice=Advice("Run the command again without these options."),
         )
-    parsed, faults = table.parse(lambda _, row: (_course_id(row, options), _score(row, now)))
-    csv_reader.refuse(faults)
+    parsed, faults = table.parse(
+        lambda line, row: (line, _course_id(row, options), _score(row, now))
+    )
+    repeated = csv_reader.repeated(
+        (line, (course_id, score.user_id)) for line, course_id, score in parsed
+    )
+    csv_reader.refuse([*faults, *repeated])
     scores: defaultdict[str, list[Score]] = defaultdict(list)
-    for course_id, score in parsed:
+    for _, course_id, score in parsed:
         scores[course_id].append(score)
     return GradesFile(dict(scores))
 
@@ -57,10 +62,7 @@ def _read_export(table: Table, options: ExportOptions, now: datetime) -> GradesF
     if options.course_id is None:
         raise CsvError(
             "this is Moodle's grade export, which does not say which course it is of",
-            advice=Advice(
-                "Name the course with --course, and its maximum grade with --maximum unless that "
-                f"is {moodle_export.MAXIMUM}."
-            ),
+            advice=Advice("Name the course with --course."),
         )
     scores, source = moodle_export.read(table, options, now=now)
     return GradesFile({options.course_id: scores}, source)

@@ -26,7 +26,7 @@ class LoadResult:
 
 
 def load(session: Session, scores: Mapping[str, Sequence[Score]], *, now: datetime) -> LoadResult:
-    """Store scores by course id; if a user occurs twice, the last score counts.
+    """Store scores by course id, one for each user.
 
     Scores of other users are kept, and so is the version of a course whose scores are unchanged.
     Raises CourseUnknownError or CourseDeletedError; then nothing is stored.
@@ -41,8 +41,14 @@ def load(session: Session, scores: Mapping[str, Sequence[Score]], *, now: dateti
     changed: list[dict[str, Any]] = []
     unchanged = 0
     for course_id, course_scores in scores.items():
-        for user_id, row in _last_of_each_user(courses[course_id].id, course_scores).items():
-            before = stored.get((courses[course_id].id, user_id))
+        for score in course_scores:
+            row = {
+                "course_pk": courses[course_id].id,
+                **vars(score),
+                "activity_progress": str(score.activity_progress),
+                "grading_progress": str(score.grading_progress),
+            }
+            before = stored.get((row["course_pk"], score.user_id))
             if before is None:
                 new.append(row)
             elif {**before, "timestamp": None} != {**row, "timestamp": None}:
@@ -64,18 +70,6 @@ def count(session: Session, course_pk: int) -> int:
     """Return the number of scores of a course."""
     query = select(func.count()).select_from(Grade).where(Grade.course_pk == course_pk)
     return session.scalar(query) or 0
-
-
-def _last_of_each_user(course_pk: int, scores: Sequence[Score]) -> dict[str, dict[str, Any]]:
-    return {
-        score.user_id: {
-            "course_pk": course_pk,
-            **vars(score),
-            "activity_progress": str(score.activity_progress),
-            "grading_progress": str(score.grading_progress),
-        }
-        for score in scores
-    }
 
 
 def _after(before: datetime | None, now: datetime) -> datetime:

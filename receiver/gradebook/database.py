@@ -40,7 +40,7 @@ class DatabaseGradebook:
 def write(session: Session, scores: Mapping[int, Sequence[Score]]) -> dict[int, ScoreCounts]:
     """Store scores by entry id in three statements, and return the counts for each entry.
 
-    The last score of a user counts. A score that differs only in its timestamp is unchanged, and
+    A score that differs only in its timestamp is unchanged, and
     the scores of users who are not listed stay.
     """
     if not scores:

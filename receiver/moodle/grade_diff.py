@@ -69,11 +69,11 @@ def current_grades(users: Iterable[UserGrades], activity: str) -> Current:
 
 
 def compare(scores: Sequence[Score], users: UserDirectory, current: Current) -> GradeDiff:
-    """Return what differs from the current grades; the last score of a user counts."""
+    """Return what differs from the current grades."""
     changes: list[GradeChange] = []
     problems: list[PersonProblem] = []
     unchanged = 0
-    for score in {score.user_id: score for score in scores}.values():
+    for score in scores:
         match _change(score, users.ids_of(score.user_id), current):
             case GradeChange() as change:
                 changes.append(change)

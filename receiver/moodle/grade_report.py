@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from contract import strict_json
-from contract.grades import ActivityProgress, GradingProgress, Score, rounded
+from contract.grades import ActivityProgress, GradingProgress, Score, parse_user_id, rounded
 from foundation.text import validation_message
 from receiver.sources.base import Grades, PersonProblem
 
@@ -58,11 +58,11 @@ def grades_of(document: Any, *, now: datetime) -> Grades:
     the whole report, and None if anyone was left out, so that it is fetched again.
     """
     users = report_of(document)
-    count = Counter(user.id_number for user in users)
+    count = Counter(_compared(user.id_number) for user in users)
     scores: list[Score] = []
     left_out: list[PersonProblem] = []
     for user in users:
-        same = count[user.id_number]
+        same = count[_compared(user.id_number)]
         if not user.id_number.strip():
             problem = PersonProblem(None, f"user {user.user_id} there has no ID number")
         elif same > 1:
@@ -83,6 +83,13 @@ def grades_of(document: Any, *, now: datetime) -> Grades:
             digest.update(strict_json.dump(_as_text(user_grades)).encode("utf-8") + b"\n")
         etag = f'"moodle-{digest.hexdigest()}"'
     return Grades(tuple(scores), etag, left_out=tuple(left_out))
+
+
+def _compared(id_number: str) -> str:
+    try:
+        return parse_user_id(id_number)
+    except ValueError:
+        return id_number
 
 
 def to_decimal(value: object) -> Decimal | None:

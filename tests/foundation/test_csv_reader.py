@@ -31,7 +31,7 @@ def refusal(text: str) -> str:
     return str(refused.value)
 
 
-@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize("separator", [",", ";", "\t", ":"])
 @pytest.mark.parametrize("line_end", ["\n", "\r\n"])
 def test_separator_and_line_end_are_found(separator: str, line_end: str) -> None:
     lines = ("course_id|points", "CS1|7", "", '"C;S,2"|8', "")
@@ -99,3 +99,13 @@ def test_refusal_lists_the_first_faults_in_order_and_counts_the_rest() -> None:
 
 def test_no_faults_are_no_refusal() -> None:
     csv_reader.refuse([])
+
+
+def test_columns_without_a_name_are_passed_over_where_they_are_empty() -> None:
+    content = table("course_id,points,, \nCS1,7,,\nCS2,8,, x\n")
+
+    content.check_columns(REQUIRED, OPTIONAL)
+    parsed, faults = content.parse(lambda _, row: row)
+
+    assert parsed == [{"course_id": "CS1", "points": "7"}]
+    assert faults == [Fault(3, "column 4 has a value, but no name in the first line")]

@@ -69,13 +69,14 @@ def test_invalid_file_is_refused_as_a_whole(
 def test_moodle_export_is_imported(run: Run, read_json: ReadJson) -> None:
     options = ("--course", "CS101", "--item", "Final exam", "--maximum", "20")
 
-    result = run("grades", "import", "-", "--course", "CS101", stdin=EXPORT)
+    whole = ("--course", "CS101", "--maximum", "100")
+    result = run("grades", "import", "-", *whole, stdin=EXPORT)
     as_json = read_json("grades", "import", "-", *options, stdin=EXPORT)
 
     assert (result.exit_code, result.stderr) == (0, "")
     assert result.stdout.splitlines() == [
         "Imported grades of 1 course: 2 new, 0 changed, 0 unchanged",
-        "Column: 'Course total (Real)', maximum 100 (the default; see --maximum)",
+        "Column: 'Course total (Real)', maximum 100",
         "Skipped 1 user without an ID number, line 4; set it in Moodle, then export and import "
         "again",
     ]
@@ -93,7 +94,21 @@ def test_moodle_export_is_imported(run: Run, read_json: ReadJson) -> None:
 def test_long_list_of_skipped_users_is_cut(run: Run) -> None:
     text = EXPORT + "Nobody,,1.00,1.00\r\n" * 21
 
-    result = run("grades", "import", "-", "--course", "CS101", stdin=text)
+    result = run("grades", "import", "-", "--course", "CS101", "--maximum", "100", stdin=text)
 
     assert "Skipped 22 users without an ID number, line 4, 5," in result.stdout
     assert ", 23, …; set it" in result.stdout
+
+
+@pytest.mark.parametrize(
+    "beginning",
+    [pytest.param(b"PK\x03\x04", id="xlsx or ods"), pytest.param(b"\xd0\xcf\x11\xe0", id="xls")],
+)
+def test_spreadsheet_is_named_for_what_it_is(run: Run, beginning: bytes) -> None:
+    Path("grades.xlsx").write_bytes(beginning + b"\0" * 100)
+
+    result = run("grades", "import", "grades.xlsx")
+
+    assert result.exit_code == 2
+    assert "the file is a spreadsheet" in result.stderr
+    assert "save it as CSV" in result.stderr

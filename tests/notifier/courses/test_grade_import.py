@@ -75,13 +75,11 @@ def test_file_without_scores_is_empty() -> None:
         ),
         pytest.param("CS101,,7.5,10", "user_id: Field required", id="no user"),
         pytest.param("CS101,ada,7.5,0", "scoreMaximum must be greater than 0", id="maximum of 0"),
+        pytest.param("CS101,ada,-1,10", "score_given: points must not be negative", id="negative"),
         pytest.param(
-            "CS101,ada,-1,10", 'score_given: expected digits such as "7.5"', id="negative"
-        ),
-        pytest.param(
-            "CS101,ada,7.000001,10",
-            "score_given: Decimal input should have no more than 5 decimal places",
-            id="six places",
+            "CS101,a\u200bda,7,10",
+            "user_id: the ID of a person must have printable characters only",
+            id="zero-width character",
         ),
     ],
 )
@@ -133,3 +131,11 @@ def test_refusal_contains_no_value() -> None:
     refused = refusal(f"{HEADER}\nCS101,ada,eas_k7Qx2mPa_secret,10\n")
 
     assert "eas_" not in refused
+
+
+def test_person_twice_in_a_course_is_refused() -> None:
+    refused = refusal(f'{HEADER}\nCS1,s77 ,7.5,10\nCS2,s77,1,10\nCS1,"=""s77""",8,10\n')
+
+    assert (
+        refused == "nothing was imported: 1 line is invalid\nline 4: the same person as in line 2"
+    )

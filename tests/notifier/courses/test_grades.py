@@ -127,15 +127,6 @@ def test_change_is_later_even_if_the_clock_goes_back(store: Store, now: datetime
     assert store.course().grades_changed_at == NINE + timedelta(microseconds=1)
 
 
-def test_last_score_of_a_user_counts(store: Store) -> None:
-    token = store.add_course("CS101")
-
-    loaded = store.load({"CS101": [make_score(), make_score(score_given=Decimal(3))]})
-
-    assert loaded == LoadResult(added=1)
-    assert scores_of(store, token) == (make_score(score_given=Decimal(3)),)
-
-
 @pytest.mark.parametrize(
     ("exists", "refusal"),
     [

@@ -18,9 +18,11 @@ HEADER = (
 CS101 = ExportOptions("CS101")
 
 
-def line(id_number: str = "ada", total: str = "75.00", exam: str = "-") -> str:
+def line(
+    id_number: str = "ada", total: str = "75.00", exam: str = "-", percentage: str = "75.00 %"
+) -> str:
     """Return a user's line as Moodle writes it."""
-    return f'Ada,Lovelace,{id_number},,,a@x.example,-,{exam},{total},"75.00 %",C,1795336477\n'
+    return f'Ada,Lovelace,{id_number},,,a@x.example,-,{exam},{total},"{percentage}",C,1795336477\n'
 
 
 def read(text: str, options: ExportOptions = CS101) -> grade_import.GradesFile:
@@ -41,7 +43,7 @@ def faults(*lines: str) -> list[str]:
 
 
 def test_course_total_is_read_by_id_number() -> None:
-    found = read(f"{HEADER}\n{line()}{line('grace', '9.50')}")
+    found = read(f"{HEADER}\n{line()}{line('grace', '9.50', percentage='9.50 %')}")
 
     hundred = Decimal(100)
     assert found.scores == {
@@ -50,7 +52,7 @@ def test_course_total_is_read_by_id_number() -> None:
             make_score(user_id="grace", score_given=Decimal("9.50"), score_maximum=hundred),
         ]
     }
-    assert found.source == ExportSource("Course total (Real)", hundred)
+    assert found.source == ExportSource("Course total (Real)", None)
 
 
 def test_dash_or_empty_means_not_graded() -> None:
@@ -63,7 +65,7 @@ def test_users_without_id_number_are_skipped() -> None:
     found = read(f"{HEADER}\n{line('')}{line()}{line(' ')}")
 
     assert [score.user_id for score in found.scores["CS101"]] == ["ada"]
-    assert found.source == ExportSource("Course total (Real)", Decimal(100), (2, 4))
+    assert found.source == ExportSource("Course total (Real)", None, (2, 4))
 
 
 def test_export_without_id_numbers_is_refused() -> None:
@@ -80,6 +82,7 @@ def test_export_without_id_numbers_is_refused() -> None:
         pytest.param(";", "7,5", id="semicolon, and a decimal comma"),
         pytest.param(";", "7.5", id="semicolon, and a point"),
         pytest.param("\t", "7,5", id="tab, and a decimal comma"),
+        pytest.param(":", "7.5", id="colon"),
     ],
 )
 def test_separator_is_detected(separator: str, grade: str) -> None:
@@ -114,9 +117,19 @@ def test_another_item_can_be_read(item: str) -> None:
             id="thousands set apart",
         ),
         pytest.param(
-            line(total="100.01"),
+            line(total="101", percentage="101.00 %"),
             "the grade is above the maximum of 100: see --maximum",
             id="above the maximum",
+        ),
+        pytest.param(
+            line(percentage=""),
+            "Course total (Percentage) is empty, so that the maximum is not known",
+            id="no percentage",
+        ),
+        pytest.param(
+            line(total="-5.00", percentage="-5.00 %"),
+            "Course total (Real): points must not be negative",
+            id="negative",
         ),
     ],
 )
@@ -125,9 +138,9 @@ def test_invalid_line_is_reported(wrong: str, message: str) -> None:
 
 
 def test_duplicate_id_number_is_reported() -> None:
-    refused = faults(line("grace"), line("ada"), line("grace", "80"))
+    refused = faults(line("grace"), line("ada"), line("grace\u00a0"))
 
-    assert refused == ["line 4: the ID number is the same as in line 2"]
+    assert refused == ["line 4: the same person as in line 2"]
 
 
 def test_course_is_required() -> None:
@@ -136,9 +149,52 @@ def test_course_is_required() -> None:
     assert str(refused) == (
         "this is Moodle's grade export, which does not say which course it is of"
     )
-    assert refused.advice.text == (
-        "Name the course with --course, and its maximum grade with --maximum unless that is 100."
-    )
+    assert refused.advice.text == "Name the course with --course."
+
+
+@pytest.mark.parametrize(
+    ("total", "percentage", "expected"),
+    [
+        pytest.param("55.20", "27.60 %", ("55.20", "200"), id="of 200"),
+        pytest.param("66.60", "66.60 %", ("66.60", "100"), id="of 100"),
+        pytest.param("66.67", "33.33 %", ("66.67", "200"), id="rounded"),
+        pytest.param("7", "88 %", ("7", "8"), id="no decimals"),
+        pytest.param("1.40", "1.40 %", ("1.40", "100"), id="several fit"),
+        pytest.param("0.40", "0.20 %", ("0.20", "100"), id="several fit and not 100"),
+        pytest.param("0.00", "0.00 %", ("0.00", "100"), id="zero"),
+        pytest.param("20.00", "150.94 %", None, id="more than the maximum"),
+        pytest.param('"55,20"', "27,60 %", ("55.20", "200"), id="decimal comma"),
+    ],
+)
+def test_maximum_of_each_person_is_read_from_the_percentage(
+    total: str, percentage: str, expected: tuple[str, str] | None
+) -> None:
+    text = f"{HEADER}\n{line('grace')}{line(total=total, percentage=percentage)}"
+
+    if expected is None:
+        assert "of 100" in str(refusal(text))
+        return
+    _, score = read(text).scores["CS101"]
+    assert (str(score.score_given), str(score.score_maximum)) == expected
+
+
+def test_stated_maximum_is_checked_with_the_percentage() -> None:
+    stated = ExportOptions("CS101", Decimal(200))
+    of_200 = line(total="55.20", percentage="27.60 %")
+    of_100 = line("grace", "66.60", percentage="66.60 %")
+
+    refused = str(refusal(f"{HEADER}\n{of_200}{of_100}", stated))
+
+    assert "line 3: 66.60 of 200 is not 66.60 %: this person has another maximum" in refused
+    (score,) = read(f"{HEADER}\n{of_200}", stated).scores["CS101"]
+    assert score.score_maximum == 200
+
+
+def test_export_without_percentages_needs_the_maximum() -> None:
+    refused = refusal("ID number,Course total (Real)\nada,7\n")
+
+    assert str(refused) == "this export does not say the maximum of 'Course total (Real)'"
+    assert "Real and Percentage" in refused.advice.text
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ def report(*users: tuple[str | None, list[dict[str, Any]]]) -> dict[str, Any]:
             [("S1", [total()]), ("S1", [total()])], "2 users there have this", id="duplicate"
         ),
         pytest.param([("S1", [])], "0 course totals", id="no course total"),
-        pytest.param([("S1", [total(graderaw=-1)])], "greater than or equal", id="negative"),
+        pytest.param([("S1", [total(graderaw=-1)])], "must not be negative", id="negative"),
         pytest.param([("S1", [total(grademax=0)])], "greater than 0", id="maximum 0"),
         pytest.param([("S1", [total(grademax=None)])], "score_maximum", id="no maximum"),
         pytest.param([("S1", [total(graderaw="7")])], "not a number", id="text"),
