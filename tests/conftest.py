@@ -28,7 +28,10 @@ TESTS = Path(__file__).parent
 # Tests that wait for a browser or for many processes, the slowest first.
 # `make test` leaves them out; `make test-all` and CI run them.
 LONG = (
-    "integration/story",
+    "integration/story/test_story.py",
+    "integration/story/test_everything_at_once.py",
+    "integration/story/test_demo.py",
+    "integration/story/test_benchmark.py",
     "browser",
     "faults/kills",
     "faults/test_traffic.py",
