@@ -1,25 +1,20 @@
 """ELMS with sources of every kind and courses with every result, and what is expected of each."""
 
-import json
 import secrets
 import socket
-import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
-from http.server import BaseHTTPRequestHandler
+from threading import Event
 from typing import Any
-from urllib.parse import unquote
 
 from pydantic import SecretStr
 from sqlalchemy import select
 from sqlalchemy.orm import joinedload
 
 from contract.grades import Score
-from contract.problems import Problem, ProblemType
 from contract.tokens import CourseToken, MoodleToken
 from foundation.crypto import Vault
 from foundation.db.session import Database
@@ -33,7 +28,7 @@ from receiver.registry import entries as registry
 from receiver.registry.history import Actor, ActorKind
 from receiver.sources import store as sources
 from tests.integration.story.conftest import KEY, EAssessment
-from tests.loopback import Handler, served
+from tests.receiver.conftest import FakeSite
 from tests.receiver.moodle.fake import FakeMoodle, Form
 from tests.receiver.moodle.recordings import RECORDED, Recorded, failure
 
@@ -41,12 +36,10 @@ NINE = datetime(2026, 11, 22, 9, tzinfo=UTC)
 LOST_KEY = "YWJjZGVmZ2hpamtsbW5vcHFyc3R1dnd4eXphYmNkZWY="
 VAULT, LOST = Vault(SecretStr(KEY)), Vault(SecretStr(LOST_KEY))
 ADA = Actor(ActorKind.ADMINISTRATOR, "ada@elms")
-ETAG = '"1"'
 ELSEWHERE = "elsewhere"
 # A person whose every score the gradebook refuses.
 UNSTORABLE = "unstorable"
 
-Document = dict[str, Any]
 Result = tuple[str, str | None]
 
 SYNCED = ("synced", None)
@@ -72,13 +65,15 @@ FIRST: dict[str, dict[str, Result]] = {
         "LOST-KEY": ("failed", "token_unreadable"),
         "UNSTORABLE": ("failed", "unforeseen"),
     },
-    "away": {"X1": TRANSIENT, "X2": TRANSIENT},
-    "error": {"X1": TRANSIENT, "X2": TRANSIENT},
-    "silent": {"X1": TRANSIENT, "X2": TRANSIENT},
-    "cut": {"X1": TRANSIENT, "X2": TRANSIENT},
-    "redirect": {"X1": MISCONFIGURED, "X2": MISCONFIGURED},
-    "no-batches": {"WELL1": SYNCED, "DELETED": DELETED, "BUSY": TRANSIENT, "WELL2": SYNCED},
-    "mixed-up": {"WELL1": SYNCED, "WELL2-MIXED": MISCONFIGURED, "WELL3": SYNCED},
+    "away": {"AWAY1": TRANSIENT, "AWAY2": TRANSIENT},
+    "failing": {
+        "CUT": TRANSIENT,
+        "ERROR": TRANSIENT,
+        "GONE": DELETED,
+        "REDIRECT": MISCONFIGURED,
+        "SILENT": TRANSIENT,
+        "WELL4": SYNCED,
+    },
     "moodle": {
         "2": SYNCED,
         "3": DELETED,
@@ -102,110 +97,13 @@ def in_second_run(first: Result) -> Result:
     return ("skipped", first[1]) if first in {DELETED, INVALID} else first
 
 
-@dataclass
-class Query:
-    """A request for the grades of one course, or of several in a batch."""
-
-    handler: BaseHTTPRequestHandler
-    items: list[Document]
-    over: threading.Event
-
-    @property
-    def is_batch(self) -> bool:
-        return self.handler.command == "POST"
-
-    def send(self, status: int, body: bytes = b"", **headers: str) -> None:
-        self.handler.send_response(status)
-        for name, value in {**headers, "Content-Length": str(len(body))}.items():
-            self.handler.send_header(name, value)
-        self.handler.end_headers()
-        self.handler.wfile.write(body)
-
-    def send_items(self) -> None:
-        """Respond as a healthy site."""
-        if self.is_batch:
-            self.send(200, json.dumps({"answers": self.items}).encode())
-            return
-        (item,) = self.items
-        document = item.get("grades") or item.get("problem")
-        self.send(item["status"], json.dumps(document).encode() if document else b"", ETag=ETAG)
-
-
-def cut(query: Query) -> None:
-    """Send less than is announced."""
-    query.handler.send_response(200)
-    query.handler.send_header("Content-Length", "4096")
-    query.handler.end_headers()
-    query.handler.wfile.write(b'{"answers": [')
-    query.handler.close_connection = True
-
-
-def mix_up(query: Query) -> None:
-    """Send the grades of another course for the second one of a batch."""
-    if query.is_batch:
-        query.items[1]["grades"] = {**query.items[1]["grades"], "course_id": "ANOTHER"}
-    query.send_items()
-
-
-BEHAVIOURS: dict[str, Callable[[Query], None]] = {
-    "error": lambda query: query.send(500, b"oops"),
-    "silent": lambda query: query.over.wait(60) and None,
-    "cut": cut,
-    "redirect": lambda query: query.send(302, Location=f"/{ELSEWHERE}/x/grades"),
-    "no-batches": lambda query: query.send(404) if query.is_batch else query.send_items(),
-    "mixed-up": mix_up,
-}
-
-
-@dataclass
-class Sites:
-    """Sites on loopback, each at a path of its own; `items` are their honest responses."""
-
-    url: str = ""
-    items: dict[tuple[str, str], Document] = field(default_factory=dict)
-    requested: list[tuple[str, str]] = field(default_factory=list)
-    over: threading.Event = field(default_factory=threading.Event)
-
-    def add_grades(self, site: str, course_id: str, token: CourseToken) -> None:
-        document = {
-            "course_id": course_id,
-            "course_version": 1,
-            "token_id": token.token_id,
-            "scores": [_score("ada").model_dump(mode="json", by_alias=True)],
-        }
-        self.items[site, course_id] = {"status": 200, "etag": ETAG, "grades": document}
-
-
-@contextmanager
-def serving_sites() -> Iterator[Sites]:
-    sites = Sites()
-
-    class SitesHandler(Handler, BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self._respond({unquote(self.path.split("/")[-2]): self.headers.get("If-None-Match")})
-
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            self._respond({one["course_id"]: one.get("if_none_match") for one in body["courses"]})
-
-        def _respond(self, etags: dict[str, str | None]) -> None:
-            site = self.path.split("/")[1]
-            sites.requested += [(site, course_id) for course_id in etags]
-            items = [
-                {
-                    "course_id": course_id,
-                    **({"status": 304} if etag == ETAG else sites.items[site, course_id]),
-                }
-                for course_id, etag in etags.items()
-            ]
-            with suppress(OSError):
-                BEHAVIOURS[site](Query(self, items, sites.over))
-
-    with served(SitesHandler) as sites.url:
-        try:
-            yield sites
-        finally:
-            sites.over.set()
+def cut(handler: Any) -> None:
+    """Respond with less than is announced."""
+    handler.send_response(200)
+    handler.send_header("Content-Length", "4096")
+    handler.end_headers()
+    handler.wfile.write(b'{"course_id": ')
+    handler.close_connection = True
 
 
 def by_course(form: Form) -> Recorded:
@@ -226,9 +124,10 @@ class Everything:
 
     elms: Database
     eassessment: EAssessment
-    sites: Sites
+    site: FakeSite
     moodles: dict[str, FakeMoodle]
     secrets: set[str] = field(default_factory=set)
+    over: Event = field(default_factory=Event)
 
     def add_source(self, name: str, url: str, site_token: tuple[MoodleToken, Vault] | None) -> None:
         """Add a source; one with a site-wide token is a Moodle."""
@@ -276,7 +175,7 @@ class Everything:
 
     def requests(self) -> Counter[tuple[str, str]]:
         """Return the number of requests for each course of each source, so far."""
-        requested = Counter(self.sites.requested)
+        requested = Counter(("failing", one.course_id) for one in self.site.asked)
         requested.update(("eassessment", one) for one in self.eassessment.requested)
         requested.update(
             (name, call.form["courseid"])
@@ -291,20 +190,20 @@ def add_everything(made: Everything) -> None:
     """Add every source with the courses of the table."""
     with closing(socket.create_server(("127.0.0.1", 0))) as closed:
         away = f"http://127.0.0.1:{closed.getsockname()[1]}"
+    token = CourseToken.generate()
+    for source, url in (("away", away), ("failing", made.site.url)):
+        made.add_source(source, url, None)
+        for course_id in FIRST[source]:
+            made.add_course(source, course_id, token)
+    made.site.grades("WELL4", token, _score("ada").model_dump(mode="json", by_alias=True))
+    made.site.gone("GONE")
+    made.site.answer("ERROR", 500, b"oops")
+    made.site.answer("REDIRECT", 302, Location=f"/{ELSEWHERE}")
+    made.site.answers["CUT"] = cut
+    made.site.answers["SILENT"] = lambda _: made.over.wait(60) and None
     _add_eassessment(made)
-    for name, results in FIRST.items():
-        if name in made.moodles:
-            _add_moodle(made, name, made.moodles[name])
-        elif name != "eassessment":
-            made.add_source(name, away if name == "away" else f"{made.sites.url}/{name}", None)
-            for course_id in results:
-                token = CourseToken.generate()
-                made.add_course(name, course_id, token)
-                made.sites.add_grades(name, course_id, token)
-    facts = {"course_id": "DELETED", "course_version": 4, "deleted_at": NINE.isoformat()}
-    problem = Problem(ProblemType.COURSE_DELETED, "it was deleted", "Skip it.", facts)
-    made.sites.items["no-batches", "DELETED"] = {"status": 410, "problem": problem.document()}
-    made.sites.items["no-batches", "BUSY"] = {"status": 503}
+    for name, moodle in made.moodles.items():
+        _add_moodle(made, name, moodle)
 
 
 def _add_eassessment(made: Everything) -> None:

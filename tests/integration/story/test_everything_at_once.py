@@ -13,7 +13,6 @@ from foundation.db.migrations import Schema
 from foundation.db.session import Database
 from receiver.cli import main
 from receiver.models import SCHEMA, HistoryEntry, Run, RunCourse
-from tests.integration.story import everything as far_sides
 from tests.integration.story.conftest import KEY, EAssessment
 from tests.integration.story.everything import (
     DELETED,
@@ -26,6 +25,7 @@ from tests.integration.story.everything import (
     add_everything,
     in_second_run,
 )
+from tests.receiver.conftest import FakeSite, fake_site  # noqa: F401 - a fixture
 from tests.receiver.moodle import fake
 
 _REFUSE_ON_SQLITE = f"""
@@ -38,18 +38,20 @@ _ALLOW = "ALTER TABLE scores DROP CONSTRAINT refused"
 
 @pytest.fixture
 def everything(
-    eassessment: EAssessment, make_database: Callable[[Schema], Database]
+    eassessment: EAssessment,
+    fake_site: FakeSite,  # noqa: F811
+    make_database: Callable[[Schema], Database],
 ) -> Iterator[Everything]:
     """ELMS with every source, and a gradebook that refuses the scores of one person."""
     with ExitStack() as stack:
-        sites = stack.enter_context(far_sides.serving_sites())
         names = [name for name in FIRST if name.startswith("moodle")]
         moodles = {name: stack.enter_context(fake.serving()) for name in names}
-        made = Everything(make_database(SCHEMA), eassessment, sites, moodles)
+        made = Everything(make_database(SCHEMA), eassessment, fake_site, moodles)
         add_everything(made)
         with made.elms.writing() as session:
             session.execute(text(_REFUSE_ON_SQLITE if made.elms.is_sqlite else _REFUSE))
         yield made
+        made.over.set()
         if not made.elms.is_sqlite:
             with made.elms.writing() as session:
                 session.execute(text(_ALLOW))
@@ -147,6 +149,6 @@ def test_all_failures_at_once_cost_no_healthy_course(
     changed = {one for one in before if before[one] != after[one]}
     assert changed == expected(SYNCED, DELETED, INVALID)
     assert expected(DELETED, INVALID).isdisjoint(requests_of_second)
-    assert ELSEWHERE not in {site for site, _ in everything.sites.requested}
+    assert not [one for one in everything.site.asked if ELSEWHERE in one.course_id]
     assert_each_says_what_to_do(first)
     assert_no_secret(everything, first, second)
