@@ -22,7 +22,7 @@ from typing import Any
 import click
 from flask import Flask
 from sqlalchemy import delete, text
-from werkzeug.test import EnvironBuilder
+from werkzeug.test import EnvironBuilder, run_wsgi_app
 
 import notifier.app
 import receiver.app
@@ -158,14 +158,11 @@ class Apps:
 
     def ask(self, request: Request) -> Answer:
         """Call an app as a server does."""
-        begun: list[Any] = []
-
-        def start_response(status: str, headers: list[tuple[str, str]], *_: Any) -> Any:
-            begun[:] = [int(status[:3]), {name.lower(): value for name, value in headers}]
-
-        with closing(self.apps[request.service](_environ(request), start_response)) as chunks:
+        app = self.apps[request.service]
+        chunks, status, headers = run_wsgi_app(app, _environ(request))
+        with closing(chunks):
             body = b"".join(chunks)
-        return Answer(begun[0], begun[1], body)
+        return Answer(int(status[:3]), {name.lower(): value for name, value in headers}, body)
 
 
 def _environ(request: Request) -> dict[str, Any]:

@@ -56,47 +56,26 @@ def test_deliveries_share_a_tls_connection(
 
 
 @pytest.mark.parametrize(
-    ("signer", "fault", "kind", "detail", "step"),
+    ("signer", "fault", "kind", "step"),
     [
         pytest.param(
-            "authority",
-            {"starts": -2 * DAY, "ends": -DAY},
-            "tls-expired",
-            "certificate has expired",
-            "to renew the certificate",
-            id="expired",
+            "authority", {"ends": -DAY / 2}, "tls-expired", "renew the certificate", id="expired"
         ),
         pytest.param(
-            "authority",
-            {"starts": DAY, "ends": 2 * DAY},
-            "tls-not-yet-valid",
-            "certificate is not yet valid",
-            "Check the clock",
-            id="not yet valid",
+            "authority", {"starts": DAY / 2}, "tls-not-yet-valid", "Check the clock", id="too new"
         ),
         pytest.param(
             "authority",
             {"self_signed": True},
             "tls-self-signed",
-            "self-signed certificate",
             "NOTIFIER_CA_BUNDLE",
             id="self-signed",
         ),
         pytest.param(
-            "authority",
-            {"host": "127.0.0.9"},
-            "tls-wrong-host",
-            "certificate is not valid for '127.0.0.1'",
-            "Register the host name of the certificate",
-            id="another host",
+            "authority", {"host": "127.0.0.9"}, "tls-wrong-host", "Register the host", id="host"
         ),
         pytest.param(
-            "stranger",
-            {},
-            "tls-unknown-ca",
-            "unable to get local issuer certificate",
-            "NOTIFIER_CA_BUNDLE",
-            id="unknown authority",
+            "stranger", {}, "tls-unknown-ca", "NOTIFIER_CA_BUNDLE", id="unknown authority"
         ),
     ],
 )
@@ -107,7 +86,6 @@ def test_invalid_certificate_is_refused_with_a_next_step(
     signer: str,
     fault: dict[str, Any],
     kind: str,
-    detail: str,
     step: str,
 ) -> None:
     log: list[bytes] = []
@@ -120,7 +98,6 @@ def test_invalid_certificate_is_refused_with_a_next_step(
     assert isinstance(failure, Failure)
     assert failure.kind == kind
     assert failure.detail.startswith(f"127.0.0.1:{raw.port}: the certificate is not trusted: ")
-    assert detail in failure.detail
     assert step in str(failure_advice.advice_for(failure.kind, None, 1))
     assert log == [b"handshake refused"]
 
@@ -162,30 +139,14 @@ def drips_handshake(connection: socket.socket, stopped: threading.Event) -> None
         connection.sendall(b"\x00")
 
 
+@pytest.mark.parametrize("behave", [black_hole, drips_handshake])
 @pytest.mark.parametrize(
-    ("behave", "limits", "kind", "detail"),
+    ("limits", "kind", "detail"),
     [
         pytest.param(
-            black_hole,
-            {"connect_timeout": 0.3},
-            "tls-timeout",
-            "no TLS handshake within 0.3 s",
-            id="silence",
+            {"connect_timeout": 0.3}, "tls-timeout", "no TLS handshake within 0.3 s", id="time-out"
         ),
-        pytest.param(
-            drips_handshake,
-            {"connect_timeout": 0.3},
-            "tls-timeout",
-            "no TLS handshake within 0.3 s",
-            id="slow handshake",
-        ),
-        pytest.param(
-            drips_handshake,
-            {"connect_timeout": 5, "deadline": 0.3},
-            "deadline",
-            "no response within 0.3 s",
-            id="slow handshake, short deadline",
-        ),
+        pytest.param({"deadline": 0.3}, "deadline", "no response within 0.3 s", id="deadline"),
     ],
 )
 def test_handshake_that_hangs_ends_in_time(
