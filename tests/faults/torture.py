@@ -160,6 +160,7 @@ class Torture:
         try:
             wait_until(lambda: worker.stopped or worker.code is not None, "", within=_HIT_WITHIN)
         except LateError:
+            worker.disarm(fault.point)  # it would be hit while the worker stops
             self._end(worker)
             return False
         if worker.stopped:
