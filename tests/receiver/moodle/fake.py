@@ -1,4 +1,4 @@
-"""A Moodle on loopback: it responds to each function as told, and records the requests."""
+"""A Moodle on loopback: it responds to each function as prepared, and records the requests."""
 
 import threading
 from collections.abc import Callable, Iterator

@@ -170,7 +170,7 @@ def test_unknown_token_is_refused(site: Site) -> None:
     assert isinstance(outcome, TokenRefused), outcome
 
 
-def test_unknown_course_seems_gone(site: Site) -> None:
+def test_unknown_course_is_not_found(site: Site) -> None:
     (outcome,) = site.source().fetch([site.query(NOWHERE, site.token)])
 
     assert isinstance(outcome, NotFoundUnconfirmed), outcome

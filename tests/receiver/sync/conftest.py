@@ -76,6 +76,11 @@ class Lab(Store):
     make_options: Callable[..., SyncOptions]
     score: Callable[..., dict[str, Any]]
 
+    @property
+    def requested(self) -> list[str]:
+        """The courses that were requested from the site on loopback, in order."""
+        return [request.course_id for request in self.fake_site.requests]
+
     def add_courses(self, *course_ids: str, source: str = "one") -> None:
         """Add courses of a stub source."""
         for course_id in course_ids:

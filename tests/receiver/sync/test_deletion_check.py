@@ -25,7 +25,7 @@ def fail() -> None:
         pytest.param(True, False, fail, "transient", id="confirmation that raises"),
     ],
 )
-def test_course_that_seems_gone_is_confirmed_first(
+def test_deletion_is_confirmed_before_it_is_stored(
     lab: Lab,
     gone: bool | None,
     certain: bool,

@@ -242,7 +242,7 @@ def test_course_that_cannot_be_written_fails_alone(lab: MoodleLab) -> None:
         "CS104": ("synced", None),
     }
     assert "set-activity" in str(result.courses[0].advice)
-    assert [one.course_id for one in lab.fake_site.requests] == ["CS102", "CS103", "CS104"]
+    assert lab.requested == ["CS102", "CS103", "CS104"]
     assert (lab.entry("CS102").etag, lab.entry("CS102").synced_at) == (None, None)
     assert lab.elms.grades == {14: None, 15: Decimal(75)}
     assert (result.exit_code, result.stopped) == (1, None)
@@ -280,7 +280,7 @@ def test_outage_during_the_run_stops_it(
         "CS103": ("failed", "gradebook_trouble"),
     }
     assert (result.exit_code, result.stopped) == (1, f"ELMS's own Moodle: {stopped}")
-    assert [one.course_id for one in lab.fake_site.requests] == ["CS101", "CS102"]
+    assert lab.requested == ["CS101", "CS102"]
     assert lab.entry("CS101").etag is not None
 
 

@@ -59,11 +59,6 @@ def send(client: FlaskClient, lab: Lab) -> Callable[[Event], None]:
     return post
 
 
-def requests_for_cs101(lab: Lab) -> int:
-    """Return how many requests the site received for CS101."""
-    return [one.course_id for one in lab.fake_site.requests].count("CS101")
-
-
 @RECEIVED_OR_MISSED
 def test_course_deleted(send: Callable[[Event], None], lab: Lab, received: bool) -> None:
     lab.fake_site.gone("CS101")
@@ -78,7 +73,7 @@ def test_course_deleted(send: Callable[[Event], None], lab: Lab, received: bool)
         "CS101": ("skipped", "course_deleted"),
         "MA201": ("unchanged", None),
     }
-    assert requests_for_cs101(lab) == (0 if received else 1)
+    assert lab.requested.count("CS101") == (0 if received else 1)
     assert (first.exit_code, second.exit_code) == (0 if received else 1, 0)
     assert {course.since for course in (*first.courses, *second.courses)} == {NINE, None}
 
@@ -90,7 +85,7 @@ def test_token_regenerated(send: Callable[[Event], None], lab: Lab, received: bo
         send(regenerated(NEW))
 
     first, second = lab.sync(), lab.sync()
-    requested_while_invalid = requests_for_cs101(lab)
+    requested_while_invalid = lab.requested.count("CS101")
     with lab.database.writing() as session:
         entry = session.get_one(Entry, lab.entry("CS101").id)
         ada = Actor(ActorKind.ADMINISTRATOR, "ada@elms")
@@ -116,5 +111,5 @@ def test_normal_sync(send: Callable[[Event], None], lab: Lab, received: bool) ->
     result = lab.sync()
 
     assert outcomes(result) == {"CS101": ("synced", None), "MA201": ("synced", None)}
-    assert [one.course_id for one in lab.fake_site.requests] == ["CS101", "MA201"]
+    assert lab.requested == ["CS101", "MA201"]
     assert (result.exit_code, len(lab.rows(StoredScore))) == (0, 1)
