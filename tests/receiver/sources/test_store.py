@@ -66,6 +66,7 @@ def test_reencrypted_secrets_and_site_tokens_need_only_the_new_key(
     assert SITE_TOKEN.reveal() not in store.everything()
 
 
+@pytest.mark.parametrize("database_kind", ["sqlite"], indirect=True)
 @pytest.mark.parametrize(
     ("name", "url", "message"),
     [
