@@ -31,7 +31,8 @@ def dump(document: Any) -> str:
 def load(raw: bytes, *, exact: bool = False) -> Any:
     """Return the parsed document, or raise StrictJsonError.
 
-    With `exact`, a number with a fraction is a Decimal instead of a float.
+    With `exact`, a number with a fraction is a Decimal instead of a float, and so is an integer
+    beyond 64 bits.
 
     Stricter than `json.loads`, following RFC 8259 and I-JSON (RFC 7493): UTF-8 only, no byte order
     mark, no duplicate keys, no NaN or infinities, no number beyond 64 bits, no NUL and no lone
@@ -44,7 +45,7 @@ def load(raw: bytes, *, exact: bool = False) -> Any:
             text,
             object_pairs_hook=_unique_keys,
             parse_constant=_refuse_constant,
-            parse_int=_whole,
+            parse_int=_exact_whole if exact else _whole,
             parse_float=_exact if exact else _fraction,
         )
     except RecursionError:
@@ -102,6 +103,11 @@ def _whole(digits: str) -> int:
     if len(digits) > _MAX_DIGITS or abs(number := int(digits)) > _MAX_WHOLE:
         raise StrictJsonError("the JSON has an integer beyond 64 bits")
     return number
+
+
+def _exact_whole(digits: str) -> int | Decimal:
+    number = _exact(digits)
+    return int(number) if abs(number) <= _MAX_WHOLE else number
 
 
 def _fraction(digits: str, max_digits: int = _MAX_DIGITS) -> float:

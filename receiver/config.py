@@ -42,12 +42,16 @@ class Settings(ServiceSettings):
     )
     read_timeout: Seconds = Field(
         45.0,
-        description="Maximum seconds between two parts of a response from eAssessment. "
-        "Below 30, the largest courses of a Moodle time out.",
+        description="Maximum seconds between two parts of a response from eAssessment.",
     )
     request_deadline: Seconds = Field(
         60.0,
         description="Maximum seconds for a request to eAssessment, however slow the response is.",
+    )
+    moodle_timeout: Seconds = Field(
+        240.0,
+        description="Maximum seconds for a response of a Moodle, which sends nothing before the "
+        "grade report of a whole course is complete.",
     )
     sync_concurrency: Annotated[int, Field(ge=1, le=32)] = Field(
         4, description="Number of concurrent requests of a grade sync."

@@ -12,6 +12,8 @@ from receiver.gradebook.base import SET_ACTIVITY, WriteFailure
 from receiver.moodle.responses import (
     CHECK_URL,
     LATER,
+    SITE_LATER,
+    TAKES_LONG,
     AccessDenied,
     InvalidToken,
     Missing,
@@ -29,6 +31,12 @@ from receiver.sources.http_client import (
 )
 
 SITE_INFO = "core_webservice_get_site_info"
+
+# The maximum seconds for the site info, which takes Moodle no time.
+_SITE_INFO_SECONDS = 30.0
+
+# A Moodle that asks for a longer wait is in maintenance mode. In seconds.
+_MAX_RETRY_AFTER = 60.0
 
 # The largest response accepted: a grade report of 1,500 people and 50 items, 0.6 kB each. Parsed,
 # it takes four times as much memory.
@@ -57,12 +65,15 @@ def call(
     }
     try:
         body = urlencode(form).encode("ascii")
-        response = http_client.send("POST", endpoint_url(url), _FORM, body)
+        seconds = _SITE_INFO_SECONDS if function == SITE_INFO else float("inf")
+        response = http_client.send("POST", endpoint_url(url), _FORM, body, max_seconds=seconds)
     except ResponseTooLargeError as error:
         return Misconfigured(str(error), TOO_LARGE)
     except NotRetryableError as error:
         return Misconfigured(str(error), CHECK_URL)
     except RequestFailedError as error:
+        if error.timed_out:
+            return Transient(str(error), TAKES_LONG, timed_out=True)
         return Transient(str(error), LATER, unreachable=error.unreachable)
     # A Moodle in debug mode may repeat what it was sent.
     body = response.body.replace(token.reveal().encode("ascii"), REDACTED.encode("ascii"))
@@ -70,9 +81,12 @@ def call(
     result = classify(
         response.status, headers.get("Content-Type"), body, location=headers.get("Location")
     )
-    if isinstance(result, Transient):
-        return replace(result, retry_after=response.retry_after)
-    return result
+    if not isinstance(result, Transient):
+        return result
+    retry_after = response.retry_after
+    if response.status == 503 and (retry_after or 0) > _MAX_RETRY_AFTER:
+        return SiteOutage(f"responded 503 for the next {retry_after:g} s", SITE_LATER)
+    return replace(result, retry_after=retry_after)
 
 
 @dataclass(frozen=True)
@@ -102,6 +116,14 @@ class ElmsMoodle:
                 return result
             case _:
                 return replace(result, detail=f"ELMS's own Moodle: {result.detail}")
+
+
+def functions_of(site_info: Any) -> set[str] | None:
+    """Return the functions that a token may use, from its site info; None if they are not in it."""
+    listed = site_info.get("functions") if isinstance(site_info, dict) else None
+    if not isinstance(listed, list):
+        return None
+    return {str(function.get("name")) for function in listed if isinstance(function, dict)}
 
 
 def endpoint_url(url: str) -> str:

@@ -15,7 +15,7 @@ from receiver.gradebook.base import (
     WriteResult,
     missing_activity,
 )
-from receiver.moodle import grade_diff, grade_report, users
+from receiver.moodle import client, grade_diff, grade_report, users
 from receiver.moodle.client import SITE_INFO, ElmsMoodle
 from receiver.moodle.grade_diff import Current, GradeChange, GradeDiff, NoRange
 from receiver.moodle.responses import LATER, Success
@@ -80,11 +80,9 @@ class MoodleGradebook:
             return SiteOutage(result.detail, result.advice)
         if not isinstance(result, Success):
             return result
-        document = result.document
-        listed = document.get("functions") if isinstance(document, dict) else None
-        if not isinstance(listed, list):
+        allowed = client.functions_of(result.document)
+        if allowed is None:
             return Transient("ELMS's own Moodle responded 200, but without its functions", LATER)
-        allowed = {function.get("name") for function in listed if isinstance(function, dict)}
         missing = [name for name in NEEDED if name not in allowed]
         if missing:
             detail = f"the service of ELMS's token does not allow {', '.join(missing)}"

@@ -1,9 +1,12 @@
 """The meaning of responses of Moodle's web services: a table from error codes to results."""
 
+import codecs
 import html
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import islice
 from typing import Any
 
 from contract import strict_json
@@ -51,12 +54,23 @@ class Missing:
     detail: str
 
 
-MoodleResult = (
-    Success | InvalidToken | AccessDenied | Missing | Misconfigured | SiteOutage | Transient
-)
+MoodleFailure = InvalidToken | AccessDenied | Missing | Misconfigured | SiteOutage | Transient
+MoodleResult = Success | MoodleFailure
 
 LATER = Advice(
     "No action needed yet: the next run tries again. If this persists, check that Moodle."
+)
+SITE_LATER = Advice(
+    "No action needed if this is planned: the next run tries again. If it persists, check that "
+    "Moodle: its maintenance mode, a started upgrade, its database."
+)
+TAKES_LONG = Advice(
+    "The next run tries again. If this persists, set RECEIVER_MOODLE_TIMEOUT to more seconds, or "
+    "find out why that Moodle takes so long."
+)
+_GATEWAY = Advice(
+    "Have that Moodle's administrator raise the time-out of its web server and of the proxies in "
+    "front of it (nginx: fastcgi_read_timeout, proxy_read_timeout; Apache: ProxyTimeout)."
 )
 CHECK_URL = Advice(
     "Check the URL of that Moodle, and what responds at its /webservice/rest/server.php.",
@@ -67,7 +81,7 @@ _ACCOUNT = Advice(
     "confirmed and allowed to log in, neither suspended nor expired, its password current, its "
     "profile complete, and the site policy accepted."
 )
-_RIGHTS = Advice(
+RIGHTS = Advice(
     "Check that the token belongs to this course, and that its user may see the course and its "
     "grades (gradereport/user:view, moodle/grade:viewall; moodle/course:view and viewhiddencourses "
     "if not enrolled; moodle/site:accessallgroups if there are groups) and, in ELMS, edit them "
@@ -82,7 +96,7 @@ _WEB_SERVICES = Advice(
 )
 _REPORT = Advice("Check the release of that Moodle; 4.3 and later are known to work.")
 
-_SITE_CODES = {
+_ACCOUNT_CODES = {
     "wsaccessusersuspended",
     "wsaccessuserexpired",
     "wsaccessusernologin",
@@ -96,22 +110,34 @@ _SITE_CODES = {
     "usernotfullysetup",
     "sitepolicynotagreed",
 }
+# Moodle responds with these whatever the request.
+_SITE_CODES = {"sitemaintenance", "upgraderunning", "dbconnectionfailed"}
 _ENTRY_CODES = {
-    "restrictedcontextexception": _RIGHTS,
-    "errorcoursecontextnotvalid": _RIGHTS,
-    "nopermissions": _RIGHTS,
-    "nopermissiontoviewgrades": _RIGHTS,  # also if the grades may not be edited
-    "requireloginerror": _RIGHTS,
-    "notingroup": _RIGHTS,
+    "restrictedcontextexception": RIGHTS,
+    "errorcoursecontextnotvalid": RIGHTS,
+    "nopermissions": RIGHTS,
+    "nopermissiontoviewgrades": RIGHTS,  # also if the grades may not be edited
+    "requireloginerror": RIGHTS,
+    "notingroup": RIGHTS,
     "invalidcoursemodule": SET_ACTIVITY,
     "invalidparameter": _REPORT,
 }
 _ENTRY_EXCEPTIONS = {
-    "restricted_context_exception": _RIGHTS,
-    "required_capability_exception": _RIGHTS,
+    "restricted_context_exception": RIGHTS,
+    "required_capability_exception": RIGHTS,
 }
 _MISSING_CODES = {"invalidrecord", "invalidrecordunknown", "invalidcourseid"}
 _TABLE = re.compile(r"\btable ([a-z0-9_]+)\.?\s*\Z", re.ASCII)
+
+# Where a document may begin after a message of PHP, and how much of a response is searched for it.
+_DOCUMENT = re.compile(rb"[>\n]\s*([{\[])")
+_MAX_MESSAGES_BYTES = 64 * 1024
+_MAX_STARTS = 10
+
+_PAGE = re.compile(r"<(?:!doctype\s+html|html)\b", re.IGNORECASE)
+_TITLE = re.compile(r"<title[^>]*>([^<]*)", re.IGNORECASE)
+# How much of a body that is no document is shown, in bytes.
+_MAX_SHOWN = 120
 
 
 def classify(
@@ -121,6 +147,8 @@ def classify(
 
     `location` is the target of a redirect, which is reported and not followed.
     """
+    if status == 504:
+        return Transient("responded 504: its web server stopped waiting", _GATEWAY, timed_out=True)
     if is_temporary(status):
         return Transient(f"responded {status}", LATER)
     if status == 403 and not body.strip():
@@ -133,19 +161,52 @@ def classify(
     if status != 200:
         return Transient(f"responded {status}", LATER)
     try:
-        document = strict_json.load(body, exact=True)
+        document = _load(body)
     except strict_json.StrictJsonError as error:
-        kind = http.safe_line(content_type or "", MAX_DETAIL) or "without a content type"
-        return Transient(f"responded {kind}, and {error}", LATER)
+        return _no_document(content_type, body, error)
     if isinstance(document, dict) and document.keys() & {"exception", "errorcode"}:
         return _failure(document)
     return Success(document)
 
 
+def _load(body: bytes) -> Any:
+    """Return the document in a body, or raise StrictJsonError.
+
+    A byte order mark is passed over, and so are messages that PHP displays before the document.
+    """
+    body = body.removeprefix(codecs.BOM_UTF8).lstrip()
+    try:
+        return strict_json.load(body, exact=True)
+    except strict_json.StrictJsonError as error:
+        # A part of an incomplete document is never taken for the document.
+        if not body.startswith((b"{", b"[")):
+            starts = _DOCUMENT.finditer(body, 0, _MAX_MESSAGES_BYTES)
+            for start in islice(starts, _MAX_STARTS):
+                with suppress(strict_json.StrictJsonError):
+                    return strict_json.load(body[start.start(1) :], exact=True)
+        raise error from None
+
+
+def _no_document(content_type: str | None, body: bytes, error: Exception) -> MoodleResult:
+    """Return the meaning of a body that is not JSON, with its beginning."""
+    text = body[:_MAX_MESSAGES_BYTES].decode("utf-8", errors="replace")
+    title = _TITLE.search(text)
+    shown = http.safe_line(_plain(title[1] if title else text), _MAX_SHOWN)
+    kind = http.safe_line(content_type or "", _MAX_SHOWN) or "without a content type"
+    if _PAGE.search(text):
+        # The web services of a Moodle never respond with a page: another program did.
+        return SiteOutage(f"responded {kind}, a page instead of JSON: {shown!r}", CHECK_URL)
+    return Transient(f"responded {kind}, and {error}: {shown!r}", LATER)
+
+
+def _plain(text: str) -> str:
+    return html.unescape(re.sub(r"<[^>]*>", " ", text))
+
+
 def _failure(document: dict[str, Any]) -> MoodleResult:
     code = _text(document, "errorcode")
     # Moodle writes HTML.
-    message = html.unescape(re.sub(r"<[^>]*>", " ", _text(document, "message")))
+    message = _plain(_text(document, "message"))
     name = code or _text(document, "exception") or "an error without a code"
     detail = http.safe_line(f"{name}: {message}" if message.strip() else name, MAX_DETAIL)
     if code == "invalidtoken":
@@ -154,8 +215,10 @@ def _failure(document: dict[str, Any]) -> MoodleResult:
         return AccessDenied(detail)
     if code in _MISSING_CODES:
         return _missing(message, detail)
-    if code in _SITE_CODES:
+    if code in _ACCOUNT_CODES:
         return SiteOutage(detail, _ACCOUNT)
+    if code in _SITE_CODES:
+        return SiteOutage(detail, SITE_LATER)
     # Without an error code it is a crash in Moodle, whatever its class.
     exception = _text(document, "exception").rpartition("\\")[2] if code else ""
     step = _ENTRY_CODES.get(code) or _ENTRY_EXCEPTIONS.get(exception)

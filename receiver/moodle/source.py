@@ -1,26 +1,32 @@
 """A Moodle as a source of grades."""
 
+import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from contract.tokens import MoodleToken
 from foundation.errors import Advice
 from receiver.errors import CourseIdError
 from receiver.moodle import client, grade_report
-from receiver.moodle.client import SITE_INFO, endpoint_url
+from receiver.moodle.client import SITE_INFO, Parameters, endpoint_url
 from receiver.moodle.responses import (
     LATER,
+    RIGHTS,
     AccessDenied,
     InvalidToken,
     Missing,
     MissingRecord,
+    MoodleFailure,
+    MoodleResult,
     Success,
 )
 from receiver.sources.base import (
+    CourseGone,
     FetchOutcome,
     GradeQuery,
     Misconfigured,
-    NotFoundUnconfirmed,
+    SiteOutage,
     TokenRefused,
     Transient,
     Unchanged,
@@ -30,19 +36,31 @@ from receiver.sources.store import MOODLE_COURSE
 
 COURSES = "core_course_get_courses"
 
-# How many courses one request confirms.
-MAX_IDS = 100
-
 _ALLOW = Advice(
     f"Have that Moodle's administrator allow {grade_report.FUNCTION} and {SITE_INFO} in "
     "the token's service, and check the users and addresses that the service and the token are "
     "restricted to."
 )
+_USE = Advice(
+    "Have that Moodle's administrator check that the token's user has the capability "
+    "webservice/rest:use, that the token's service is enabled and allows "
+    f"{grade_report.FUNCTION} and {SITE_INFO}, and the users, addresses and dates that the "
+    "service and the token are restricted to."
+)
+_DECIDE = Advice(
+    f"Have that Moodle's administrator allow {COURSES} in the service of the course's token, or "
+    "enter a site-wide token whose service allows it.",
+    "sources set-site-token",
+    ("SOURCE",),
+)
 _ENTER_TOKEN = Advice("Enter the course's Moodle token.", "registry set-token", ("COURSE_ID",))
 
 
 class MoodleGradeSource:
-    """The client of a Moodle; `site_token` sees every course, and is not used to fetch grades."""
+    """The client of a Moodle for one run.
+
+    `site_token` sees every course; it confirms deletions, and is not used to fetch grades.
+    """
 
     batch = 1
 
@@ -56,40 +74,40 @@ class MoodleGradeSource:
         self._http_client = http_client
         self._site_token = site_token
         self._now = now
+        self._lock = threading.Lock()
+        self._accepted = False
+        self._denied = 0
 
     def fetch(self, queries: Sequence[GradeQuery]) -> list[FetchOutcome]:
         """Return an outcome for each query, in order; never raise."""
         return [self._fetch(query) for query in queries]
 
-    def confirm_deleted(self, queries: Sequence[GradeQuery]) -> list[bool | None]:
-        """Return for each course that was not found whether it is deleted; None if unknown.
-
-        The site-wide token of their site sees every course that exists.
-        """
-        confirmed: list[bool | None] = []
-        for start in range(0, len(queries), MAX_IDS):
-            confirmed += self._confirm(queries[start : start + MAX_IDS])
-        return confirmed
-
     def url_of(self, query: GradeQuery) -> str:
         """Return the URL of a query: one for all, without any secret."""
         return endpoint_url(query.source_url)
 
+    def course_exists(self, query: GradeQuery, token: MoodleToken) -> bool | MoodleFailure:
+        """Return whether a token sees the course of a query in the list of courses, or a failure.
+
+        The list leaves out courses that do not exist; a course that the token may not see is a
+        failure.
+        """
+        options = {"options": {"ids": [query.course_id]}}
+        result = self._call(query, token, COURSES, options)
+        if not isinstance(result, Success):
+            return result
+        courses = result.document
+        if not isinstance(courses, list) or not all(isinstance(one, dict) for one in courses):
+            return Transient("responded 200, but not with courses", LATER)
+        return any(str(course.get("id")) == query.course_id for course in courses)
+
     def _fetch(self, query: GradeQuery) -> FetchOutcome:
-        url, token = query.source_url, query.token
         if not MOODLE_COURSE.fullmatch(query.course_id):
             return Misconfigured("a course id must be an integer in a Moodle", CourseIdError.advice)
+        token = query.token
         if not isinstance(token, MoodleToken):
             return Misconfigured("the stored token is not a Moodle token", _ENTER_TOKEN)
-        parameters = {"courseid": query.course_id}
-        result = client.call(self._http_client, url, token, grade_report.FUNCTION, parameters)
-        if isinstance(result, AccessDenied):
-            # Moodle removes a token in the call that finds it expired, and does not know it in a
-            # second call; a restricted token is denied again.
-            probe = client.call(self._http_client, url, token, SITE_INFO)
-            if isinstance(probe, Success | AccessDenied):
-                return Misconfigured(result.detail, _ALLOW)
-            result = probe
+        result = self._call(query, token, grade_report.FUNCTION, {"courseid": query.course_id})
         match result:
             case Success(document):
                 try:
@@ -97,28 +115,112 @@ class MoodleGradeSource:
                 except grade_report.ReportError as error:
                     return Transient(str(error), LATER)
                 return Unchanged() if grades.etag and grades.etag == query.etag else grades
-            case InvalidToken(detail):
-                return TokenRefused("invalidtoken", detail.removeprefix("invalidtoken: "))
-            case Missing(what, detail):
-                return NotFoundUnconfirmed(detail, certain=what is not MissingRecord.UNCLEAR)
+            case AccessDenied(detail):
+                return self._denied_outcome(query, token, detail)
+            case Missing():
+                return self._missing_outcome(query, token, result)
+            case Transient(timed_out=True):
+                return self._timed_out_outcome(query, token, result)
             case _:
-                return result
+                return _outcome(result)
 
-    def _confirm(self, queries: Sequence[GradeQuery]) -> list[bool | None]:
-        ids = [query.course_id for query in queries]
-        numbers = [course_id for course_id in ids if MOODLE_COURSE.fullmatch(course_id)]
-        # Without ids, Moodle would list every course.
-        if self._site_token is None or not numbers:
-            return [None] * len(queries)
-        options = {"options": {"ids": numbers}}
-        result = client.call(
-            self._http_client, queries[0].source_url, self._site_token, COURSES, options
-        )
-        listed = result.document if isinstance(result, Success) else None
-        if not isinstance(listed, list):
-            return [None] * len(queries)
-        existing = [course.get("id") if isinstance(course, dict) else None for course in listed]
-        if not all(isinstance(number, int) for number in existing):
-            return [None] * len(queries)
-        found = set(map(str, existing))
-        return [course_id not in found if course_id in numbers else None for course_id in ids]
+    def _call(
+        self,
+        query: GradeQuery,
+        token: MoodleToken,
+        function: str,
+        parameters: Parameters | None = None,
+    ) -> MoodleResult:
+        result = client.call(self._http_client, query.source_url, token, function, parameters)
+        if isinstance(result, Success):
+            self._accepted = True
+        return result
+
+    def _denied_outcome(self, query: GradeQuery, token: MoodleToken, detail: str) -> FetchOutcome:
+        """Return the outcome of a request that was denied.
+
+        Moodle removes a token in the call that finds it expired, and does not know it in a second
+        call; a restricted token is denied again. If every function is denied for a second course,
+        and none was allowed in this run, the whole site cannot be used.
+        """
+        probe = self._call(query, token, SITE_INFO)
+        match probe:
+            case Success():
+                return Misconfigured(detail, _ALLOW)
+            case AccessDenied():
+                with self._lock:
+                    self._denied += 1
+                    denied = self._denied
+                if denied == 1 or self._accepted:
+                    return Misconfigured(f"{detail}, for every function", _USE)
+                return SiteOutage(f"{detail}, for every function and course", _USE)
+            case _:
+                return _outcome(probe)
+
+    def _missing_outcome(
+        self, query: GradeQuery, token: MoodleToken, missing: Missing
+    ) -> FetchOutcome:
+        """Return whether the course was deleted, or what the missing record is otherwise.
+
+        If Moodle does not say which record is missing, the same response to another function means
+        that it is the context of the token: the course. Otherwise the token is valid for the site,
+        and the list of courses decides.
+        """
+        if missing.what is not MissingRecord.UNCLEAR:
+            return self._deletion(query, missing, own_token=None)
+        probe = self._call(query, token, SITE_INFO)
+        match probe:
+            case Missing():
+                return self._deletion(query, missing, own_token=None)
+            case Success(document):
+                allowed = client.functions_of(document)
+                if allowed is not None and grade_report.FUNCTION not in allowed:
+                    return Misconfigured(missing.detail, _ALLOW)
+                return self._deletion(query, missing, own_token=token)
+            case AccessDenied():
+                return self._deletion(query, missing, own_token=token)
+            case _:
+                return _outcome(probe)
+
+    def _deletion(
+        self, query: GradeQuery, missing: Missing, *, own_token: MoodleToken | None
+    ) -> FetchOutcome:
+        """Return whether the site-wide token, or else the course's own, sees the course.
+
+        Without `own_token` the deletion is certain unless the site-wide token sees the course.
+        """
+        failure: MoodleFailure | None = None
+        for token in filter(None, (self._site_token, own_token)):
+            exists = self.course_exists(query, token)
+            if exists is True:
+                return Misconfigured(f"{missing.detail}, although the course exists", RIGHTS)
+            if exists is False:
+                return CourseGone(0, self._now())
+            failure = exists
+        if own_token is None or failure is None:
+            return CourseGone(0, self._now())
+        unclear = f"{missing.detail}; whether the course was deleted is not certain: "
+        if isinstance(failure, Transient | SiteOutage):
+            return replace(failure, detail=f"{unclear}{failure.detail}")
+        return Misconfigured(f"{unclear}{COURSES}: {failure.detail}", _DECIDE)
+
+    def _timed_out_outcome(
+        self, query: GradeQuery, token: MoodleToken, failure: Transient
+    ) -> FetchOutcome:
+        """Return that the course takes long or, if the site info takes long too, the site."""
+        probe = self._call(query, token, SITE_INFO)
+        if isinstance(probe, Transient):
+            return SiteOutage(f"{failure.detail}, and to a small request: {probe.detail}", LATER)
+        return replace(failure, detail=f"{failure.detail} (other requests are answered)")
+
+
+def _outcome(result: InvalidToken | AccessDenied | Missing | FetchOutcome) -> FetchOutcome:
+    match result:
+        case InvalidToken(detail):
+            return TokenRefused("invalidtoken", detail.removeprefix("invalidtoken: "))
+        case AccessDenied(detail):
+            return Misconfigured(detail, _USE)
+        case Missing(_, detail):
+            return Transient(detail, LATER)
+        case _:
+            return result

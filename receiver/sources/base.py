@@ -68,17 +68,6 @@ class CourseGone:
 
 
 @dataclass(frozen=True)
-class NotFoundUnconfirmed:
-    """The site does not find the course; the sync confirms this before it stores a deletion.
-
-    `certain`: the response is enough if the site cannot confirm it.
-    """
-
-    detail: str
-    certain: bool
-
-
-@dataclass(frozen=True)
 class TokenReplaced:
     """The token was valid once; `token_id` is the current one."""
 
@@ -108,7 +97,7 @@ class Misconfigured:
 
 @dataclass(frozen=True)
 class SiteOutage:
-    """The whole site cannot be used until someone fixes it."""
+    """The whole site cannot be used now; no other course is requested in this run."""
 
     detail: str
     advice: Advice
@@ -118,12 +107,14 @@ class SiteOutage:
 class Transient:
     """A failure that says nothing about the course; a retry may help.
 
-    `unreachable`: no connection was made. `retry_after`: seconds to wait, as the site requested.
+    `unreachable`: no connection was made. `timed_out`: the site may still work on the request, so
+    that it is not repeated in this run. `retry_after`: seconds to wait, as the site requested.
     """
 
     detail: str
     advice: Advice = TRY_LATER
     unreachable: bool = False
+    timed_out: bool = False
     retry_after: float | None = None
 
 
@@ -131,7 +122,6 @@ FetchOutcome = (
     Grades
     | Unchanged
     | CourseGone
-    | NotFoundUnconfirmed
     | TokenReplaced
     | TokenRefused
     | Misconfigured
@@ -150,10 +140,6 @@ class GradeSource(Protocol):
 
     def fetch(self, queries: Sequence[GradeQuery]) -> list[FetchOutcome]:
         """Return an outcome for each query, in order; all are about one site. Never raise."""
-        ...
-
-    def confirm_deleted(self, queries: Sequence[GradeQuery]) -> list[bool | None]:
-        """Return for each course that was not found whether it is deleted; None if unknown."""
         ...
 
     def url_of(self, query: GradeQuery) -> str:

@@ -65,10 +65,6 @@ class EAssessmentClient:
         """Return the URL of a query that is sent on its own."""
         return url_of(query)
 
-    def confirm_deleted(self, queries: Sequence[GradeQuery]) -> list[bool | None]:
-        """Return None for each: eAssessment reports deletions itself."""
-        return [None for _ in queries]
-
     def fetch(self, queries: Sequence[GradeQuery]) -> list[FetchOutcome]:
         """Return an outcome for each query, in order; all are about one site.
 

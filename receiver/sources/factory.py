@@ -10,7 +10,7 @@ from foundation import tracing
 from foundation.crypto import Vault
 from receiver.config import Settings
 from receiver.gradebook.base import Gradebook
-from receiver.models import MOODLE, Source
+from receiver.models import API, MOODLE, Source
 from receiver.moodle.client import MAX_BYTES
 from receiver.moodle.gradebook import MoodleGradebook
 from receiver.moodle.source import MoodleGradeSource
@@ -33,7 +33,7 @@ class ClientFactory:
         self._vault = vault
         self._max_seconds = max_seconds
         self._http_clients: list[HttpClient] = []
-        self._eassessment = EAssessmentClient(self._http_client(MAX_RESPONSE_BYTES))
+        self._eassessment = EAssessmentClient(self._http_client(API))
 
     def __enter__(self) -> Self:
         return self
@@ -57,11 +57,11 @@ class ClientFactory:
         if source.kind != MOODLE:
             return self._eassessment
         site_token = sources.site_token_of(source, vault=self._vault)
-        http_client = self._http_client(MAX_BYTES)
+        http_client = self._http_client(MOODLE)
         return MoodleGradeSource(http_client, site_token=site_token, now=lambda: datetime.now(UTC))
 
-    def _http_client(self, max_bytes: int) -> HttpClient:
-        opened = _http_client(self._settings, max_bytes=max_bytes, max_seconds=self._max_seconds)
+    def _http_client(self, kind: str) -> HttpClient:
+        opened = _http_client(self._settings, kind, max_seconds=self._max_seconds)
         self._http_clients.append(opened)
         return opened
 
@@ -73,20 +73,20 @@ def open_gradebook(settings: Settings) -> Iterator[Gradebook | None]:
         yield None
         return
     token = MoodleToken.parse(settings.gradebook_token.get_secret_value())
-    with closing(_http_client(settings, max_bytes=MAX_BYTES)) as http_client:
+    with closing(_http_client(settings, MOODLE)) as http_client:
         yield MoodleGradebook(http_client, url=settings.gradebook_url, token=token)
 
 
-def _http_client(
-    settings: Settings, *, max_bytes: int, max_seconds: float | None = None
-) -> HttpClient:
-    total = settings.request_deadline
+def _http_client(settings: Settings, kind: str, *, max_seconds: float | None = None) -> HttpClient:
+    read_timeout, total = settings.read_timeout, settings.request_deadline
+    if kind == MOODLE:
+        read_timeout = total = settings.moodle_timeout
     return HttpClient(
         connect_timeout=settings.connect_timeout,
-        read_timeout=settings.read_timeout,
+        read_timeout=read_timeout,
         total=total if max_seconds is None else min(total, max_seconds),
         bundle=settings.ca_bundle,
         connections=settings.sync_concurrency,
         span=tracing.current(),
-        max_bytes=max_bytes,
+        max_bytes=MAX_BYTES if kind == MOODLE else MAX_RESPONSE_BYTES,
     )

@@ -62,11 +62,15 @@ class HttpResponse:
 
 
 class RequestFailedError(Exception):
-    """There is no complete response. `unreachable`: no connection was made."""
+    """There is no complete response.
 
-    def __init__(self, detail: str, *, unreachable: bool = False) -> None:
+    `unreachable`: no connection was made. `timed_out`: the site took too long to respond.
+    """
+
+    def __init__(self, detail: str, *, unreachable: bool = False, timed_out: bool = False) -> None:
         super().__init__(detail)
         self.unreachable = unreachable
+        self.timed_out = timed_out
 
 
 class NotRetryableError(RequestFailedError):
@@ -127,12 +131,20 @@ class HttpClient:
                 exchange.cancel()
 
     def send(
-        self, method: str, url: str, headers: Mapping[str, str], body: bytes = b""
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes = b"",
+        *,
+        max_seconds: float = float("inf"),
     ) -> HttpResponse:
         """Return the response, whatever its status, or raise RequestFailedError.
 
-        Redirects are not followed.
+        Redirects are not followed. `max_seconds` shortens the time-outs of this request.
         """
+        total = min(self.total, max_seconds)
+        idle_timeout = min(self._timeout[1], max_seconds)
         with self._lock:
             if self._cancelled:
                 raise RequestFailedError(_CANCELLED)
@@ -145,7 +157,7 @@ class HttpClient:
             ).prepare()
             # Twice the size of the body, to have room for headers and the framing of chunks.
             with deadline.within(
-                self.total, idle_timeout=self._timeout[1], max_bytes=2 * self._max_bytes
+                total, idle_timeout=idle_timeout, max_bytes=2 * self._max_bytes
             ) as exchange:
                 with self._lock:
                     self._in_progress.add(exchange)
@@ -159,7 +171,7 @@ class HttpClient:
         except requests.exceptions.InvalidURL as error:
             raise NotRetryableError(http.error_text(error, MAX_DETAIL)) from None
         except (requests.RequestException, HTTPError, OSError, ValueError) as error:
-            raise self._failure(error) from None
+            raise self._failure(error, total, idle_timeout) from None
         with self._lock:
             self.bytes_received += len(response.body)
         return response
@@ -176,15 +188,16 @@ class HttpClient:
         response.raw.close()
         raise ResponseTooLargeError(f"the response is larger than {self._max_bytes} bytes")
 
-    def _failure(self, error: Exception) -> RequestFailedError:
+    def _failure(self, error: Exception, total: float, idle_timeout: float) -> RequestFailedError:
         if self._cancelled:
             return RequestFailedError(_CANCELLED)
         explained, cause = http.explain(error, _EXPLANATIONS)
         text, unreachable = explained or ("no response: {why}", False)
-        connect, idle_timeout = self._timeout
         why = http.error_text(cause, MAX_DETAIL)
-        detail = text.format(why=why, connect=connect, idle_timeout=idle_timeout, total=self.total)
-        return RequestFailedError(detail, unreachable=unreachable)
+        connect = self._timeout[0]
+        detail = text.format(why=why, connect=connect, idle_timeout=idle_timeout, total=total)
+        timed_out = isinstance(cause, TimeoutError) and not unreachable
+        return RequestFailedError(detail, unreachable=unreachable, timed_out=timed_out)
 
 
 # What happened, and whether no connection was made, by the type of the error; the first match

@@ -82,8 +82,7 @@ class Fetcher:
     """Fetches the grades of entries, in rounds; what failed transiently is retried in the next one.
 
     With a planner, entries are read again before they are requested; without, they are used as
-    they are. `clients` has the client of each source by name, and `outages` the sources that
-    cannot be used.
+    they are. `outages` has the sources that cannot be used, by name.
     """
 
     def __init__(
@@ -102,7 +101,7 @@ class Fetcher:
         self._stop = stop
         self._planner = planner
         self._modified_since = modified_since
-        self.clients: dict[str, GradeSource] = {}
+        self._clients: dict[str, GradeSource] = {}
         self.outages: dict[str, SiteOutage] = {}
         self._queues: dict[str, _SiteQueue] = {}
         self._unreachable: dict[str, Transient] = {}
@@ -119,7 +118,7 @@ class Fetcher:
         """
         self._yielded_at = time.monotonic()
         self._open_sources(entries)
-        entries = [entry for entry in entries if entry.source.name in self.clients]
+        entries = [entry for entry in entries if entry.source.name in self._clients]
         pool = ThreadPoolExecutor(self._limits.concurrency, thread_name_prefix="fetch")
         try:
             for number in range(len(self._limits.retry_waits) + 1):
@@ -143,7 +142,7 @@ class Fetcher:
         """Open the client of each source; the entries of those that cannot be opened fail."""
         for source in {entry.source.name: entry.source for entry in entries}.values():
             try:
-                self.clients[source.name] = self._sources.open(source)
+                self._clients[source.name] = self._sources.open(source)
             except Exception as error:  # noqa: BLE001 - one site never stops the run
                 failure = to_internal_failure(error)
                 self.outages[source.name] = SiteOutage(failure.detail, failure.advice)
@@ -161,7 +160,7 @@ class Fetcher:
         in_progress: dict[Future[list[FetchOutcome]], list[tuple[Entry, GradeQuery]]] = {}
         while True:
             while len(in_progress) < self._limits.concurrency and (pairs := self._next_request()):
-                client = self.clients[pairs[0][0].source.name]
+                client = self._clients[pairs[0][0].source.name]
                 in_progress[pool.submit(client.fetch, [query for _, query in pairs])] = pairs
             if not in_progress:
                 break
@@ -195,7 +194,7 @@ class Fetcher:
                     self._add(FetchResult(entry, failure))
                 continue
             # The number of courses in one request: a tenth in each round of retries.
-            size = int(max(1, self.clients[name].batch // 10**self._round))
+            size = int(max(1, self._clients[name].batch // 10**self._round))
             if pairs := self._take_queries(queue, size):
                 return pairs
         return []
@@ -236,7 +235,7 @@ class Fetcher:
         except Exception as error:  # noqa: BLE001 - one course never stops the run
             outcomes = [to_internal_failure(error)] * len(pairs)
         for (entry, query), outcome in zip(pairs, outcomes, strict=True):
-            url = self.clients[entry.source.name].url_of(query)
+            url = self._clients[entry.source.name].url_of(query)
             self._add(FetchResult(entry, outcome, url, query))
 
     def _add(self, result: FetchResult) -> None:
@@ -246,8 +245,8 @@ class Fetcher:
                 self.outages.setdefault(name, result.outcome)
             case Transient(unreachable=True):
                 self._unreachable[name] = result.outcome
-        may_retry = self._round < len(self._limits.retry_waits)
-        if isinstance(result.outcome, Transient) and may_retry:
+        retriable = isinstance(result.outcome, Transient) and not result.outcome.timed_out
+        if retriable and self._round < len(self._limits.retry_waits):
             self._retries.append(result)
         else:
             self._results.append(result)

@@ -31,7 +31,6 @@ from receiver.sources.base import (
     GradeQuery,
     Grades,
     Misconfigured,
-    NotFoundUnconfirmed,
     PersonProblem,
     SiteOutage,
     TokenRefused,
@@ -146,8 +145,6 @@ def facts_of(result: FetchResult, *, now: datetime) -> tuple[Fact, ...]:
         case Grades() | Unchanged():
             # Stored once, so that the token is known to be good before another one replaces it.
             return () if is_token_confirmed(state) else (TokenAccepted(token_id, now),)
-        case NotFoundUnconfirmed():
-            return (Deleted(0, now),)
         case CourseGone(course_version=version, deleted_at=at):
             return (Deleted(version, at),)
         case TokenReplaced(course_version=version, token_id=present, regenerated_at=at):

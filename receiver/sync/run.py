@@ -19,7 +19,7 @@ from receiver.runs import store as runs
 from receiver.runs.lease import RunLease
 from receiver.runs.store import CourseOutcome, RunResult
 from receiver.sources.base import SourceFactory
-from receiver.sync import deletion_check, results
+from receiver.sync import results
 from receiver.sync.fetcher import FetchBatch, Fetcher, FetchLimits
 from receiver.sync.heartbeat import LeaseHeartbeat, StopSignal
 from receiver.sync.planner import Plan, Planner
@@ -164,8 +164,7 @@ class SyncRun:
         Once the run has to stop, no further part is begun: the next run fetches its courses.
         """
         skipped = batch.skipped
-        confirmed = deletion_check.confirm(self._fetcher.clients, batch.results)
-        for part in self._writer.split(confirmed):
+        for part in self._writer.split(batch.results):
             self._recorder.forget_etags(part)
             written = self._writer.write(part)
             for result in written:

@@ -27,7 +27,7 @@ from receiver.sources.base import (
     Transient,
     Unchanged,
 )
-from receiver.sync import deletion_check, results
+from receiver.sync import results
 from receiver.sync.fetcher import Fetcher, FetchLimits
 from receiver.sync.heartbeat import StopSignal
 from receiver.sync.results import FetchResult, InternalFailure
@@ -129,15 +129,14 @@ class TokenCheck:
         fetcher = Fetcher(self.clients, self.services.vault, limits, stop)
         fetched: list[FetchResult] = []
         for batch in fetcher.fetch(entries):
-            confirmed = deletion_check.confirm(fetcher.clients, batch.results)
             with self.services.database.writing() as session:
                 now = db.now(session)
                 updates = [
                     EntryUpdate(result.entry.id, results.facts_of(result, now=now))
-                    for result in confirmed
+                    for result in batch.results
                 ]
                 registry.apply_updates(session, updates, actor=self.actor, now=now)
-            fetched += confirmed
+            fetched += batch.results
         return fetched
 
     def _check_replacements(

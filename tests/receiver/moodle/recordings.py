@@ -1,4 +1,4 @@
-"""Recorded responses of a Moodle 4.3, byte for byte."""
+"""Recorded responses of a Moodle 4.3 and, of one difference, 5.1; byte for byte."""
 
 import json
 from dataclasses import dataclass
@@ -22,6 +22,13 @@ RECORDED = {
         Path(__file__).with_name("answers.json").read_text(encoding="utf-8")
     ).items()
 }
+# From 5.0 on, Moodle does not say which record is missing.
+RECORDED["record_missing"] = Recorded(
+    200,
+    "application/json",
+    b'{"exception":"dml_missing_record_exception","errorcode":"invalidrecordunknown",'
+    b'"message":"Can\'t find data record in database."}',
+)
 
 
 def failure(**keys: Any) -> bytes:

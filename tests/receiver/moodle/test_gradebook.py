@@ -294,9 +294,9 @@ def _report(*items: dict[str, Any]) -> Recorded:
     ("function", "answer", "kind"),
     [
         pytest.param(users.FUNCTION, RECORDED["token_invalid"], SiteOutage, id="token invalid"),
-        pytest.param(users.FUNCTION, RECORDED["maintenance"], Transient, id="maintenance"),
+        pytest.param(users.FUNCTION, RECORDED["maintenance"], SiteOutage, id="maintenance"),
         pytest.param(users.FUNCTION, RECORDED["grades"], Transient, id="no users"),
-        pytest.param(FUNCTION, RECORDED["database_down"], Transient, id="database down"),
+        pytest.param(FUNCTION, RECORDED["courses_by_field_ids_crash"], Transient, id="a crash"),
         pytest.param(FUNCTION, RECORDED["web_services_off"], SiteOutage, id="switched off"),
         pytest.param(FUNCTION, RECORDED["get_courses_none"], Transient, id="no report"),
         pytest.param(UPDATE, RECORDED["token_expired_first_call"], SiteOutage, id="denied"),
@@ -345,7 +345,7 @@ def test_grades_written_before_a_failure_count(elms: Elms, write: Write) -> None
 
     result = write(*(score(f"T{number:03}") for number in range(101)))
 
-    assert isinstance(result.failure, Transient)
+    assert isinstance(result.failure, SiteOutage)
     assert result.scores == ScoreCounts(added=100)
 
 
@@ -354,7 +354,7 @@ def test_grades_that_cannot_be_read_back_do_not_count(elms: Elms, write: Write) 
 
     result = write(score(), score("S1002", "50"))
 
-    assert isinstance(result.failure, Transient)
+    assert isinstance(result.failure, SiteOutage)
     assert result.scores == ScoreCounts(unchanged=1)
 
 
@@ -405,7 +405,7 @@ def test_cancelled_gradebook_is_not_written(
             UPDATE,
             id="a function not allowed",
         ),
-        pytest.param(RECORDED["maintenance"], Transient, "sitemaintenance", id="maintenance"),
+        pytest.param(RECORDED["maintenance"], SiteOutage, "sitemaintenance", id="maintenance"),
         pytest.param(RECORDED["get_courses_none"], Transient, "without its functions", id="a list"),
     ],
 )

@@ -29,10 +29,10 @@ from receiver.moodle.gradebook import MoodleGradebook
 from receiver.moodle.responses import InvalidToken, Missing, MissingRecord, Success
 from receiver.moodle.source import MoodleGradeSource
 from receiver.sources.base import (
+    CourseGone,
     GradeQuery,
     Grades,
     Misconfigured,
-    NotFoundUnconfirmed,
     SiteOutage,
     TokenRefused,
     Unchanged,
@@ -57,10 +57,11 @@ class Site:
     activity: str
     http_client: HttpClient
 
-    def source(self) -> MoodleGradeSource:
+    def source(self, *, with_site_token: bool = True) -> MoodleGradeSource:
         """Return it as a source."""
         now = datetime.now(UTC)
-        return MoodleGradeSource(self.http_client, site_token=self.token, now=lambda: now)
+        site_token = self.token if with_site_token else None
+        return MoodleGradeSource(self.http_client, site_token=site_token, now=lambda: now)
 
     def query(self, course: str, token: MoodleToken, etag: str | None = None) -> GradeQuery:
         """Return a query for the grades of a course."""
@@ -170,18 +171,17 @@ def test_unknown_token_is_refused(site: Site) -> None:
     assert isinstance(outcome, TokenRefused), outcome
 
 
-def test_unknown_course_is_not_found(site: Site) -> None:
-    (outcome,) = site.source().fetch([site.query(NOWHERE, site.token)])
+@pytest.mark.parametrize("with_site_token", [True, False])
+def test_unknown_course_is_gone(site: Site, with_site_token: bool) -> None:
+    source = site.source(with_site_token=with_site_token)
 
-    assert isinstance(outcome, NotFoundUnconfirmed), outcome
+    (outcome,) = source.fetch([site.query(NOWHERE, site.token)])
+
+    assert isinstance(outcome, CourseGone), outcome
 
 
-def test_only_unknown_course_is_confirmed_as_deleted(site: Site) -> None:
-    queries = [site.query(number, site.token) for number in (site.course, NOWHERE)]
-
-    gone = site.source().confirm_deleted(queries)
-
-    assert gone == [False, True]
+def test_known_course_exists(site: Site) -> None:
+    assert site.source().course_exists(site.query(site.course, site.token), site.token) is True
 
 
 def test_unknown_function_is_not_a_deletion(site: Site) -> None:

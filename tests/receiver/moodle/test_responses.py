@@ -73,6 +73,7 @@ FAILURES: dict[str, tuple[object, str]] = {
     "course_deleted": (MissingRecord.COURSE, "table course."),
     "course_deleted_debug": (MissingRecord.COURSE, "table course."),
     "course_deleted_own_token": (MissingRecord.CONTEXT, "table context."),
+    "record_missing": (MissingRecord.UNCLEAR, "invalidrecordunknown"),
     "unknown_function": (Misconfigured, "external_functions"),
     "token_of_another_course": (Misconfigured, "restrictedcontext"),
     "batch_context_error": (Misconfigured, "errorcoursecontext"),
@@ -80,8 +81,8 @@ FAILURES: dict[str, tuple[object, str]] = {
     "update_grades_no_activity": (Misconfigured, "invalidcoursemodule"),
     "user_suspended": (SiteOutage, "wsaccessusersuspended"),
     "web_services_off": (SiteOutage, "web services are disabled"),
-    "maintenance": (Transient, "sitemaintenance"),
-    "database_down": (Transient, "dbconnectionfailed: Error: Database"),
+    "maintenance": (SiteOutage, "sitemaintenance"),
+    "database_down": (SiteOutage, "dbconnectionfailed: Error: Database"),
     "courses_by_field_ids_crash": (Transient, "Error: Attempt"),
     "unknown_user": (Transient, "invaliduser"),
     "token_invalid_xml": (Transient, "application/xml"),
@@ -133,7 +134,7 @@ def test_missing_record_is_the_one_that_is_named_in_english(message: str, expect
     ("code", "expected", "advice"),
     [
         pytest.param("invalidcourseid", MissingRecord.UNCLEAR, "", id="course"),
-        pytest.param("invalidrecordunknown", MissingRecord.UNCLEAR, "", id="Moodle 5.0 or later"),
+        pytest.param("upgraderunning", SiteOutage, "upgrade", id="upgrade"),
         pytest.param("wsaccessusersuspended", SiteOutage, "account", id="suspended"),
         pytest.param("wsaccessuserexpired", SiteOutage, "account", id="expired"),
         pytest.param("wsaccessusernologin", SiteOutage, "account", id="no log-in"),
@@ -167,19 +168,48 @@ def test_exception_of_an_unknown_code_decides(exception: str) -> None:
     assert meaning(result) == Misconfigured
 
 
+NOTICE = (
+    b"<br />\n<b>Notice</b>:  Undefined variable: a{b} in <b>/lib.php</b> on line <b>2</b><br />\n"
+)
+MEMORY = b"<br />\n<b>Fatal error</b>:  Allowed memory size exhausted in <b>/lib.php</b>"
+
+
 @pytest.mark.parametrize(
-    ("body", "words"),
+    "before",
     [
-        pytest.param(b"", "is not JSON", id="nothing"),
-        pytest.param(b"<!DOCTYPE html><p>Error</p>", "is not JSON", id="HTML"),
-        pytest.param(b'"\xff"', "not UTF-8", id="not UTF-8"),
+        pytest.param(b"\xef\xbb\xbf", id="byte order mark"),
+        pytest.param(b"\n\n", id="empty lines"),
+        pytest.param(NOTICE, id="PHP notice as HTML"),
+        pytest.param(b"PHP Warning:  [x] in /lib.php on line 2\n", id="PHP warning as text"),
     ],
 )
-def test_not_json_is_transient(body: bytes, words: str) -> None:
-    result = on(body)
+@pytest.mark.parametrize("body", [b'{"a":[{"b":1}]}', b"[]"])
+def test_document_after_something_else_is_read(before: bytes, body: bytes) -> None:
+    assert on(before + body) == Success(json.loads(body))
 
-    assert isinstance(result, Transient)
-    assert words in result.detail
+
+@pytest.mark.parametrize(
+    ("body", "expected", "words"),
+    [
+        pytest.param(b"", Transient, "is not JSON", id="nothing"),
+        pytest.param(b'"\xff"', Transient, "not UTF-8", id="not UTF-8"),
+        pytest.param(MEMORY, Transient, "Fatal error : Allowed memory size", id="PHP error"),
+        pytest.param(b'{"a":\n{"exception":"x"}', Transient, "is not JSON", id="incomplete"),
+        pytest.param(
+            b"<!DOCTYPE html><title>Log in</title><p>Welcome</p>", SiteOutage, "'Log in'", id="page"
+        ),
+        pytest.param(NOTICE + b"<html><p>Welcome</p>", SiteOutage, "Notice", id="notice and page"),
+    ],
+)
+def test_no_document_is_shown(body: bytes, expected: type[MoodleResult], words: str) -> None:
+    result = on(body + b" " * 9000)
+
+    assert type(result) is expected
+    assert words in getattr(result, "detail", "")
+
+
+def test_integer_of_60_digits_is_exact() -> None:
+    assert on(b'{"a":' + b"9" * 60 + b"}") == Success({"a": Decimal("9" * 60)})
 
 
 @pytest.mark.parametrize(
@@ -191,6 +221,7 @@ def test_not_json_is_transient(body: bytes, words: str) -> None:
         pytest.param(404, SiteOutage, id="not found"),
         pytest.param(429, Transient, id="too many"),
         pytest.param(503, Transient, id="503"),
+        pytest.param(504, Transient, id="504"),
     ],
 )
 def test_status_that_moodle_does_not_use(status: int, kind: type[MoodleResult]) -> None:

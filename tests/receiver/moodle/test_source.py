@@ -14,11 +14,11 @@ from receiver.moodle.client import SITE_INFO
 from receiver.moodle.grade_report import FUNCTION
 from receiver.moodle.source import COURSES, MoodleGradeSource
 from receiver.sources.base import (
+    CourseGone,
     FetchOutcome,
     GradeQuery,
     Grades,
     Misconfigured,
-    NotFoundUnconfirmed,
     SiteOutage,
     TokenRefused,
     Transient,
@@ -41,9 +41,8 @@ def refused(code: str, message: str) -> Recorded:
     )
 
 
-CERTAIN = {"certain": True}
 TOKEN_INVALID = RECORDED["token_invalid"]
-GERMAN = refused("invalidrecord", "Fehlt.")
+GONE = CourseGone(0, NINE)
 ECHO = refused("invalidtoken", TOKEN.reveal())
 
 
@@ -124,18 +123,19 @@ def test_unchanged_report_is_recognized_by_its_etag(moodle: FakeMoodle, fetch: F
         pytest.param(ECHO, TokenRefused, {"detail": "[redacted]"}, id="echoed token"),
         pytest.param(RECORDED["token_of_another_course"], Misconfigured, {}, id="other course"),
         pytest.param(RECORDED["user_suspended"], SiteOutage, {}, id="suspended"),
-        pytest.param(RECORDED["maintenance"], Transient, {}, id="maintenance"),
+        pytest.param(RECORDED["maintenance"], SiteOutage, {}, id="maintenance"),
         pytest.param(RECORDED["site_info"], Transient, {}, id="another function's response"),
-        pytest.param(RECORDED["course_deleted"], NotFoundUnconfirmed, CERTAIN, id="no course"),
-        pytest.param(
-            RECORDED["course_deleted_own_token"], NotFoundUnconfirmed, CERTAIN, id="no context"
-        ),
-        pytest.param(GERMAN, NotFoundUnconfirmed, {"certain": False}, id="in another language"),
         pytest.param(
             Recorded(503, "text/html", b"<h1>Maintenance</h1>", (("Retry-After", "40"),)),
             Transient,
             {"detail": "responded 503", "retry_after": 40.0},
             id="Retry-After",
+        ),
+        pytest.param(
+            Recorded(503, "text/html", b"<h1>Maintenance</h1>", (("Retry-After", "300"),)),
+            SiteOutage,
+            {"detail": "responded 503 for the next 300 s"},
+            id="maintenance mode",
         ),
         pytest.param(
             Recorded(303, "text/html", b"", (("Location", "/login"),)),
@@ -167,8 +167,8 @@ def test_failure_is_an_outcome(
         pytest.param("site_info", Misconfigured, id="valid, function not allowed"),
         pytest.param("token_expired_first_call", Misconfigured, id="denied again"),
         pytest.param("token_invalid", TokenRefused, id="expired and removed"),
-        pytest.param("maintenance", Transient, id="no response"),
-        pytest.param("user_suspended", SiteOutage, id="suspended"),
+        pytest.param("maintenance", SiteOutage, id="maintenance"),
+        pytest.param("record_missing", Transient, id="no meaning"),
     ],
 )
 def test_denied_token_is_probed(
@@ -219,45 +219,167 @@ def test_request_without_a_response_is_an_outcome(moodle: FakeMoodle) -> None:
     assert unreachable.unreachable
 
 
-class TestConfirm:
-    """Confirmation of deletions with the site-wide token."""
+def test_service_that_is_off_is_found_at_the_second_course(
+    moodle: FakeMoodle, fetch: Fetch
+) -> None:
+    moodle.says(FUNCTION, "token_expired_first_call")
+    moodle.says(SITE_INFO, "token_expired_first_call")
 
-    def test_course_that_is_not_listed_is_gone(
-        self, moodle: FakeMoodle, source: MoodleGradeSource
-    ) -> None:
-        moodle.says(COURSES, "get_courses_omits_missing")
+    first, second = fetch("2"), fetch("3", token=SITE_TOKEN)
+    moodle.says(FUNCTION, "grades", "token_expired_first_call")
+    accepted, denied = fetch("4"), fetch("5")
 
-        gone = source.confirm_deleted([GradeQuery(moodle.url, n, TOKEN) for n in ("2", "3", "CS")])
+    assert isinstance(first, Misconfigured)
+    assert "webservice/rest:use" in first.advice.text
+    assert isinstance(second, SiteOutage)
+    assert isinstance(accepted, Grades)
+    assert isinstance(denied, Misconfigured)
 
-        (called,) = moodle.called
-        assert gone == [False, True, None]
-        assert called.form["wstoken"] == SITE_TOKEN.reveal()
-        assert (called.form["options[ids][0]"], called.form["options[ids][1]"]) == ("2", "3")
 
-    def test_a_hundred_courses_are_one_request(
-        self, moodle: FakeMoodle, source: MoodleGradeSource
-    ) -> None:
-        moodle.says(COURSES, "get_courses_none")
+LISTED = "get_courses_omits_missing"  # lists the course 2
+OWN = (FUNCTION, SITE_INFO, COURSES)
 
-        gone = source.confirm_deleted(
-            [GradeQuery(moodle.url, str(n), TOKEN) for n in range(1, 102)]
-        )
 
-        assert gone == [True] * 101
-        assert moodle.functions() == [COURSES] * 2
+class TestMissingRecord:
+    """Whether a missing record means that the course was deleted."""
 
-    @pytest.mark.parametrize("name", ["token_invalid", "maintenance", "grades", "course_deleted"])
-    def test_other_responses_confirm_nothing(
-        self, moodle: FakeMoodle, source: MoodleGradeSource, name: str
-    ) -> None:
-        moodle.says(COURSES, name)
-
-        assert source.confirm_deleted([GradeQuery(moodle.url, "3", TOKEN)]) == [None]
-
-    def test_no_request_without_a_site_wide_token(
-        self, moodle: FakeMoodle, http_client: HttpClient
+    @pytest.mark.parametrize(
+        ("report", "probe", "courses", "called"),
+        [
+            pytest.param("course_deleted", None, None, (FUNCTION,), id="the course"),
+            pytest.param("course_deleted_own_token", None, None, (FUNCTION,), id="its context"),
+            pytest.param(
+                "record_missing", "record_missing", None, (FUNCTION, SITE_INFO), id="own token gone"
+            ),
+            pytest.param("record_missing", "site_info", LISTED, OWN, id="not in its list"),
+            pytest.param(
+                "record_missing", "token_expired_first_call", LISTED, OWN, id="no site info"
+            ),
+        ],
+    )
+    def test_deletion_is_learnt_without_a_site_wide_token(
+        self,
+        moodle: FakeMoodle,
+        http_client: HttpClient,
+        report: str,
+        probe: str | None,
+        courses: str | None,
+        called: tuple[str, ...],
     ) -> None:
         source = MoodleGradeSource(http_client, site_token=None, now=lambda: NINE)
+        for function, name in ((FUNCTION, report), (SITE_INFO, probe), (COURSES, courses)):
+            if name:
+                moodle.says(function, name)
 
-        assert source.confirm_deleted([GradeQuery(moodle.url, "3", TOKEN)]) == [None]
-        assert moodle.called == []
+        outcome = source.fetch([GradeQuery(moodle.url, "3", TOKEN)])
+
+        assert outcome == [GONE]
+        assert moodle.functions() == list(called)
+        assert {one.form["wstoken"] for one in moodle.called} == {TOKEN.reveal()}
+
+    @pytest.mark.parametrize(
+        ("report", "courses", "expected"),
+        [
+            pytest.param("course_deleted", "get_courses_none", CourseGone, id="confirmed"),
+            pytest.param("course_deleted", LISTED, Misconfigured, id="it exists"),
+            pytest.param("course_deleted", "token_invalid", CourseGone, id="certain anyway"),
+            pytest.param("record_missing", "get_courses_none", CourseGone, id="5.0, confirmed"),
+            pytest.param("record_missing", LISTED, Misconfigured, id="5.0, it exists"),
+        ],
+    )
+    def test_site_wide_token_decides(
+        self,
+        moodle: FakeMoodle,
+        fetch: Fetch,
+        report: str,
+        courses: str,
+        expected: type[FetchOutcome],
+    ) -> None:
+        moodle.says(FUNCTION, report)
+        moodle.says(SITE_INFO, "site_info")
+        moodle.says(COURSES, courses)
+
+        outcome = fetch("2")
+
+        assert type(outcome) is expected
+        assert moodle.called[-1].form["options[ids][0]"] == "2"
+        assert moodle.called[-1].form["wstoken"] == SITE_TOKEN.reveal()
+
+    @pytest.mark.parametrize(
+        ("probe", "courses", "expected", "words"),
+        [
+            pytest.param("site_info", "token_invalid", Misconfigured, COURSES, id="not allowed"),
+            pytest.param("site_info", "maintenance", SiteOutage, "not certain", id="maintenance"),
+            pytest.param("site_info", "grades", Transient, "not certain", id="other document"),
+            pytest.param("token_invalid", "site_info", TokenRefused, "not found", id="no token"),
+        ],
+    )
+    def test_undecided_course_is_no_deletion(
+        self,
+        moodle: FakeMoodle,
+        fetch: Fetch,
+        probe: str,
+        courses: str,
+        expected: type[FetchOutcome],
+        words: str,
+    ) -> None:
+        moodle.says(FUNCTION, "record_missing")
+        moodle.says(SITE_INFO, probe)
+        moodle.says(COURSES, courses)
+
+        outcome = fetch("2")
+
+        assert type(outcome) is expected
+        assert words in repr(outcome)
+
+    def test_missing_function_is_no_deletion(self, moodle: FakeMoodle, fetch: Fetch) -> None:
+        moodle.says(FUNCTION, "record_missing")
+        info = RECORDED["site_info"].body.replace(FUNCTION.encode(), b"core_other")
+        moodle.sends(SITE_INFO, Recorded(200, "application/json", info))
+
+        outcome = fetch("2")
+
+        assert isinstance(outcome, Misconfigured)
+        assert FUNCTION in outcome.advice.text
+
+
+class TestTimeout:
+    """A response that takes longer than the time-out."""
+
+    @pytest.mark.parametrize(
+        ("also_slow", "expected"),
+        [
+            pytest.param(set(), Transient, id="one course"),
+            pytest.param({SITE_INFO}, SiteOutage, id="the whole site"),
+        ],
+    )
+    def test_small_request_tells_a_slow_course_from_a_slow_site(
+        self,
+        moodle: FakeMoodle,
+        fetch: Fetch,
+        also_slow: set[str],
+        expected: type[FetchOutcome],
+    ) -> None:
+        moodle.says(FUNCTION, "grades")
+        moodle.says(SITE_INFO, "site_info")
+        moodle.slow = {FUNCTION} | also_slow
+
+        outcome = fetch()
+
+        assert type(outcome) is expected
+        assert moodle.functions() == [FUNCTION, SITE_INFO]
+        if isinstance(outcome, Transient):
+            assert outcome.timed_out
+            assert "RECEIVER_MOODLE_TIMEOUT" in outcome.advice.text
+
+    def test_web_server_that_stops_waiting_is_a_timeout(
+        self, moodle: FakeMoodle, fetch: Fetch
+    ) -> None:
+        moodle.sends(FUNCTION, Recorded(504, "text/html", b""))
+        moodle.says(SITE_INFO, "site_info")
+
+        outcome = fetch()
+
+        assert isinstance(outcome, Transient)
+        assert outcome.timed_out
+        assert "fastcgi_read_timeout" in outcome.advice.text

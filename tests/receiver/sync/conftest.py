@@ -27,11 +27,8 @@ class StubSource:
 
     outcomes: dict[str, list[FetchOutcome]] = field(default_factory=dict)
     batch: int = 1
-    gone: dict[str, bool | None] = field(default_factory=dict)
     on_fetch: Callable[[], object] = lambda: None
-    on_confirm: Callable[[], object] = lambda: None
     fetched: list[list[str]] = field(default_factory=list)
-    confirmed: list[list[str]] = field(default_factory=list)
     cancelled: threading.Event = field(default_factory=threading.Event)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -51,12 +48,6 @@ class StubSource:
     def _next(self, course_id: str) -> FetchOutcome:
         outcomes = self.outcomes.get(course_id, [SYNCED])
         return outcomes.pop(0) if len(outcomes) > 1 else outcomes[0]
-
-    def confirm_deleted(self, queries: Sequence[GradeQuery]) -> list[bool | None]:
-        """Return which courses are gone."""
-        self.on_confirm()
-        self.confirmed.append([query.course_id for query in queries])
-        return [self.gone.get(query.course_id) for query in queries]
 
     def url_of(self, query: GradeQuery) -> str:
         """Return a URL with the course id."""

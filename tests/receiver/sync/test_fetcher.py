@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from foundation.errors import Advice
-from receiver.sources.base import NotFoundUnconfirmed, SiteOutage, Transient
+from receiver.sources.base import SiteOutage, Transient
 from receiver.sync import heartbeat
 from tests.receiver.sync.conftest import SYNCED, Lab, StubSource, outcomes
 
@@ -32,6 +32,16 @@ def test_transient_failure_is_retried_after_all_others(lab: Lab) -> None:
         "CS2": ("failed", "transient"),
         "CS3": ("synced", None),
     }
+
+
+def test_time_out_is_not_repeated_in_the_same_run(lab: Lab) -> None:
+    lab.add_courses("CS1")
+    stub = StubSource({"CS1": [Transient("no data for 240 s", timed_out=True)]})
+
+    result = lab.sync(stub, retry_waits=(0.01,))
+
+    assert stub.fetched == [["CS1"]]
+    assert outcomes(result) == {"CS1": ("failed", "transient")}
 
 
 def test_failed_batch_is_retried_in_smaller_ones(lab: Lab) -> None:
@@ -156,20 +166,19 @@ def test_stop_finishes_what_is_in_progress(lab: Lab) -> None:
     assert set(outcomes(again).values()) == {("synced", None)}
 
 
-@pytest.mark.parametrize("slow", ["on_fetch", "on_confirm"])
 def test_request_that_outlasts_the_run_is_cancelled(
-    lab: Lab, monkeypatch: pytest.MonkeyPatch, slow: str
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(heartbeat, "GRACE_SECONDS", 0.0)
     lab.add_courses("CS1", "CS2")
     stop = threading.Event()
-    stub = StubSource({"CS1": [NotFoundUnconfirmed("no such course", certain=False)]})
+    stub = StubSource({"CS1": [Transient("cancelled")]})
 
     def hang() -> None:
         stop.set()
         stub.cancelled.wait(30)
 
-    setattr(stub, slow, hang)
+    stub.on_fetch = hang
 
     result = lab.sync(stub, stop=stop, batch_size=1)
 

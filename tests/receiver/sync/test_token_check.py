@@ -28,7 +28,6 @@ from receiver.sources.base import (
     FetchOutcome,
     Grades,
     Misconfigured,
-    NotFoundUnconfirmed,
     TokenRefused,
     TokenReplaced,
     Transient,
@@ -211,11 +210,10 @@ def test_accepted_token_is_recorded_once(check_with: Check, store: Store) -> Non
 
 
 def test_each_token_is_checked_on_its_own(check_with: Check, store: Store) -> None:
-    gone = [NotFoundUnconfirmed("no such record", certain=False)]
-    outcomes = {"CS2": [REFUSED], "CS3": gone, "CS4": gone}
+    outcomes = {"CS2": [REFUSED], "CS3": [CourseGone(0, NINE)], "CS4": [AWAY]}
     courses = [store.add_course(f"CS{number}") for number in (1, 2, 3, 4)]
 
-    check_with(StubSource(outcomes, batch=10, gone={"CS3": True})).fetch_once(courses)
+    check_with(StubSource(outcomes, batch=10)).fetch_once(courses)
 
     assert [status_of(store.entry(course.course_id)) for course in courses] == [
         Status.ACTIVE,
