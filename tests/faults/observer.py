@@ -18,7 +18,6 @@ from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 from tests.faults.processes import wait_until
 from tests.loopback import Handler, served
 
-_FORWARD_TIMEOUT = 2.0
 _FORWARDED = ("webhook-id", "webhook-timestamp", "webhook-signature", "content-type")
 
 
@@ -52,6 +51,8 @@ class Observer:
     servers: dict[str, int] = field(default_factory=dict)
     statuses: defaultdict[str, deque[int]] = field(default_factory=lambda: defaultdict(deque))
     gates: dict[str, threading.Event] = field(default_factory=dict)
+    # Seconds; a server that is stopped does not respond.
+    timeout: float = 2.0
 
     def on(self, path: str) -> list[Post]:
         return [post for post in list(self.posts) if post.path == path]
@@ -84,9 +85,8 @@ class Observer:
         return False
 
     def _forward(self, post: Post, headers: dict[str, str]) -> None:
-        server = http.client.HTTPConnection(
-            "127.0.0.1", self.servers[post.path], timeout=_FORWARD_TIMEOUT
-        )
+        port = self.servers[post.path]
+        server = http.client.HTTPConnection("127.0.0.1", port, timeout=self.timeout)
         given = {name: headers[name] for name in _FORWARDED if name in headers}
         with closing(server):
             server.request("POST", post.path, post.body, given)

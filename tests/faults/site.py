@@ -44,6 +44,13 @@ SHORT = {
     "RECEIVER_REQUEST_DEADLINE": "1.5",
     "RECEIVER_SYNC_LEASE": "2",
 }
+# Settings that outlast everything that a test does meanwhile, however busy the machine is.
+PATIENT = {
+    "NOTIFIER_ATTEMPT_DEADLINE": "60",
+    "NOTIFIER_LEASE": "120",
+    "NOTIFIER_DATABASE_TIMEOUT": "60",
+    "RECEIVER_DATABASE_TIMEOUT": "60",
+}
 
 
 class CommandError(AssertionError):

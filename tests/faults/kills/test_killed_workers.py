@@ -11,11 +11,9 @@ from notifier.webhooks.failure_advice import FailureKind
 from receiver.models import Entry, InboxMessage
 from tests.faults.failpoints import Action, Fault, Point
 from tests.faults.processes import Process, wait_until
-from tests.faults.site import ELMS, PLAIN, Site
+from tests.faults.site import ELMS, PATIENT, PLAIN, Site
 
 LOST = ("retry", FailureKind.WORKER_LOST)
-# A deadline and a lease that outlast everything that a test does meanwhile.
-PATIENT = {"NOTIFIER_ATTEMPT_DEADLINE": "60", "NOTIFIER_LEASE": "120"}
 
 
 def delete(both: Site, *course_ids: str) -> None:
