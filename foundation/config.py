@@ -1,13 +1,20 @@
 """Settings from the environment or from .env, validated together, without showing a value."""
 
 import base64
+import difflib
 import re
 import ssl
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    EnvSettingsSource,
+    NoDecode,
+    SettingsConfigDict,
+)
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
@@ -16,6 +23,10 @@ from foundation.errors import ConfigurationError
 from foundation.text import validation_message
 
 _HOST = re.compile(r"[A-Za-z0-9_.:%-]*", re.ASCII)
+# What follows the prefix in the variables that Kubernetes sets for a service of the same name.
+_SERVICE_LINK = re.compile(
+    r"SERVICE_(HOST|PORT)(_\w+)?|PORT_[0-9]+_(TCP|UDP|SCTP)(_\w+)?", re.ASCII
+)
 _Settings = TypeVar("_Settings", bound="ServiceSettings")
 
 
@@ -144,6 +155,23 @@ class ServiceSettings(BaseSettings):
 def variable(settings: type[ServiceSettings], field: str) -> str:
     """Return the name of the environment variable of a setting."""
     return f"{settings.model_config.get('env_prefix', '')}{field}".upper()
+
+
+def unknown_variables(settings: type[ServiceSettings]) -> dict[str, str | None]:
+    """Return the variables, also of .env, that have the prefix of the settings but are none.
+
+    The value is the setting that may have been meant, if there is one with a similar name.
+    """
+    prefix = variable(settings, "")
+    known = [field.upper() for field in settings.model_fields]
+    unknown: dict[str, str | None] = {}
+    for source in (DotEnvSettingsSource(settings), EnvSettingsSource(settings)):
+        for name in map(str.upper, source.env_vars):
+            rest = name.removeprefix(prefix)
+            if rest != name and rest not in known and not _SERVICE_LINK.fullmatch(rest):
+                meant = difflib.get_close_matches(rest, known, n=1, cutoff=0.7)
+                unknown[name] = prefix + meant[0] if meant else None
+    return dict(sorted(unknown.items()))
 
 
 def load(settings: type[_Settings]) -> _Settings:

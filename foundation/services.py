@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
 from sqlalchemy.orm import Session
 
-from foundation import logging
+from foundation import config, logging
 from foundation.config import ServiceSettings
 from foundation.crypto import Vault
 from foundation.db import session as db
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _Settings = TypeVar("_Settings", bound=ServiceSettings)
 _KEY = "services"
+_log = logging.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,12 @@ class Services(Generic[_Settings]):
             info=info,
         )
         return cls(settings, database, Vault(settings.encryption_keys))
+
+    def warn_of_unknown_variables(self) -> None:
+        """Log a warning if variables with the prefix of the settings are none of them."""
+        unknown = config.unknown_variables(type(self.settings))
+        if unknown:
+            _log.warning("unknown settings", variables=[*unknown])
 
     @contextmanager
     def writing(self) -> Iterator[tuple[Session, datetime]]:

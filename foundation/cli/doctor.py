@@ -6,7 +6,9 @@ from datetime import UTC, datetime, timedelta
 
 import click
 
+from foundation import config
 from foundation.cli import output
+from foundation.config import ServiceSettings
 from foundation.crypto import Vault
 from foundation.db import session as db
 from foundation.db.migrations import Schema
@@ -25,6 +27,20 @@ class Finding:
     ok: bool
     found: str
     advice: Advice | None = None
+
+
+def examine_settings(settings: type[ServiceSettings]) -> Finding:
+    """Return whether every variable with the prefix of the settings is one of them."""
+    unknown = config.unknown_variables(settings)
+    if not unknown:
+        prefix = config.variable(settings, "")
+        return Finding("settings", True, f"all variables {prefix}… are settings")
+    named = (
+        f"{name} is not a setting" + (f", but {meant} is" if meant else "")
+        for name, meant in unknown.items()
+    )
+    advice = Advice("Correct the name, or remove the variable from the environment or .env.")
+    return Finding("settings", False, "; ".join(named), advice)
 
 
 def examine_database(database: Database, schema: Schema) -> list[Finding]:
@@ -70,7 +86,10 @@ def examine_secrets(vault: Vault, encrypted: Sequence[str]) -> Finding:
 
 
 def report(findings: list[Finding], *, as_json: bool) -> int:
-    """Print the findings; return the exit code: 0 if all checks passed, else 1."""
+    """Print the findings, as a table the failed ones first; return the exit code.
+
+    It is 0 if all checks passed, else 1.
+    """
     ok = all(finding.ok for finding in findings)
     if as_json:
         documents = [
@@ -83,7 +102,7 @@ def report(findings: list[Finding], *, as_json: bool) -> int:
             ("check", "result", "found", "next step"),
             [
                 (item.check, "OK" if item.ok else "FAIL", item.found, output.next_step(item.advice))
-                for item in findings
+                for item in sorted(findings, key=lambda item: item.ok)
             ],
             empty="No checks.",
         )

@@ -50,6 +50,7 @@ def new_app(
 ) -> Flask:
     """Return the app of a service: its pages, with sign-in and security headers, and its routes."""
     app = web.new_app(name, challenges, error_pages.show)
+    services.warn_of_unknown_variables()
     attach(app, services)
     context.attach(app, site)
     first, *older = derive(

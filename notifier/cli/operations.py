@@ -75,6 +75,7 @@ def work(once: bool, threads: int | None) -> None:
     from notifier.worker.worker import Worker, WorkerOptions
 
     services: Services = context.checked_services()
+    services.warn_of_unknown_variables()
     threads = threads or services.settings.worker_threads
     options = WorkerOptions(
         threads=threads,
@@ -114,5 +115,8 @@ def doctor(as_json: bool) -> None:
     from notifier.monitoring import doctor as checks
 
     services: Services = context.services()
-    findings = checks.examine(services.database, services.vault)
+    findings = [
+        report.examine_settings(type(services.settings)),
+        *checks.examine(services.database, services.vault),
+    ]
     raise click.exceptions.Exit(report.report(findings, as_json=as_json))

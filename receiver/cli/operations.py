@@ -96,5 +96,8 @@ def doctor(as_json: bool) -> None:
 
     services: Services = context.services()
     with factory.open_gradebook(services.settings) as gradebook:
-        findings = checks.examine(services.database, services.vault, gradebook)
+        findings = [
+            report.examine_settings(type(services.settings)),
+            *checks.examine(services.database, services.vault, gradebook),
+        ]
     raise click.exceptions.Exit(report.report(findings, as_json=as_json))

@@ -76,6 +76,7 @@ def sync_grades(
     database is unusable, 143 stopped by SIGTERM (0 with --every).
     """
     services: Services = context.checked_services()
+    services.warn_of_unknown_variables()
     gc.freeze()  # the collector need not visit what stays loaded
     with services.database.reading() as session:
         for name in names:

@@ -187,3 +187,29 @@ def test_invalid_value_is_refused(
     environment.setenv(f"SAMPLE_{name}", value)
 
     assert str(refusal()).startswith(f"SAMPLE_{name}: {message}")
+
+
+@pytest.mark.parametrize(
+    ("name", "unknown"),
+    [
+        pytest.param("SAMPLE_PROT", {"SAMPLE_PROT": "SAMPLE_PORT"}, id="misspelt"),
+        pytest.param("SAMPLE_COLOUR", {"SAMPLE_COLOUR": None}, id="unlike any"),
+        pytest.param("SAMPLE_", {"SAMPLE_": None}, id="prefix only"),
+        pytest.param("sample_log_level", {}, id="small letters"),
+        pytest.param("OTHER_PROT", {}, id="other prefix"),
+        pytest.param("SAMPLE_SERVICE_HOST", {}, id="Kubernetes host"),
+        pytest.param("SAMPLE_SERVICE_PORT_HTTP", {}, id="Kubernetes named port"),
+        pytest.param("SAMPLE_PORT_8100_TCP", {}, id="Kubernetes port"),
+        pytest.param("SAMPLE_PORT_8100_TCP_ADDR", {}, id="Kubernetes address"),
+    ],
+)
+@pytest.mark.parametrize("is_in_file", [False, True], ids=["environment", "file"])
+def test_unknown_variable_is_named_with_the_setting_that_is_meant(
+    environment: pytest.MonkeyPatch, name: str, unknown: dict[str, str | None], is_in_file: bool
+) -> None:
+    if is_in_file:
+        Path(".env").write_text(f"{name}=x\n")
+    else:
+        environment.setenv(name, "x")
+
+    assert config.unknown_variables(SampleSettings) == unknown

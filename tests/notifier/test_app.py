@@ -65,3 +65,14 @@ def test_missing_settings_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert str(refused.value) == (
         "NOTIFIER_ENCRYPTION_KEYS: is missing; NOTIFIER_ADMIN_KEY: is missing"
     )
+
+
+def test_unknown_settings_are_named_in_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("NOTIFIER_PROT", "8001")
+
+    create_app(make_settings(database_url=f"sqlite:///{tmp_path}/notifier.db"))
+
+    assert capsys.readouterr().err.count("NOTIFIER_PROT") == 1

@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from freezegun import freeze_time
@@ -11,10 +12,33 @@ from foundation.cli.doctor import Finding
 from foundation.db.migrations import Schema
 from foundation.db.session import Database
 from foundation.errors import Advice, fields_of
+from notifier.config import Settings
 
 GOOD = Finding("database", True, "sqlite:///a.db")
 BAD = Finding("clock", False, "75.0 s from the database's", Advice("Set the clock."))
+SETTINGS = "all variables NOTIFIER_… are settings"
+UNKNOWN = "NOTIFIER_PROT is not a setting, but NOTIFIER_PORT is; NOTIFIER_X is not a setting"
 only_postgres = pytest.mark.parametrize("database_kind", ["postgresql"], indirect=True)
+
+
+@pytest.mark.parametrize(
+    ("variables", "found"),
+    [
+        pytest.param((), SETTINGS, id="none"),
+        pytest.param(("NOTIFIER_PROT", "NOTIFIER_X", "RECEIVER_X"), UNKNOWN, id="unknown"),
+    ],
+)
+def test_unknown_variables_are_found(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, variables: tuple[str, ...], found: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in variables:
+        monkeypatch.setenv(name, "hunter2")
+
+    finding = doctor.examine_settings(Settings)
+
+    assert (finding.check, finding.ok, finding.found) == ("settings", not variables, found)
+    assert (finding.advice is None) is finding.ok
 
 
 def test_database_in_order_passes_all_checks(database: Database, schema: Schema) -> None:
@@ -95,6 +119,7 @@ def test_report_is_a_table_with_a_verdict_and_an_exit_code(
 
     printed = capsys.readouterr().out
     assert [line for line in lines if line not in printed] == []
+    assert printed.splitlines()[1].split()[1] == lines[0]
 
 
 @pytest.mark.parametrize(("findings", "code"), [([GOOD], 0), ([GOOD, BAD], 1)])

@@ -106,6 +106,7 @@ def test_doctor_passes(store: Store, run: Run, read_json: ReadJson) -> None:
     assert "FAIL" not in result.stdout
     assert document["ok"] is True
     assert [finding["check"] for finding in document["findings"]] == [
+        "settings",
         "database",
         "clock",
         "schema",
@@ -126,3 +127,14 @@ def test_doctor_reports_a_failed_check_with_its_next_step(run: Run) -> None:
     assert result.stdout.endswith("Action needed: see above.\n")
     assert failed["check"] == "endpoints"
     assert failed["next_step"]
+
+
+def test_commands_that_keep_running_name_unknown_variables(
+    run: Run, environment: pytest.MonkeyPatch
+) -> None:
+    environment.setenv("NOTIFIER_PROT", "8001")
+
+    doctor, work = run("doctor", "--json"), run("work", "--once")
+
+    assert "NOTIFIER_PROT is not a setting, but NOTIFIER_PORT is" in doctor.stdout
+    assert (work.exit_code, work.stderr.count("NOTIFIER_PROT")) == (0, 1)

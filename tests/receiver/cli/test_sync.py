@@ -57,6 +57,14 @@ def test_skipped_courses_are_a_success(courses: None, receiver: Receiver) -> Non
     assert "Grade sync complete.\n" in result.stdout
 
 
+def test_run_names_unknown_variables(receiver: Receiver, environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("RECEIVER_PROT", "8002")
+
+    result = receiver("sync-grades")
+
+    assert (result.exit_code, result.stderr.count("RECEIVER_PROT")) == (0, 1)
+
+
 @pytest.mark.parametrize("options", [(), ("--dry-run",)], ids=["run", "dry run"])
 def test_empty_run_says_what_to_do_first(
     store: Store, receiver: Receiver, options: tuple[str, ...]
