@@ -111,9 +111,15 @@ def read_body(limit: int) -> bytes:
 
 
 def require_json() -> None:
-    """Raise MediaTypeError unless the content type is JSON."""
+    """Raise MediaTypeError unless the body is JSON, without a content coding."""
     if request.mimetype != "application/json":
         raise MediaTypeError(f"the content type is {request.mimetype!r}, not application/json")
+    codings = (request.content_encoding or "").lower().split(",")
+    if {coding.strip() for coding in codings} - {"", "identity"}:
+        raise MediaTypeError(
+            f"the content encoding is {request.content_encoding!r}, not identity",
+            advice=Advice("Send the body as it is, without Content-Encoding."),
+        )
 
 
 def parse_body(model: type[_Model], limit: int) -> _Model:

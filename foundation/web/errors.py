@@ -22,7 +22,7 @@ class RequestInvalidError(Refusal):
 
 
 class MediaTypeError(Refusal):
-    """The content type of the body is not JSON."""
+    """The body is not JSON, or is encoded."""
 
     problem = ProblemType.MEDIA_TYPE_UNSUPPORTED
     advice = Advice("Send Content-Type: application/json.")

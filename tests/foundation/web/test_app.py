@@ -330,6 +330,27 @@ def test_other_media_type_is_refused(client: FlaskClient, kind: str) -> None:
     assert kind in problem_in(response, 415, "media-type-unsupported")["detail"]
 
 
+@pytest.mark.parametrize(
+    ("coding", "status"),
+    [
+        pytest.param("gzip", 415, id="other"),
+        pytest.param("identity, br", 415, id="several"),
+        pytest.param("Identity", 200, id="identity"),
+        pytest.param("", 200, id="empty"),
+    ],
+)
+def test_encoded_body_is_refused(client: FlaskClient, coding: str, status: int) -> None:
+    response = client.post(
+        "/courses", json={"course_id": "CS101"}, headers={"Content-Encoding": coding}
+    )
+
+    assert response.status_code == status
+    if status == 415:
+        problem = problem_in(response, 415, "media-type-unsupported")
+        assert problem["detail"] == f"the content encoding is {coding!r}, not identity"
+        assert problem["next_step"] == "Send the body as it is, without Content-Encoding."
+
+
 def test_malformed_json_is_refused(client: FlaskClient) -> None:
     response = post_course(client, b'{"course_id":"a","course_id":"b"}')
 

@@ -39,7 +39,10 @@ def send(client: FlaskClient) -> Send:
     """Return a function that sends a body with the admin key."""
 
     def post(
-        route: tuple[str, str], body: bytes, content_type: str | None = "application/json"
+        route: tuple[str, str],
+        body: bytes,
+        content_type: str | None = "application/json",
+        coding: str = "identity",
     ) -> TestResponse:
         method, path = route
         return client.open(
@@ -47,7 +50,7 @@ def send(client: FlaskClient) -> Send:
             method=method,
             data=body,
             content_type=content_type,
-            headers={"Authorization": f"Bearer {ADMIN_KEY}"},
+            headers={"Authorization": f"Bearer {ADMIN_KEY}", "Content-Encoding": coding},
         )
 
     return post
@@ -106,6 +109,14 @@ def test_bad_body_is_refused_without_a_query(
     for response in responses:
         refused(response, status, kind)
     assert store.database.statements == before
+
+
+def test_encoded_body_is_refused(send: Send, refused: Refused) -> None:
+    """B14."""
+    for route, (_, document) in WRITES.items():
+        response = send(route, json.dumps(document).encode(), coding="gzip")
+
+        refused(response, 415, "media-type-unsupported")
 
 
 @pytest.mark.parametrize(

@@ -118,6 +118,12 @@ def test_unsigned_body_is_not_parsed(
             415,
             id="B12 content type",
         ),
+        pytest.param(
+            {"environ": {"HTTP_CONTENT_ENCODING": "gzip"}},
+            ProblemType.MEDIA_TYPE_UNSUPPORTED,
+            415,
+            id="B14 encoded",
+        ),
         pytest.param({"body": TOO_LONG}, ProblemType.BODY_TOO_LARGE, 413, id="B5 too large"),
         pytest.param(
             {"body": TOO_LONG, "environ": CHUNKED},
