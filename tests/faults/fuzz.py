@@ -42,7 +42,7 @@ from tests.faults.torture import databases
 
 ADMIN_KEY = "planted-admin-key-0123456789abcdef"
 ENCRYPTION_KEY = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
-# After so many requests the databases are emptied.
+# Requests after which the databases are emptied.
 ROUND = 2000
 SUCCESS = {200, 201, 304}
 # The paths of pages among the requests; no one is signed in.
