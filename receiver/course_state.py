@@ -9,14 +9,6 @@ from sqlalchemy import ColumnElement, and_, not_, or_
 
 from foundation.errors import Advice
 
-# What to do about a course that is skipped.
-TOKEN_INVALID_ADVICE = Advice(
-    "Get the current token from the eAssessment administrator and enter it.",
-    "registry set-token",
-    ("COURSE_ID",),
-)
-COURSE_DELETED_ADVICE = Advice("No action needed: its grades are no longer requested.")
-
 # The reason that eAssessment gives when it rejects a token that it has replaced.
 REGENERATED = "it was regenerated"
 
@@ -88,12 +80,21 @@ class Status(StrEnum):
 
 @dataclass(frozen=True)
 class CourseStatus:
-    """A status with its reason, its start and the next step; these are None for `active`."""
+    """A status with its reason, its start and the next step; these are None for `active`.
+
+    `failing`: the course is active, but the last runs could not sync it, since then.
+    """
 
     status: Status
     reason: str | None = None
     since: datetime | None = None
     advice: Advice | None = None
+    failing: bool = False
+
+    @property
+    def label(self) -> str:
+        """The status as lists show it."""
+        return "failing" if self.failing else self.status.value
 
 
 def apply(state: CourseState, fact: Fact) -> CourseState:
@@ -229,17 +230,23 @@ def is_token_confirmed(state: CourseState) -> bool:
     return status_of(state) is Status.ACTIVE and state.stored_token_id in good
 
 
-def explain(state: CourseState, course_id: str) -> CourseStatus:
-    """Return the status of a course with its reason, its start and the next step."""
+def explain(state: CourseState, course_id: str, *, platform: str = "eAssessment") -> CourseStatus:
+    """Return the status of a course with its reason, its start and the next step.
+
+    `platform` is what the site of the course is called.
+    """
     status = status_of(state)
-    enter_token = TOKEN_INVALID_ADVICE.fill("COURSE_ID", course_id)
+    enter_token = Advice(
+        f"Get the current token from the {platform} administrator and enter it.",
+        "registry set-token",
+        (course_id,),
+    )
     match cause_of(state):
         case None:
             return CourseStatus(status)
         case Deleted(at=at):
-            return CourseStatus(
-                status, "the course was deleted in eAssessment", at, COURSE_DELETED_ADVICE
-            )
+            advice = Advice("No action needed: its grades are no longer requested.")
+            return CourseStatus(status, f"the course was deleted in {platform}", at, advice)
         case TokenAnnounced(token_id=token_id, at=at):
             stored, rejected = state.stored_token_id, state.rejected
             reason = f"the token was regenerated: current {token_id}, stored {stored or 'none'}"
@@ -247,5 +254,5 @@ def explain(state: CourseState, course_id: str) -> CourseStatus:
                 reason += f", which was rejected: {rejected.reason}"
             return CourseStatus(status, reason, at, enter_token)
         case TokenRejected(token_id=token_id, reason=why, at=at):
-            reason = f"eAssessment rejected the token {token_id}: {why}"
+            reason = f"{platform} rejected the token {token_id}: {why}"
             return CourseStatus(status, reason, at, enter_token)

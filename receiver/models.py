@@ -59,6 +59,11 @@ class Source(Base):
         order_by="SourceSecret.id", back_populates="source"
     )
 
+    @property
+    def platform(self) -> str:
+        """What messages call the site."""
+        return "Moodle" if self.kind == MOODLE else "eAssessment"
+
 
 class SourceSecret(Base):
     """An encrypted webhook secret of a source; there are several during a rotation."""

@@ -18,7 +18,7 @@ from receiver.cli.context import source_option
 from receiver.course_state import CourseStatus, Status
 from receiver.models import API, MOODLE, Entry
 from receiver.registry import entries as registry
-from receiver.registry import history
+from receiver.registry import history, listing
 from receiver.runs import store as runs
 from receiver.services import Services
 from receiver.sources import store as sources
@@ -69,10 +69,13 @@ def list_(status: str | None, source: str | None, as_json: bool) -> None:
         source_id = sources.get(session, source).id if source else None
         entries = registry.list_entries(session, source_id=source_id)
         last = runs.last_outcomes(session)
+    needs_activity = context.services().settings.elms_is_moodle
+    listed = [(entry, last.get((entry.source.name, entry.course_id))) for entry in entries]
     rows = [
-        (entry, course_status, last.get((entry.source.name, entry.course_id)))
-        for entry in entries
-        if (course_status := _course_status(entry)).status == (status or course_status.status)
+        (entry, course_status, outcome)
+        for entry, outcome in listed
+        if (course_status := listing.status_of(entry, outcome, needs_activity=needs_activity))
+        and status in (None, course_status.status)
     ]
     if as_json:
         output.print_json([schemas.ListedEntry.of_last(*row) for row in rows])
@@ -83,7 +86,7 @@ def list_(status: str | None, source: str | None, as_json: bool) -> None:
             (
                 entry.course_id,
                 entry.source.name,
-                course_status.status,
+                course_status.label,
                 last_outcome and last_outcome.outcome,
                 course_status.reason,
                 course_status.since,
@@ -110,7 +113,10 @@ def show(course_id: str, source: str | None, limit: int, as_json: bool) -> None:
             session, sources.choose(session, source, course_id=course_id), course_id
         )
         lines = history.page(session, entry.id, PageRequest(), limit=limit).rows
-    details = schemas.EntryDetails.of_history(entry, _course_status(entry), lines)
+        last = runs.last_outcomes(session, [course_id]).get((entry.source.name, course_id))
+    needs_activity = context.services().settings.elms_is_moodle
+    course_status = listing.status_of(entry, last, needs_activity=needs_activity)
+    details = schemas.EntryDetails.of_history(entry, course_status, lines)
     if as_json:
         output.print_json(details)
         return
@@ -174,9 +180,10 @@ def _set_one(services: Services, course_id: str, source: str | None) -> None:
         entry = check.enter(entry_id, token)
         click.echo(f"the token {token.token_id} is stored for {printable(course_id)}")
         if _course_status(entry).status is Status.TOKEN_INVALID:
+            platform = entry.source.platform
             click.echo(
-                "it is not the token that eAssessment last announced; "
-                "verifying it with eAssessment …"
+                f"it is not the token that {platform} last announced; verifying it with "
+                f"{platform} …"
             )
         checked = check.check(entry)
     if not isinstance(checked, CourseStatus):

@@ -13,9 +13,10 @@ from receiver.cli import context, schemas
 from receiver.cli.context import source_option
 from receiver.course_state import Status
 from receiver.models import Entry
-from receiver.registry import bulk, csv_files
+from receiver.registry import bulk, csv_files, listing
 from receiver.registry import entries as registry
 from receiver.registry.csv_files import RegistryRow
+from receiver.runs import store as runs
 from receiver.services import Services
 from receiver.sources import store as sources
 from receiver.sources.factory import ClientFactory
@@ -38,9 +39,10 @@ def export(file: Any, source: str | None) -> None:
     with context.reading() as session:
         source_id = sources.get(session, source).id if source else None
         entries = registry.list_entries(session, source_id=source_id)
+        last = runs.last_outcomes(session)
     rows = []
     for entry in entries:
-        course_status = registry.course_status(entry)
+        course_status = listing.status_of(entry, last.get((entry.source.name, entry.course_id)))
         values = dict(schemas.EntryResponse.of_entry(entry, course_status))
         rows.append({**values, "next_step": output.next_step(course_status.advice)})
     text = csv_files.write(csv_files.EXPORTED, rows)

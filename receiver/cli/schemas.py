@@ -51,6 +51,7 @@ class EntryResponse(Response):
     status: str
     reason: str | None
     since: datetime | None
+    failing: bool
     next_step: str | None
     action: str | None
     stored_token_id: str | None
@@ -68,6 +69,7 @@ class EntryResponse(Response):
             status=course_status.status,
             reason=course_status.reason,
             since=course_status.since,
+            failing=course_status.failing,
             **fields_of(course_status.advice),
             **more,
         )

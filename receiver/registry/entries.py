@@ -259,7 +259,8 @@ def course_status(entry: Entry, *, needs_activity: bool = False) -> CourseStatus
 
     An active entry without its target activity has that as reason, if it needs one.
     """
-    status = course_state.explain(state_of(entry), entry.course_id)
+    platform = entry.source.platform
+    status = course_state.explain(state_of(entry), entry.course_id, platform=platform)
     if status.status is not Status.ACTIVE or not needs_activity or has_activity(entry):
         return status
     failure = missing_activity(entry.course_id)
@@ -314,9 +315,9 @@ def _get_or_create_locked(
         .on_conflict_do_nothing()
     )
     return session.scalars(
-        select(Entry)
+        _with_source()
         .where(Entry.source_id == source_id, Entry.course_id == course_id)
-        .with_for_update()
+        .with_for_update(of=Entry)
     ).one()
 
 

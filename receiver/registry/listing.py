@@ -13,6 +13,8 @@ from receiver.course_state import CourseStatus, Status, cause_of, conditions
 from receiver.models import Entry, HistoryEntry
 from receiver.registry import entries as registry
 from receiver.registry import history
+from receiver.runs import store as runs
+from receiver.runs.store import LastOutcome
 
 # The character that sorts after every other one, and is in no course id.
 _LAST = "\U0010ffff"
@@ -44,7 +46,7 @@ def page(
     limit: int = PAGE,
     needs_activity: bool = False,
 ) -> Page[ListedEntry]:
-    """Return a page of the courses in grade sync by course id, in two queries."""
+    """Return a page of the courses in grade sync by course id, in three queries."""
     query = _matching(entry_filter).options(joinedload(Entry.source, innerjoin=True))
     keys = (Entry.course_id, Entry.source_id)
     entries: Page[Entry] = pagination.read(
@@ -59,20 +61,39 @@ def page(
     return Page(tuple(rows), entries.before, entries.after)
 
 
+def status_of(
+    entry: Entry, last: LastOutcome | None, *, needs_activity: bool = False
+) -> CourseStatus:
+    """Return the status of an entry as it is listed, given its last outcome.
+
+    An active course that the last runs could not sync has that as reason.
+    """
+    status = registry.course_status(entry, needs_activity=needs_activity)
+    if status.status is not Status.ACTIVE or last is None or last.failing_since is None:
+        return status
+    reason = f"the grade sync fails: {last.detail}"
+    return CourseStatus(status.status, reason, last.failing_since, last.advice, failing=True)
+
+
 def with_causes(
     session: Session, entries: Sequence[Entry], *, needs_activity: bool = False
 ) -> list[ListedEntry]:
-    """Return entries with their status and its cause, in one query."""
+    """Return entries with their status and its cause, in two queries."""
     facts = {
         entry.id: cause
         for entry in entries
         if (cause := cause_of(registry.state_of(entry))) is not None
     }
     causes = history.find_causes(session, facts)
+    last = runs.last_outcomes(session, [entry.course_id for entry in entries])
     return [
         ListedEntry(
             entry,
-            registry.course_status(entry, needs_activity=needs_activity),
+            status_of(
+                entry,
+                last.get((entry.source.name, entry.course_id)),
+                needs_activity=needs_activity,
+            ),
             causes.get(entry.id),
         )
         for entry in entries

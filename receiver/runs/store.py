@@ -1,15 +1,17 @@
 """The records of grade sync runs, and the result of each course in them."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
-from sqlalchemy import case, delete, func, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, and_, case, delete, func, select, update
+from sqlalchemy.orm import Session, aliased
 
 from foundation.db import session as db
 from foundation.errors import Advice
+from receiver.course_state import Status
 from receiver.errors import RunUnknownError
 from receiver.gradebook.base import ScoreCounts
 from receiver.models import Run, RunCourse, RunPerson
@@ -19,6 +21,9 @@ from receiver.sources.base import PersonProblem
 # In how many of the latest runs the last outcome of a course, or the last fetch from a source, is
 # searched.
 RUNS_SEARCHED = 20
+
+# The reason of a course that was not synced because its site cannot be used.
+SITE_TROUBLE = "site_trouble"
 
 # What a site sends as an ID can be megabytes long.
 _MAX_USER_ID = 255
@@ -31,6 +36,10 @@ class CourseOutcome(StrEnum):
     UNCHANGED = "unchanged"
     SKIPPED = "skipped"
     FAILED = "failed"
+
+
+# The outcomes after which ELMS has the current grades.
+_SYNCED = (CourseOutcome.SYNCED.value, CourseOutcome.UNCHANGED.value)
 
 
 class RunStatus(StrEnum):
@@ -99,10 +108,17 @@ class RunTotals:
 
 @dataclass(frozen=True)
 class LastOutcome:
-    """The last outcome of a course, and when that run started."""
+    """The last outcome of a course, and when that run started.
+
+    `failing_since`: when the first of the runs started that could not sync the course, although it
+    was active; None if the last one could. `detail` and `advice` are those of the last run.
+    """
 
     outcome: CourseOutcome
     at: datetime
+    failing_since: datetime | None = None
+    detail: str | None = None
+    advice: Advice | None = None
 
 
 def begin(session: Session, holder: str, *, partial: bool = False, now: datetime) -> int:
@@ -215,26 +231,56 @@ def prune(session: Session, before: datetime, limit: int) -> int:
     return len(old)
 
 
-def last_outcomes(session: Session) -> dict[tuple[str, str], LastOutcome]:
+def last_outcomes(
+    session: Session, course_ids: Collection[str] | None = None
+) -> dict[tuple[str, str], LastOutcome]:
     """Return the last outcome of each course by source and course id, in one query.
 
-    Only the latest `RUNS_SEARCHED` runs are searched.
+    `course_ids`: only of these. Only the latest `RUNS_SEARCHED` runs are searched.
     """
     newest = select(func.coalesce(func.max(Run.id), 0) - RUNS_SEARCHED).scalar_subquery()
-    last = (
-        select(func.max(RunCourse.id))
-        .where(RunCourse.run_id > newest)
-        .group_by(RunCourse.source, RunCourse.course_id)
+    last = select(func.max(RunCourse.id)).where(RunCourse.run_id > newest)
+    if course_ids is not None:
+        last = last.where(db.among(RunCourse.course_id, course_ids))
+    last = last.group_by(RunCourse.source, RunCourse.course_id)
+    earlier, first_run = aliased(RunCourse), aliased(Run)
+    same_course = (earlier.course_id == RunCourse.course_id, earlier.source == RunCourse.source)
+    synced = (
+        select(func.coalesce(func.max(earlier.id), 0))
+        .where(*same_course, earlier.outcome.in_(_SYNCED))
+        .correlate(RunCourse)
+        .scalar_subquery()
+    )
+    failed = aliased(RunCourse)
+    failing_since = (
+        select(func.min(first_run.started_at))
+        .join(failed, failed.run_id == first_run.id)
+        .where(
+            failed.course_id == RunCourse.course_id,
+            failed.source == RunCourse.source,
+            failed.id > synced,
+            _is_failing(failed),
+        )
+        .correlate(RunCourse)
+        .scalar_subquery()
     )
     rows = session.execute(
-        select(RunCourse.source, RunCourse.course_id, RunCourse.outcome, Run.started_at)
+        select(RunCourse, Run.started_at, case((_is_failing(RunCourse), failing_since)))
         .join(Run, Run.id == RunCourse.run_id)
         .where(RunCourse.id.in_(last))
     )
     return {
-        (row.source, row.course_id): LastOutcome(CourseOutcome(row.outcome), row.started_at)
-        for row in rows
+        (course.source, course.course_id): LastOutcome(
+            CourseOutcome(course.outcome), at, failing_since, course.detail, course.advice
+        )
+        for course, at, failing_since in rows
     }
+
+
+def _is_failing(course: Any) -> ColumnElement[bool]:
+    """Return the condition that a run did not sync a course although it was active."""
+    inactive = [status.value for status in Status if status is not Status.ACTIVE]
+    return and_(course.outcome.not_in(_SYNCED), course.reason.not_in(inactive))
 
 
 def statuses(session: Session, runs: Sequence[Run], *, now: datetime) -> dict[int, RunStatus]:

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from contract.tokens import CourseToken, MoodleToken
 from foundation.crypto import Vault
 from receiver.models import MOODLE, Entry
-from receiver.runs.store import CourseResult
+from receiver.runs.store import SITE_TROUBLE, CourseResult
 from receiver.sources.base import (
     FetchOutcome,
     GradeQuery,
@@ -22,7 +22,7 @@ from receiver.sources.base import (
 )
 from receiver.sync.heartbeat import StopSignal
 from receiver.sync.planner import Planner
-from receiver.sync.results import SITE_TROUBLE, FetchResult, InternalFailure, to_internal_failure
+from receiver.sync.results import FetchResult, InternalFailure, to_internal_failure
 
 # The seconds to wait before each round of retries; RECEIVER_SYNC_RETRIES is the number of rounds.
 RETRY_WAITS = (2.0, 10.0, 30.0, 60.0, 120.0)

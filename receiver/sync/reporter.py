@@ -7,9 +7,9 @@ from typing import Any
 
 from foundation.errors import fields_of
 from receiver.gradebook.base import Outage
-from receiver.runs.store import CourseOutcome, CourseResult
+from receiver.runs.store import SITE_TROUBLE, CourseOutcome, CourseResult
 from receiver.sources.base import SiteOutage
-from receiver.sync.results import GRADEBOOK_TROUBLE, SITE_TROUBLE
+from receiver.sync.results import GRADEBOOK_TROUBLE
 
 _QUIET = {CourseOutcome.SYNCED, CourseOutcome.UNCHANGED}
 _NEEDS_ATTENTION = {"token_invalid", "misconfigured", "token_unreadable", "unforeseen"}

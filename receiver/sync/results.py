@@ -24,7 +24,7 @@ from receiver.course_state import (
 from receiver.gradebook.base import WriteFailure, WriteResult, missing_activity
 from receiver.models import Entry
 from receiver.registry import entries as registry
-from receiver.runs.store import CourseOutcome, CourseResult
+from receiver.runs.store import SITE_TROUBLE, CourseOutcome, CourseResult
 from receiver.sources.base import (
     CourseGone,
     FetchOutcome,
@@ -38,9 +38,6 @@ from receiver.sources.base import (
     Transient,
     Unchanged,
 )
-
-# The reason of a course that was not synced because its site cannot be used.
-SITE_TROUBLE = "site_trouble"
 
 # The reason of a course that was not synced because nothing can be written in ELMS.
 GRADEBOOK_TROUBLE = "gradebook_trouble"
@@ -177,7 +174,7 @@ def to_course_result(result: FetchResult, facts: Sequence[Fact]) -> CourseResult
             return _failed(entry, failure.reason, failure, url)
         case _:
             state = reduce(course_state.apply, facts, registry.state_of(entry))
-            status = explain(state, entry.course_id)
+            status = explain(state, entry.course_id, platform=entry.source.platform)
             return _not_active(entry, CourseOutcome.FAILED, status, url)
 
 

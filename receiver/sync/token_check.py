@@ -162,7 +162,8 @@ class TokenCheck:
 def _check_failure(result: FetchResult) -> CheckFailure | None:
     match result.outcome:
         case Transient() as failure:
-            advice = Advice("The token is stored. Enter it again when eAssessment responds.")
+            platform = result.entry.source.platform
+            advice = Advice(f"The token is stored. Enter it again when {platform} responds.")
             return replace(failure, advice=advice)
         case Misconfigured() | SiteOutage() | InternalFailure() as failure:
             return failure
@@ -174,10 +175,11 @@ def _why_not(result: FetchResult) -> str:
     failure = _check_failure(result)
     if failure is not None:
         return f"it could not be checked: {failure.detail}"
+    platform = result.entry.source.platform
     match result.outcome:
         case TokenReplaced(token_id=present):
             return f"it was regenerated, and the current token is {present}"
         case TokenRefused(problem=problem, detail=detail):
-            return f"eAssessment rejected it: {problem}: {detail}"
+            return f"{platform} rejected it: {problem}: {detail}"
         case _:
-            return "the course was deleted in eAssessment"
+            return f"the course was deleted in {platform}"

@@ -181,6 +181,15 @@ def test_explanation_has_reason_time_and_next_step(fact: Fact, reason: str, next
     assert next_step in str(status.advice)
 
 
+def test_explanation_names_the_platform() -> None:
+    deleted = explain(after(Deleted(0, NINE)), "7", platform="Moodle")
+    rejected = explain(after(TokenRejected("stored", "invalidtoken", NINE)), "7", platform="Moodle")
+
+    assert deleted.reason == "the course was deleted in Moodle"
+    assert rejected.reason == "Moodle rejected the token stored: invalidtoken"
+    assert "eAssessment" not in str(rejected.advice)
+
+
 def test_explanation_adds_why_the_stored_token_was_rejected() -> None:
     announced = TokenAnnounced(5, "new", NINE)
     wrong = TokenRejected("stored", "token-wrong-course: it belongs to another course", NINE)

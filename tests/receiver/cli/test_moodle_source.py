@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -45,6 +46,7 @@ def test_run_learns_a_deletion_without_a_site_wide_token(
     assert (first.exit_code, second.exit_code) == (1, 0)
     assert moodle.functions() == [FUNCTION, SITE_INFO, COURSES]
     assert listed[0]["status"] == "course_deleted"
+    assert listed[0]["reason"] == "the course was deleted in Moodle"
 
 
 def test_run_reports_maintenance_of_a_moodle_once(
@@ -81,3 +83,28 @@ def test_slow_course_names_the_setting_and_is_requested_once(
     assert course["reason"] == "transient"
     assert course["detail"].startswith("no complete response within 0.3 s")
     assert "RECEIVER_MOODLE_TIMEOUT" in course["next_step"]
+
+
+def test_course_that_fails_is_not_listed_as_active(
+    receiver: Receiver, moodle: FakeMoodle, add_courses: AddCourses
+) -> None:
+    add_courses("2")
+    moodle.says(FUNCTION, "token_of_another_course")
+    for _ in range(2):
+        receiver("sync-grades")
+
+    table = receiver("registry", "list").stdout
+    (listed,) = json.loads(receiver("registry", "list", "--json").stdout)
+    first, _ = runs_of(receiver)
+
+    assert "failing" in table
+    assert " active " not in table
+    assert (listed["status"], listed["failing"]) == ("active", True)
+    assert listed["reason"].startswith("the grade sync fails: restrictedcontextexception")
+    assert listed["since"] == first["began_at"]
+
+
+def runs_of(receiver: Receiver) -> list[dict[str, Any]]:
+    """Return the runs, oldest first."""
+    runs: list[dict[str, Any]] = json.loads(receiver("runs", "list", "--json").stdout)
+    return runs[::-1]

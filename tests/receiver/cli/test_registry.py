@@ -94,7 +94,7 @@ def test_list_shows_status_and_last_result_of_each_course(receiver: Receiver, st
     filtered = receiver("registry", "list", "--status", "token_invalid", "--json")
 
     assert empty.stdout.startswith("No courses match. Add one with")
-    for words in ("active", "failed", "course_deleted", "2026-11-22 09:00:00Z"):
+    for words in ("failing", "failed", "course_deleted", "2026-11-22 09:00:00Z"):
         assert words in table
     assert (active["status"], active["last_outcome"]) == ("active", "failed")
     assert active["last_outcome_at"].startswith("20")

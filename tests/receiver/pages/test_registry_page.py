@@ -7,7 +7,8 @@ from sqlalchemy import delete
 
 from contract.tokens import CourseToken
 from receiver.course_state import Deleted, TokenAnnounced
-from receiver.models import Entry, HistoryEntry
+from receiver.models import MOODLE, Entry, HistoryEntry
+from receiver.runs.store import CourseOutcome, CourseResult
 from tests.receiver.conftest import NINE, Store
 from tests.receiver.pages.conftest import Browser
 
@@ -27,6 +28,21 @@ def test_courses_that_need_attention_come_first(browser: Browser, store: Store) 
     assert "Needs attention (1)" in page.text
     assert f'href="/entries/{waiting.id}#enter-token"' in page.html
     assert 'href="/inbox?webhook_id=msg_1"' in page.html
+
+
+def test_failing_course_of_a_moodle_is_not_shown_as_active(browser: Browser, store: Store) -> None:
+    store.add_source("moodle", kind=MOODLE)
+    entry = store.add_course("7", source="moodle")
+    failed = CourseResult("moodle", "7", CourseOutcome.FAILED, "transient", "no data for 240 s")
+    store.add_run(failed)
+
+    listed, shown = browser.get("/").rows[0], browser.get(f"/entries/{entry.id}")
+
+    assert listed.startswith(
+        "7 failing 2026-11-22 09:00:00 UTC the grade sync fails: no data for 240 s"
+    )
+    assert "The grade sync fails: no data for 240 s Since 2026-11-22 09:00:00 UTC" in shown.text
+    assert "not announced by Moodle" in shown.text
 
 
 def test_course_whose_history_was_pruned_is_shown(browser: Browser, store: Store) -> None:

@@ -10,6 +10,7 @@ from receiver.course_state import Deleted, Status, TokenAnnounced, TokenRejected
 from receiver.registry import listing
 from receiver.registry.history import Actor, ActorKind
 from receiver.registry.listing import EntryFilter, ListedEntry
+from receiver.runs.store import CourseOutcome, CourseResult
 from tests.receiver.conftest import NINE, Store
 
 DELETED, REGENERATED = Deleted(3, NINE), TokenAnnounced(2, "new", NINE)
@@ -105,11 +106,26 @@ def test_each_course_has_the_cause_of_its_status(store: Store) -> None:
     assert [row.cause and row.cause.actor_name for row in rows] == ["msg_2", "msg_5", "run 7", None]
 
 
-def test_page_takes_two_statements(store: Store) -> None:
+def test_active_course_that_the_last_runs_could_not_sync_is_failing(store: Store) -> None:
+    for course_id, facts in (("CS1", ()), ("CS2", (DELETED,)), ("CS3", ())):
+        store.add_course(course_id, *facts)
+    failed = CourseOutcome.FAILED
+    results = [CourseResult("one", name, failed, "transient", "503") for name in ("CS1", "CS2")]
+    for minutes in (0, 5):
+        store.add_run(*results, at=NINE + timedelta(minutes=minutes))
+
+    rows = read(store)
+
+    assert [row.course_status.label for row in rows] == ["failing", "course_deleted", "active"]
+    assert rows[0].course_status.reason == "the grade sync fails: 503"
+    assert rows[0].course_status.since == NINE
+
+
+def test_page_takes_three_statements(store: Store) -> None:
     for number in range(5):
         store.add_course(f"CS{number}", REGENERATED)
     before = store.database.statements
 
     rows = read(store, limit=4)
 
-    assert (len(rows), store.database.statements - before) == (4, 2)
+    assert (len(rows), store.database.statements - before) == (4, 3)

@@ -106,7 +106,7 @@ def test_unknown_run_is_refused(database: Database) -> None:
 def test_last_outcome_is_searched_in_recent_runs_by_one_query(database: Database) -> None:
     recorded = {
         0: ("LONG-AGO", CourseOutcome.SYNCED),
-        5: ("CS101", CourseOutcome.FAILED),
+        5: ("CS101", CourseOutcome.FAILED, "transient"),
         6: ("CS102", CourseOutcome.SYNCED),
         7: ("CS101", CourseOutcome.SYNCED),
     }
@@ -126,3 +126,45 @@ def test_last_outcome_is_searched_in_recent_runs_by_one_query(database: Database
         ("one", "CS101"): LastOutcome(CourseOutcome.SYNCED, NINE + timedelta(minutes=7)),
         ("one", "CS102"): LastOutcome(CourseOutcome.SYNCED, NINE + timedelta(minutes=6)),
     }
+
+
+ADVICE = Advice("Look.")
+FAILED = ("failed", "transient")
+OUTAGE = ("skipped", "site_trouble")
+DELETED = ("failed", "course_deleted")
+SYNCED = ("synced", "people_left_out")
+
+
+@pytest.mark.parametrize(
+    ("results", "failing_since"),
+    [
+        pytest.param([FAILED], 0, id="once"),
+        pytest.param([FAILED, SYNCED, FAILED, OUTAGE, FAILED], 2, id="since it was synced"),
+        pytest.param([FAILED, OUTAGE], 0, id="site trouble"),
+        pytest.param([("failed", "transient")] * 25, 0, id="longer than is searched"),
+        pytest.param([FAILED, SYNCED], None, id="synced"),
+        pytest.param([FAILED, ("unchanged", None)], None, id="unchanged"),
+        pytest.param([FAILED, DELETED], None, id="deleted"),
+        pytest.param([FAILED, ("skipped", "token_invalid")], None, id="token invalid"),
+    ],
+)
+def test_course_is_failing_since_it_was_last_synced(
+    store: Store, results: list[tuple[str, str | None]], failing_since: int | None
+) -> None:
+    for number, (outcome, reason) in enumerate(results):
+        result = CourseResult("one", "CS1", CourseOutcome(outcome), reason, "why", advice=ADVICE)
+        other = CourseResult("two", "CS1", CourseOutcome.SYNCED)
+        store.add_run(result, other, at=NINE + timedelta(minutes=number))
+
+    with store.database.reading() as session:
+        last = runs.last_outcomes(session, ["CS1"])
+
+    since = None if failing_since is None else NINE + timedelta(minutes=failing_since)
+    assert last["one", "CS1"] == LastOutcome(
+        CourseOutcome(results[-1][0]),
+        NINE + timedelta(minutes=len(results) - 1),
+        since,
+        "why",
+        ADVICE,
+    )
+    assert last["two", "CS1"].failing_since is None
