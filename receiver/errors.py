@@ -117,6 +117,10 @@ class CourseIdError(ReceiverError):
     )
 
 
+class CourseLookupError(ReceiverError):
+    """A Moodle did not say which course has an ID number."""
+
+
 class TokenMalformedError(ReceiverError):
     """The text is not a course token."""
 

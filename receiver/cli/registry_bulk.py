@@ -13,7 +13,7 @@ from receiver.cli import context, schemas
 from receiver.cli.context import source_option
 from receiver.course_state import Status
 from receiver.models import Entry
-from receiver.registry import bulk, csv_files, listing
+from receiver.registry import bulk, csv_files, id_numbers, listing
 from receiver.registry import entries as registry
 from receiver.registry.csv_files import RegistryRow
 from receiver.runs import store as runs
@@ -58,7 +58,8 @@ def import_(file: BinaryIO) -> None:
     """Add or update the courses in FILE, a CSV file.
 
     Its columns are course_id and token; optional are source, gradebook_course and
-    gradebook_activity (`-`: standard input). A course that is in the registry keeps its token if
+    gradebook_activity (`-`: standard input). For a Moodle with a site-wide token, course_idnumber
+    may take the place of course_id. A course that is in the registry keeps its token if
     the file has none, so a file from `export` can be edited and imported. A token is verified with
     eAssessment before it replaces one that works. Exit code 1 if a line is invalid (then nothing
     is imported) or if a token is not accepted.
@@ -159,7 +160,10 @@ def enter_tokens(services: Services, file: BinaryIO) -> None:
 def _read(services: Services, file: BinaryIO) -> list[RegistryRow]:
     text = read_text(file)
     with services.database.reading() as session:
-        return csv_files.read(text, sources.list_all(session))
+        rows = csv_files.read(text, sources.list_all(session))
+        session.expunge_all()
+    with ClientFactory(services.settings, services.vault) as clients:
+        return id_numbers.resolve(rows, clients)
 
 
 def _rejected_count(rejected: list[RejectedToken]) -> str:

@@ -35,6 +35,7 @@ from receiver.sources.http_client import HttpClient
 from receiver.sources.store import MOODLE_COURSE
 
 COURSES = "core_course_get_courses"
+COURSES_BY_FIELD = "core_course_get_courses_by_field"
 
 _ALLOW = Advice(
     f"Have that Moodle's administrator allow {grade_report.FUNCTION} and {SITE_INFO} in "
@@ -100,6 +101,28 @@ class MoodleGradeSource:
         if not isinstance(courses, list) or not all(isinstance(one, dict) for one in courses):
             return Transient("responded 200, but not with courses", LATER)
         return any(str(course.get("id")) == query.course_id for course in courses)
+
+    def courses_with_id_number(
+        self, source_url: str, id_number: str
+    ) -> list[str] | MoodleFailure | None:
+        """Return the ids of the courses with an ID number, or None without a site-wide token."""
+        if self._site_token is None:
+            return None
+        parameters = {"field": "idnumber", "value": id_number}
+        result = client.call(
+            self._http_client, source_url, self._site_token, COURSES_BY_FIELD, parameters
+        )
+        if not isinstance(result, Success):
+            return result
+        courses = result.document.get("courses") if isinstance(result.document, dict) else None
+        if not isinstance(courses, list) or not all(isinstance(one, dict) for one in courses):
+            return Transient("responded 200, but not with courses", LATER)
+        # Moodle's database may ignore case, and the ID number is shown only to some users.
+        return [
+            str(course.get("id"))
+            for course in courses
+            if course.get("idnumber", id_number) == id_number
+        ]
 
     def _fetch(self, query: GradeQuery) -> FetchOutcome:
         if not MOODLE_COURSE.fullmatch(query.course_id):

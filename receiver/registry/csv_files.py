@@ -16,11 +16,13 @@ from foundation import csv_reader
 from foundation.csv_reader import Fault, Row, Table
 from foundation.text import validation_message
 from receiver.errors import TokenMalformedError
-from receiver.models import Source
+from receiver.models import MOODLE, Source
 from receiver.registry.entries import parse_token
 
 REQUIRED = ("course_id",)
-OPTIONAL = ("token", "source", "gradebook_course", "gradebook_activity")
+# Names the course of a Moodle instead of its id.
+ID_NUMBER = "course_idnumber"
+OPTIONAL = (ID_NUMBER, "token", "source", "gradebook_course", "gradebook_activity")
 # Columns that an export writes and an import ignores.
 IGNORED = ("status", "reason", "since", "next_step", "stored_token_id", "added_at", "synced_at")
 
@@ -32,7 +34,10 @@ _COURSE_ID: TypeAdapter[str] = TypeAdapter(CourseId)
 
 @dataclass(frozen=True)
 class RegistryRow:
-    """A row of a file: a course of a source, with its token and gradebook target if given."""
+    """A row of a file: a course of a source, with its token and gradebook target if given.
+
+    `course_id` is empty if the row names the course by `id_number`.
+    """
 
     line: int
     source: Source = field(repr=False)
@@ -40,6 +45,7 @@ class RegistryRow:
     token: Token | None
     gradebook_course: str | None
     gradebook_activity: str | None
+    id_number: str = ""
 
 
 def write(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
@@ -65,16 +71,22 @@ def read(text: str, sources: Sequence[Source]) -> list[RegistryRow]:
     The source may be left out if there is only one.
     """
     table = Table(text, (*REQUIRED, *OPTIONAL, *IGNORED))
-    table.check_columns(REQUIRED, (*OPTIONAL, *IGNORED))
+    required = () if ID_NUMBER in table.columns else REQUIRED
+    table.check_columns(required, (*REQUIRED, *OPTIONAL, *IGNORED))
     rows, faults = table.parse(lambda line, row: _parse_row(line, row, sources))
-    first: dict[tuple[int, str], int] = {}
-    duplicates = [
+    csv_reader.refuse([*faults, *repeated(rows)])
+    return rows
+
+
+def repeated(rows: Iterable[RegistryRow]) -> list[Fault]:
+    """Return a fault for each row whose course is that of an earlier row."""
+    first: dict[tuple[int, str, str], int] = {}
+    return [
         Fault(row.line, f"the course is the same as in line {line}")
         for row in rows
-        if (line := first.setdefault((row.source.id, row.course_id), row.line)) != row.line
+        if (line := first.setdefault((row.source.id, row.course_id, row.id_number), row.line))
+        != row.line
     ]
-    csv_reader.refuse([*faults, *duplicates])
-    return rows
 
 
 def check_number(text: str) -> str:
@@ -88,14 +100,24 @@ def _parse_row(line: int, row: Row, sources: Sequence[Source]) -> RegistryRow:
     cells = {name: text[1:] if _is_marked(text) else text for name, text in row.items()}
     source = _source(cells.get("source"), sources)
     token = cells.get("token", "").strip()
-    targets = [cells.get(name) for name in ("gradebook_course", "gradebook_activity")]
+    course_id, id_number = cells.get("course_id", ""), cells.get(ID_NUMBER, "").strip()
+    if id_number and course_id:
+        raise ValueError(f"give course_id or {ID_NUMBER}, not both")
+    if id_number and source.kind != MOODLE:
+        raise ValueError(f"{ID_NUMBER}: only a Moodle has ID numbers; give the course_id")
+    target_course, target_activity = (
+        check_number(text) if (text := cells.get(name)) else None
+        for name in ("gradebook_course", "gradebook_activity")
+    )
     try:
         return RegistryRow(
             line,
             source,
-            _COURSE_ID.validate_python(cells["course_id"]),
+            "" if id_number else _COURSE_ID.validate_python(course_id),
             parse_token(token, source.kind) if token else None,
-            *(check_number(text) if text else None for text in targets),
+            target_course,
+            target_activity,
+            id_number,
         )
     except ValidationError as error:
         fault = error.errors(include_url=False, include_input=False)[0]

@@ -7,15 +7,17 @@ from typing import Any
 import pytest
 
 from contract.tokens import MoodleToken
-from receiver.models import MOODLE
+from receiver.models import MOODLE, Entry
 from receiver.moodle.client import SITE_INFO
 from receiver.moodle.grade_report import FUNCTION
-from receiver.moodle.source import COURSES
+from receiver.moodle.source import COURSES, COURSES_BY_FIELD
 from tests.receiver.cli.conftest import Receiver
 from tests.receiver.conftest import Store
 from tests.receiver.moodle.fake import FakeMoodle
+from tests.receiver.moodle.recordings import Recorded
 
 TOKEN = MoodleToken("0123456789abcdef0123456789abcdef")
+SITE_TOKEN = "fedcba9876543210fedcba9876543210"
 AddCourses = Callable[..., None]
 
 
@@ -83,6 +85,87 @@ def test_slow_course_names_the_setting_and_is_requested_once(
     assert course["reason"] == "transient"
     assert course["detail"].startswith("no complete response within 0.3 s")
     assert "RECEIVER_MOODLE_TIMEOUT" in course["next_step"]
+
+
+BY_ID_NUMBER = f"course_idnumber,token\nCS-1,{TOKEN.reveal()}\nCS-2,{TOKEN.reveal()}\n"
+
+
+@pytest.fixture
+def with_site_token(receiver: Receiver, add_courses: AddCourses) -> None:
+    """The Moodle has a site-wide token."""
+    receiver("sources", "set-site-token", "moodle", stdin=SITE_TOKEN)
+
+
+def courses(*found: dict[str, Any]) -> Recorded:
+    """Return a response with these courses."""
+    document = {"courses": found, "warnings": []}
+    return Recorded(200, "application/json", json.dumps(document).encode())
+
+
+def test_import_finds_courses_by_their_id_number(
+    receiver: Receiver, moodle: FakeMoodle, store: Store, with_site_token: None
+) -> None:
+    # The ID number is shown only to some users; a database may ignore its case.
+    moodle.sends(
+        COURSES_BY_FIELD,
+        courses({"id": 7}),
+        courses({"id": 8, "idnumber": "cs-2"}, {"id": 9, "idnumber": "CS-2"}),
+    )
+
+    result = receiver("registry", "import", "-", stdin=BY_ID_NUMBER)
+
+    assert result.stdout == "2 new, 0 changed, 0 unchanged\n"
+    assert [entry.course_id for entry in store.rows(Entry)] == ["7", "9"]
+    assert [one.form["value"] for one in moodle.called] == ["CS-1", "CS-2"]
+    assert {one.form["field"] for one in moodle.called} == {"idnumber"}
+    assert {one.form["wstoken"] for one in moodle.called} == {SITE_TOKEN}
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        pytest.param([], "line 2: course_idnumber: no courses of moodle have it", id="none"),
+        pytest.param([{"id": 7}, {"id": 8}], "2 courses of moodle have it", id="several"),
+        pytest.param([{"id": 7}], "line 3: the course is the same as in line 2", id="the same"),
+    ],
+)
+def test_import_refuses_id_number_that_is_not_of_one_course(
+    receiver: Receiver,
+    moodle: FakeMoodle,
+    store: Store,
+    with_site_token: None,
+    found: list[dict[str, Any]],
+    words: str,
+) -> None:
+    moodle.sends(COURSES_BY_FIELD, courses(*found))
+
+    result = receiver("registry", "import", "-", stdin=BY_ID_NUMBER)
+
+    assert result.exit_code == 1
+    assert words in result.stderr
+    assert store.rows(Entry) == []
+
+
+def test_import_by_id_number_needs_a_site_wide_token(
+    receiver: Receiver, add_courses: AddCourses
+) -> None:
+    result = receiver("registry", "import", "-", stdin=BY_ID_NUMBER)
+
+    assert result.exit_code == 1
+    assert "moodle has no site-wide token" in result.stderr
+    assert "receiver sources set-site-token moodle" in result.stderr
+
+
+def test_import_by_id_number_says_what_the_site_wide_token_lacks(
+    receiver: Receiver, moodle: FakeMoodle, with_site_token: None
+) -> None:
+    moodle.says(COURSES_BY_FIELD, "token_expired_first_call")
+
+    result = receiver("registry", "import", "-", stdin=BY_ID_NUMBER)
+
+    assert result.exit_code == 1
+    assert "cannot be found by ID number: accessexception" in result.stderr
+    assert COURSES_BY_FIELD in result.stderr
 
 
 def test_course_that_fails_is_not_listed_as_active(

@@ -4,7 +4,7 @@ import pytest
 
 from contract.tokens import CourseToken
 from foundation.csv_reader import CsvError
-from receiver.models import API, Source
+from receiver.models import API, MOODLE, Source
 from receiver.registry import csv_files
 
 TOKEN = CourseToken.generate()
@@ -49,6 +49,36 @@ def test_invalid_row_is_refused_without_its_token(line: str, reason: str) -> Non
     assert fault.startswith("line 3: ")
     assert reason in fault
     assert TOKEN.secret not in str(refused.value)
+
+
+MOODLES = [Source(id=1, name="moodle", kind=MOODLE)]
+
+
+def test_id_number_takes_the_place_of_a_course_id() -> None:
+    text = f"course_idnumber,token\n CS-1 ,{'a' * 32}\n"
+    mixed = "course_id,course_idnumber\n7,\n,CS-1\n"
+
+    [row] = csv_files.read(text, MOODLES)
+    by_id, by_number = csv_files.read(mixed, MOODLES)
+
+    assert (row.course_id, row.id_number) == ("", "CS-1")
+    assert (by_id.course_id, by_id.id_number) == ("7", "")
+    assert (by_number.course_id, by_number.id_number) == ("", "CS-1")
+
+
+@pytest.mark.parametrize(
+    ("line", "kind", "reason"),
+    [
+        pytest.param("7,CS-1", MOODLE, "not both", id="both"),
+        pytest.param(",", MOODLE, "course_id: String should have", id="neither"),
+        pytest.param(",CS-1", API, "only a Moodle has ID numbers", id="not a Moodle"),
+    ],
+)
+def test_row_without_one_way_to_its_course_is_refused(line: str, kind: str, reason: str) -> None:
+    sources = [Source(id=1, name="one", kind=kind)]
+
+    with pytest.raises(CsvError, match=reason):
+        csv_files.read(f"course_id,course_idnumber\n{line}\n", sources)
 
 
 @pytest.mark.parametrize(
