@@ -38,13 +38,23 @@ def parse_host(host: str) -> Host:
             address = IPv6Address(host)
         except ValueError:
             raise HostError("is not an IPv6 address") from None
-        return Host(str(address), address)
+        return Host(address_text(address), address)
     name = _mapped(host).removesuffix(".")
     labels = name.split(".")
     if _NUMBER.fullmatch(labels[-1]):
         ipv4 = _ipv4(labels)
         return Host(str(ipv4), ipv4)
     return Host(_encoded(name))
+
+
+def address_text(address: IPv4Address | IPv6Address) -> str:
+    """Return the normal form of an address (RFC 5952), on every version of Python.
+
+    `str` writes an IPv4-mapped address with dots since Python 3.13 only.
+    """
+    if isinstance(address, IPv6Address) and address.ipv4_mapped:
+        return f"::ffff:{address.ipv4_mapped}"
+    return str(address)
 
 
 def is_localhost(host: str) -> bool:

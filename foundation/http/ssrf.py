@@ -135,7 +135,7 @@ class Guard:
             use = special_use(one)
             if use is not None and not self._allows(one):
                 embedded = "" if one == address else f" means {one}, which"
-                return f"{address}{embedded} is {use}"
+                return f"{hosts.address_text(address)}{embedded} is {use}"
         return None
 
     def allows_name(self, host: str) -> bool:

@@ -127,6 +127,7 @@ def correct_url(endpoint_id: int, url: str) -> None:
     services: Services = context.checked_services()
     with services.writing() as (session, now):
         endpoints.correct_url(session, endpoint_id, url, guard=services.settings.guard, now=now)
+        url = endpoints.get(session, endpoint_id).url
     click.echo(f"Endpoint {endpoint_id} now has the URL {url}")
 
 

@@ -41,7 +41,7 @@ def register(
 
     The secret is shown only this once. Raises EndpointUrlError or EndpointExistsError.
     """
-    url_policy.check(url, guard)
+    url = url_policy.normalize(url, guard)
     endpoint: Endpoint | None = session.scalar(
         db.insert(session, Endpoint)
         .values(url=url, event_types=_unique(event_types), created_at=now)
@@ -138,7 +138,7 @@ def correct_url(
     count. Once something was delivered the URL is part of the record and cannot change. Raises
     EndpointUrlError or EndpointExistsError.
     """
-    url_policy.check(url, guard)
+    url = url_policy.normalize(url, guard)
     endpoint = _lock(session, endpoint_id)
     if deliveries.any_delivered(session, endpoint_id):
         raise EndpointUrlError(

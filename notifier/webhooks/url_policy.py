@@ -1,12 +1,13 @@
-"""The rules for endpoint URLs: https, one unambiguous host, no blocked address."""
+"""The normal form of endpoint URLs, and their rules: https, one host, no blocked address."""
 
+from ipaddress import IPv6Address
 from urllib.parse import SplitResult, urlsplit
 
 from urllib3.exceptions import LocationParseError
 from urllib3.util import parse_url
 
 from foundation.errors import Advice
-from foundation.http import hosts
+from foundation.http import hosts, ssrf
 from foundation.http.hosts import Host, HostError
 from foundation.http.ssrf import Guard
 from foundation.logging import redact
@@ -17,13 +18,13 @@ _ALLOW = "If this receiver is yours, name its host or network in NOTIFIER_ALLOWE
 _ALLOW_LOOPBACK = "Only for development: set NOTIFIER_ALLOW_LOOPBACK=true."
 
 
-def check(url: str, guard: Guard) -> None:
-    """Raise EndpointUrlError unless the URL may be an endpoint exactly as written.
+def normalize(url: str, guard: Guard) -> str:
+    """Return a URL with its scheme and host in their normal form, or raise EndpointUrlError.
 
-    Names are not resolved here: the address is checked on every connection.
+    The rules apply to the normal form. Names are not resolved here: the address is checked on
+    every connection.
     """
-    if len(url) > MAX_URL:
-        raise EndpointUrlError(f"the URL is longer than {MAX_URL} characters")
+    _check_length(url)
     # Some parsers drop these silently, and then see a different URL.
     if not url.isprintable() or " " in url:
         raise EndpointUrlError("the URL has a space or a control character")
@@ -36,16 +37,23 @@ def check(url: str, guard: Guard) -> None:
     except HostError as error:
         raise EndpointUrlError(f"the host {written} {error}") from None
     _check_blocked(written, host, guard)
-    if written != host.name:
-        raise EndpointUrlError(
-            f"the host {written} is another spelling of {host.name}",
-            advice=Advice(f"Write {host.name}."),
-        )
     if parts.scheme != "https" and not (guard.loopback and _is_loopback(host)):
         raise EndpointUrlError(
             f"{url} is not https: others on the network could read and change what is sent",
             advice=Advice(f"Give an https URL. {_ALLOW_LOOPBACK}") if _is_loopback(host) else None,
         )
+    name = f"[{host.name}]" if isinstance(host.address, IPv6Address) else host.name
+    port = "" if parts.port is None else f":{parts.port}"
+    # The path and the query stay as they are, byte for byte.
+    rest = url[len(f"{parts.scheme}://{parts.netloc}") :]
+    normal = f"{parts.scheme}://{name}{port}{rest}"
+    _check_length(normal)
+    return normal
+
+
+def _check_length(url: str) -> None:
+    if len(url) > MAX_URL:
+        raise EndpointUrlError(f"the URL is longer than {MAX_URL} characters")
 
 
 def _split(url: str) -> SplitResult:
@@ -89,7 +97,7 @@ def _check_blocked(written: str, host: Host, guard: Guard) -> None:
         if why is not None:
             if written != host.name:
                 why = f"{written} means {why.replace(' ', ', which ', 1)}"
-            step = f"{_ALLOW} {_ALLOW_LOOPBACK}" if host.address.is_loopback else _ALLOW
+            step = f"{_ALLOW} {_ALLOW_LOOPBACK}" if _is_loopback(host) else _ALLOW
             raise EndpointUrlError(why, advice=Advice(step))
     elif hosts.is_localhost(host.name):
         if not guard.loopback:
@@ -105,5 +113,5 @@ def _check_blocked(written: str, host: Host, guard: Guard) -> None:
 
 def _is_loopback(host: Host) -> bool:
     if host.address is not None:
-        return host.address.is_loopback
+        return all(one.is_loopback for one in ssrf.destinations(host.address))
     return hosts.is_localhost(host.name)

@@ -56,7 +56,8 @@ def test_name_has_one_normal_form(written: str, name: str) -> None:
     [
         ("0:0:0:0:0:0:0:1", "::1"),
         ("2001:4860:4860::ABCD", "2001:4860:4860::abcd"),
-        ("::ffff:127.0.0.1", "::ffff:7f00:1"),
+        ("::ffff:7f00:1", "::ffff:127.0.0.1"),
+        ("::FFFF:127.0.0.1", "::ffff:127.0.0.1"),
     ],
 )
 def test_ipv6_address_has_one_normal_form(written: str, name: str) -> None:

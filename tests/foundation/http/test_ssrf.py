@@ -4,6 +4,7 @@ from ipaddress import ip_address
 
 import pytest
 
+from foundation.http import hosts
 from foundation.http.ssrf import Guard, parse_guard
 
 # One address of each reserved network, the last one where the mask is not a whole byte.
@@ -65,7 +66,7 @@ def test_special_address_is_blocked(address: str) -> None:
 @pytest.mark.parametrize("form", [pytest.param(one, id=name) for name, one in EMBEDDING.items()])
 @pytest.mark.parametrize("inner", ["169.254.169.254", "10.1.2.3"])
 def test_address_is_blocked_by_the_one_it_embeds(form: str, inner: str) -> None:
-    address = str(ip_address(embedded(form, inner)))
+    address = hosts.address_text(ip_address(embedded(form, inner)))
 
     why = reason(Guard(), address)
 

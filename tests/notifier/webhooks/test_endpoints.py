@@ -54,7 +54,7 @@ def test_url_is_registered_once(store: Store) -> None:
     store.add_endpoint("https://elms.example/w", disabled=True)
 
     with pytest.raises(EndpointExistsError) as refused:
-        store.add_endpoint("https://elms.example/w")
+        store.add_endpoint("https://ELMS.example./w")
 
     assert str(refused.value) == "https://elms.example/w is registered already"
 
