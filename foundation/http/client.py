@@ -1,16 +1,18 @@
 """HTTP requests with connection pooling, an address guard and a deadline; errors as text."""
 
 import ssl
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from http.client import HTTPResponse
 from typing import Any, TypeVar
 
+import urllib3
 from requests.adapters import HTTPAdapter
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
-from foundation.http import tls
+from foundation.http import deadline, tls
 from foundation.http.dialer import Dialer
 from foundation.http.strict_response import StrictResponse
 from foundation.logging import redact
@@ -19,30 +21,78 @@ from foundation.text import printable
 USER_AGENT = "course-webhooks/1"
 # Hosts with open connections; those of the least recently used host are closed first.
 MAX_HOSTS = 64
+# Seconds for which a connection is kept: since it was opened, because a host's address may change,
+# and since its last request, because firewalls forget idle connections.
+MAX_AGE, MAX_IDLE = 600.0, 5.0
 ErrorTypes = type[BaseException] | tuple[type[BaseException], ...]
 _Value = TypeVar("_Value")
 
 
-class _DialedConnection:
-    """A connection that is opened by a dialer, with responses read strictly."""
+class _PlainConnection(HTTPConnection):
+    """A connection that is opened by a dialer, with responses read strictly.
+
+    A kept one may have been closed or forgotten by the peer or by a firewall. It is used again
+    only for a limited time. If it then ends before any byte of the response, the request is sent
+    once more over a new one: receivers recognise duplicates, and grades are written as values.
+    """
 
     response_class: type[HTTPResponse] = StrictResponse
 
     def __init__(self, *args: Any, dialer: Dialer, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._dialer = dialer
+        self._opened_at = 0.0
+        self._requested_at: float | None = None
+        self._resend: Callable[[], None] | None = None
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether a kept connection can be used again; the pool closes it otherwise."""
+        now = time.monotonic()
+        is_recent = now - self._opened_at < MAX_AGE and now - (self._requested_at or now) < MAX_IDLE
+        return is_recent and super().is_connected
 
     def _new_conn(self) -> Any:
         # The one hook of urllib3 for opening a connection. `_dns_host` is the host name as it was
         # given; `host` lacks the dot at its end.
-        return self._dialer.dial(self._dns_host, self.port, self.timeout, self.socket_options)  # type: ignore[attr-defined]  # of the connection class mixed in
+        self._opened_at, self._requested_at = time.monotonic(), None
+        seconds: float = self.timeout  # type: ignore[assignment]  # every request sets it
+        return self._dialer.dial(self._dns_host, self.port, seconds, self.socket_options or ())
+
+    def request(self, *args: Any, **kwargs: Any) -> None:
+        """Send a request."""
+        send = partial(super().request, *args, **kwargs)
+        self._resend = None if self.is_closed or self._requested_at is None else send
+        self._connect_timeout, self._bytes_left = self.timeout, deadline.bytes_left()
+        try:
+            send()
+        except ConnectionError:
+            raise  # urllib3 reads the response that may have come nevertheless
+        except OSError as error:
+            self._send_again(error)
+        self._requested_at = time.monotonic()
+
+    def getresponse(self) -> urllib3.HTTPResponse:  # type: ignore[override]  # as urllib3's own
+        """Return the response."""
+        try:
+            return super().getresponse()
+        except OSError as error:
+            self._send_again(error)
+            return super().getresponse()
+
+    def _send_again(self, error: OSError) -> None:
+        """Send the request over a new connection if the kept one has failed, or raise the error."""
+        resend, self._resend = self._resend, None
+        is_timeout = isinstance(error, TimeoutError) and error.errno is None
+        if resend is None or is_timeout or deadline.bytes_left() < self._bytes_left:
+            raise error
+        self.close()
+        read_timeout, self.timeout = self.timeout, self._connect_timeout
+        resend()
+        self.timeout = read_timeout
 
 
-class _PlainConnection(_DialedConnection, HTTPConnection):
-    pass
-
-
-class _TlsConnection(_DialedConnection, HTTPSConnection):
+class _TlsConnection(_PlainConnection, HTTPSConnection):
     pass
 
 

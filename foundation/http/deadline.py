@@ -81,6 +81,11 @@ def timeout_for(waits_for: socket.socket, longest: float = float("inf")) -> floa
     return timeout(longest)
 
 
+def bytes_left() -> int:
+    """Return how many bytes this thread's exchange may still receive."""
+    return _current.exchange.bytes_left
+
+
 def _count(received: int) -> int:
     _current.exchange.bytes_left -= received
     if _current.exchange.bytes_left < 0:

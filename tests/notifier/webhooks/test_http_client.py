@@ -10,6 +10,7 @@ import pytest
 from foundation.http.ssrf import Guard
 from notifier.webhooks.http_client import MAX_STORED_BYTES, Transport
 from notifier.webhooks.retry_policy import Failure, WebhookResponse
+from tests.faults.server import FINE, RawSink, says
 from tests.notifier.conftest import Reply, Sink
 
 HEADERS = {
@@ -53,6 +54,19 @@ def test_closed_connection_is_replaced(sink: Sink, post: Post) -> None:
 
     assert responses == [WebhookResponse(200, None, '{"outcome":"applied"}')] * 2
     assert sink.connections == 2
+
+
+def test_closing_of_a_kept_connection_costs_no_attempt(
+    make_raw_sink: Callable[..., RawSink], make_transport: MakeTransport
+) -> None:
+    following = iter([says(FINE, b""), says(FINE)])
+    raw = make_raw_sink(lambda *connection: next(following)(*connection))
+    transport = make_transport()
+
+    responses = [transport.post(raw.url(), HEADERS, BODY) for _ in range(2)]
+
+    assert responses == [WebhookResponse(200, None, "well")] * 2
+    assert raw.connections == 2
 
 
 def test_long_body_ends_its_connection(sink: Sink, post: Post) -> None:

@@ -85,6 +85,17 @@ def test_complete_response_is_returned_as_it_is(
     assert (received.status, received.body) == (200, body)
 
 
+def test_closing_of_a_kept_connection_fails_no_request(
+    make_client: Callable[..., HttpClient], serve: Callable[[Behaviour], RawSink]
+) -> None:
+    following = iter([says(FINE, b""), says(FINE)])
+    server, client = serve(lambda *connection: next(following)(*connection)), make_client()
+
+    statuses = [client.send("GET", server.url(), {}).status for _ in range(2)]
+
+    assert (statuses, server.connections) == ([200, 200], 2)
+
+
 @pytest.mark.parametrize(  # F15
     ("behave", "limits", "detail"),
     [

@@ -1,0 +1,156 @@
+"""Kept connections: how long they are used, and what happens if one has failed."""
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+import requests
+
+from foundation.http import client as http
+from foundation.http import deadline
+from foundation.http.dialer import Dialer
+from tests.faults.authority import Authority
+from tests.faults.server import FINE, OK, Behaviour, RawSink, over_tls, resets, says
+
+BODY = b"{}"
+
+Serve = Callable[..., RawSink]
+Post = Callable[[str], int]
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    """Return a function that serves connections with these behaviours, one after the other."""
+    with ExitStack() as stack:
+
+        def start(*behaviours: Behaviour) -> RawSink:
+            following = iter(behaviours)
+            sink = RawSink(lambda *connection: next(following)(*connection))
+            stack.callback(sink.stop)
+            return sink
+
+        yield start
+
+
+@pytest.fixture
+def post(authority: Authority) -> Iterator[Post]:
+    """Return a function that posts over kept connections and returns the status."""
+    adapter = http.Adapter(Dialer(), bundle=str(authority.bundle))
+
+    def send(url: str) -> int:
+        request = requests.Request("POST", url, data=BODY).prepare()
+        with deadline.within(5, idle_timeout=0.5, max_bytes=10_000):
+            response = adapter.send(request, stream=True, timeout=5, proxies={})
+            response.raw.read(decode_content=False)
+        return response.status_code
+
+    yield send
+    adapter.close()
+
+
+def then(*behaviours: Behaviour) -> Behaviour:
+    """Return a behaviour: these, one after the other, on the same connection."""
+
+    def behave(connection: socket.socket, stopped: threading.Event) -> None:
+        for one in behaviours:
+            one(connection, stopped)
+
+    return behave
+
+
+def closes_unread(connection: socket.socket, _: threading.Event) -> None:
+    """Wait for a request and close without reading it, which resets the connection."""
+    connection.recv(1)
+    connection.close()
+
+
+KEPT_ONES = [
+    pytest.param(says(FINE, b""), id="closed after the request"),
+    pytest.param(then(says(FINE), resets()), id="reset after the request"),
+    pytest.param(then(says(FINE), closes_unread), id="reset in the request"),
+]
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.parametrize("kept", KEPT_ONES)
+def test_request_is_sent_again_if_a_kept_connection_ends_without_a_response(
+    serve: Serve, post: Post, authority: Authority, kept: Behaviour, scheme: str
+) -> None:
+    behaviours = [kept, says(FINE)]
+    if scheme == "https":
+        behaviours = [over_tls(authority.server(), one, []) for one in behaviours]
+    sink = serve(*behaviours)
+
+    statuses = [post(sink.url(scheme)) for _ in range(2)]
+
+    assert (statuses, sink.connections) == ([200, 200], 2)
+
+
+@pytest.mark.parametrize(
+    ("behaviours", "error"),
+    [
+        pytest.param([says(FINE, b""), says(b"")], requests.ConnectionError, id="second failure"),
+        pytest.param(
+            [says(FINE, OK[:5])], requests.ConnectionError, id="a part of the response came"
+        ),
+        pytest.param(
+            [then(says(FINE), resets(OK))], requests.ConnectionError, id="reset in the response"
+        ),
+        pytest.param(
+            [then(says(FINE), lambda _, stopped: stopped.wait(30))],
+            requests.ReadTimeout,
+            id="no response in time",
+        ),
+    ],
+)
+def test_request_is_not_sent_again_otherwise(
+    serve: Serve, post: Post, behaviours: list[Behaviour], error: type[Exception]
+) -> None:
+    sink = serve(*behaviours, says(FINE))
+    post(sink.url())
+
+    with pytest.raises(error):
+        post(sink.url())
+
+    assert sink.connections == len(behaviours)
+
+
+def test_request_over_a_new_connection_is_sent_once(serve: Serve, post: Post) -> None:
+    sink = serve(says(b""), says(FINE))
+
+    with pytest.raises(requests.ConnectionError):
+        post(sink.url())
+
+    assert sink.connections == 1
+
+
+@pytest.mark.parametrize(
+    ("limit", "connections"),
+    [
+        pytest.param(None, 1, id="recent"),
+        pytest.param("MAX_AGE", 2, id="old"),
+        pytest.param("MAX_IDLE", 2, id="idle"),
+    ],
+)
+def test_connection_is_kept_for_a_limited_time(
+    serve: Serve,
+    post: Post,
+    monkeypatch: pytest.MonkeyPatch,
+    limit: str | None,
+    connections: int,
+) -> None:
+    sink = serve(says(FINE, FINE), says(FINE, FINE))
+    post(sink.url())
+    if limit:
+        monkeypatch.setattr(http, limit, 0.0)
+
+    post(sink.url())
+
+    assert sink.connections == connections
