@@ -179,7 +179,7 @@ def _set_one(services: Services, course_id: str, source: str | None) -> None:
         check = TokenCheck(services, clients, context.actor())
         entry = check.enter(entry_id, token)
         click.echo(f"the token {token.token_id} is stored for {printable(course_id)}")
-        if _course_status(entry).status is Status.TOKEN_INVALID:
+        if registry.status_of(entry) is Status.TOKEN_INVALID:
             platform = entry.source.platform
             click.echo(
                 f"it is not the token that {platform} last announced; verifying it with "

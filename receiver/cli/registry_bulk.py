@@ -40,9 +40,11 @@ def export(file: Any, source: str | None) -> None:
         source_id = sources.get(session, source).id if source else None
         entries = registry.list_entries(session, source_id=source_id)
         last = runs.last_outcomes(session)
+    needs_activity = context.services().settings.elms_is_moodle
     rows = []
     for entry in entries:
-        course_status = listing.status_of(entry, last.get((entry.source.name, entry.course_id)))
+        outcome = last.get((entry.source.name, entry.course_id))
+        course_status = listing.status_of(entry, outcome, needs_activity=needs_activity)
         values = dict(schemas.EntryResponse.of_entry(entry, course_status))
         rows.append({**values, "next_step": output.next_step(course_status.advice)})
     text = csv_files.write(csv_files.EXPORTED, rows)
@@ -134,10 +136,11 @@ def enter_tokens(services: Services, file: BinaryIO) -> None:
                 session, accepted, vault=services.vault, actor=context.actor(), now=db.now(session)
             )
         failed = check.check_all(_entries(services, ids))
+    needs_activity = services.settings.elms_is_moodle
     table: list[tuple[object, ...]] = []
     waiting = 0
     for entry in _entries(services, ids):
-        status = registry.course_status(entry)
+        status = registry.course_status(entry, needs_activity=needs_activity)
         waiting += status.status is not Status.ACTIVE
         failure = failed.get(entry.id)
         reason = f"the token could not be verified: {failure.detail}" if failure else status.reason
@@ -171,7 +174,7 @@ def _rejected_count(rejected: list[RejectedToken]) -> str:
 
 
 def _course_cells(entry: Entry) -> tuple[object, ...]:
-    return entry.course_id, entry.source.name, registry.course_status(entry).status
+    return entry.course_id, entry.source.name, registry.status_of(entry)
 
 
 def _entries(services: Services, ids: list[int]) -> list[Entry]:

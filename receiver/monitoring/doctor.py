@@ -80,14 +80,16 @@ def _encrypted(session: Session, entries: list[Entry], vault: Vault) -> Finding:
 
 
 def _registry(entries: list[Entry]) -> Finding:
-    statuses = [registry.course_status(entry) for entry in entries]
-    waiting = [status for status in statuses if status.status is Status.TOKEN_INVALID]
-    deleted = sum(status.status is Status.COURSE_DELETED for status in statuses)
+    invalid = [entry for entry in entries if registry.status_of(entry) is Status.TOKEN_INVALID]
+    deleted = sum(registry.status_of(entry) is Status.COURSE_DELETED for entry in entries)
     detail = (
         f"{count(len(entries), 'course')}: {deleted} deleted, "
-        f"{count(len(waiting), 'needs', 'need')} a new token"
+        f"{count(len(invalid), 'needs', 'need')} a new token"
     )
-    return Finding("registry", not waiting, detail, waiting[0].advice if waiting else None)
+    if not invalid:
+        return Finding("registry", True, detail)
+    advice = registry.course_status(invalid[0], needs_activity=False).advice
+    return Finding("registry", False, detail, advice)
 
 
 def _gradebook(gradebook: Gradebook, without_activity: Sequence[CourseResult]) -> Finding:

@@ -1,9 +1,9 @@
 """The labels and colours of statuses, outcomes and results on the pages of ELMS."""
 
 from foundation.pages.pagination import to_query
-from receiver.course_state import CourseStatus, Status, status_of
+from receiver.course_state import CourseStatus, Status
 from receiver.models import Entry, HistoryEntry
-from receiver.registry.entries import state_of
+from receiver.registry.entries import status_of
 from receiver.registry.history import ActorKind
 from receiver.runs.store import CourseOutcome, RunStatus
 from receiver.webhooks.inbox import WebhookOutcome
@@ -66,6 +66,6 @@ GLOBALS = {
     "label_of": label_of,
     "run_of": run_of,
     "needs_token": needs_token,
-    "status_of": lambda entry: status_of(state_of(entry)),
+    "status_of": status_of,
     "to_query": to_query,
 }

@@ -61,14 +61,17 @@ def show() -> str:
             chosen_source_id(all_sources),
             request.args.get("begins", "").strip(),
         )
-        page = listing.page(
-            session, entry_filter, page_request, needs_activity=current.settings.elms_is_moodle
-        )
+        needs_activity = current.settings.elms_is_moodle
+        page = listing.page(session, entry_filter, page_request, needs_activity=needs_activity)
         counts = listing.counts(session)
         first = entry_filter == EntryFilter() and page_request == PageRequest()
         waiting = (
             listing.page(
-                session, EntryFilter(Status.TOKEN_INVALID), page_request, limit=_FIRST_FEW
+                session,
+                EntryFilter(Status.TOKEN_INVALID),
+                page_request,
+                needs_activity=needs_activity,
+                limit=_FIRST_FEW,
             ).rows
             if first and counts[Status.TOKEN_INVALID]
             else ()

@@ -254,10 +254,10 @@ def check_all_found(course_ids: Iterable[str], entries: Iterable[Entry]) -> None
         raise EntryUnknownError(f"not in the registry: {', '.join(map(repr, missing))}")
 
 
-def course_status(entry: Entry, *, needs_activity: bool = False) -> CourseStatus:
+def course_status(entry: Entry, *, needs_activity: bool) -> CourseStatus:
     """Return the status of an entry with its reason and the next step.
 
-    An active entry without its target activity has that as reason, if it needs one.
+    `needs_activity`: an active entry without its target activity has that as reason.
     """
     platform = entry.source.platform
     status = course_state.explain(state_of(entry), entry.course_id, platform=platform)
@@ -265,6 +265,11 @@ def course_status(entry: Entry, *, needs_activity: bool = False) -> CourseStatus
         return status
     failure = missing_activity(entry.course_id)
     return replace(status, reason=failure.detail, advice=failure.advice)
+
+
+def status_of(entry: Entry) -> Status:
+    """Return the status of an entry, without an explanation."""
+    return course_state.status_of(state_of(entry))
 
 
 def has_activity(entry: Entry) -> bool:

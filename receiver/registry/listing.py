@@ -43,8 +43,8 @@ def page(
     entry_filter: EntryFilter,
     page_request: PageRequest,
     *,
+    needs_activity: bool,
     limit: int = PAGE,
-    needs_activity: bool = False,
 ) -> Page[ListedEntry]:
     """Return a page of the courses in grade sync by course id, in three queries."""
     query = _matching(entry_filter).options(joinedload(Entry.source, innerjoin=True))
@@ -61,9 +61,7 @@ def page(
     return Page(tuple(rows), entries.before, entries.after)
 
 
-def status_of(
-    entry: Entry, last: LastOutcome | None, *, needs_activity: bool = False
-) -> CourseStatus:
+def status_of(entry: Entry, last: LastOutcome | None, *, needs_activity: bool) -> CourseStatus:
     """Return the status of an entry as it is listed, given its last outcome.
 
     An active course that the last runs could not sync has that as reason.
@@ -76,7 +74,7 @@ def status_of(
 
 
 def with_causes(
-    session: Session, entries: Sequence[Entry], *, needs_activity: bool = False
+    session: Session, entries: Sequence[Entry], *, needs_activity: bool
 ) -> list[ListedEntry]:
     """Return entries with their status and its cause, in two queries."""
     facts = {

@@ -63,13 +63,13 @@ class Planner:
         return planned
 
 
-def plan_entries(entries: Sequence[Entry], *, needs_activity: bool = False) -> Plan:
+def plan_entries(entries: Sequence[Entry], *, needs_activity: bool) -> Plan:
     """Return the plan for these entries, without a query."""
     to_fetch: list[Entry] = []
     skipped: list[CourseResult] = []
     without_activity: list[CourseResult] = []
     for entry in entries:
-        status = registry.course_status(entry)
+        status = registry.course_status(entry, needs_activity=needs_activity)
         if status.status is not Status.ACTIVE:
             skipped.append(results.skipped(entry, status))
         elif needs_activity and not registry.has_activity(entry):

@@ -107,11 +107,7 @@ class TokenCheck:
 
     def check_all(self, entries: Sequence[Entry]) -> dict[int, CheckFailure]:
         """Check the tokens that are not known to be valid; return by entry id what failed."""
-        invalid = [
-            entry
-            for entry in entries
-            if registry.course_status(entry).status is Status.TOKEN_INVALID
-        ]
+        invalid = [entry for entry in entries if registry.status_of(entry) is Status.TOKEN_INVALID]
         return {
             result.entry.id: failure
             for result in self.fetch_once(invalid)

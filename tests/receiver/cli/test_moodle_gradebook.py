@@ -1,5 +1,6 @@
 """The commands of an ELMS whose gradebook is in a Moodle."""
 
+import csv
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -77,6 +78,8 @@ def test_missing_activity_is_shown_before_a_run(
     elms: Elms, course: None, receiver: Receiver
 ) -> None:
     added = receiver("registry", "add", "CS102", stdin=new_token())
+    [listed, _] = json.loads(receiver("registry", "list", "--json").stdout)
+    [exported, _] = csv.DictReader(receiver("registry", "export").stdout.splitlines())
     shown = json.loads(receiver("registry", "show", "CS101", "--json").stdout)
     text = receiver("sync-grades", "--dry-run").stdout
     document = json.loads(receiver("sync-grades", "--dry-run", "--json").stdout)
@@ -85,6 +88,8 @@ def test_missing_activity_is_shown_before_a_run(
     assert added.exit_code == 0
     assert f"CS102 is active, but {NO_ACTIVITY}\n next: " in added.stdout
     assert (shown["status"], shown["reason"], shown["action"]) == ("active", NO_ACTIVITY, ACTION)
+    assert (listed["reason"], exported["reason"]) == (NO_ACTIVITY, NO_ACTIVITY)
+    assert ACTION in exported["next_step"]
     assert "2 would fail, because they have no Moodle activity." in text
     assert (document["would_fetch"], document["would_skip"]) == ([], [])
     assert document["would_fail"][0]["action"] == ACTION

@@ -51,7 +51,7 @@ def test_prune_deletes_history_and_webhook_ids_but_keeps_the_status(
     assert (first, repeated, after) == ("applied", "duplicate", "stale")
     assert result.stdout == "deleted 0 runs, 1 line of history, 1 webhook id\n"
     assert (history_left, messages_left) == ([], [])
-    assert registry.course_status(store.entry("CS101")).status == "course_deleted"
+    assert registry.status_of(store.entry("CS101")) == "course_deleted"
 
 
 def test_history_is_pruned_in_batches(database: Database, store: Store) -> None:

@@ -21,7 +21,9 @@ def read(
 ) -> tuple[ListedEntry, ...]:
     """Return the first page of the list."""
     with store.database.reading() as session:
-        page = listing.page(session, entry_filter or EntryFilter(), PageRequest(), limit=limit)
+        page = listing.page(
+            session, entry_filter or EntryFilter(), PageRequest(), needs_activity=False, limit=limit
+        )
     return page.rows
 
 

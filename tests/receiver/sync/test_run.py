@@ -89,8 +89,8 @@ def test_one_course_never_stops_the_others(lab: Lab) -> None:
     assert (run.synced, run.failed, run.requests) == (2, 6, result.requests)
     assert (run.statements, run.started_at <= run.ended_at) == (result.statements, True)
     assert recorded(lab) == outcomes(result)
-    assert registry.course_status(lab.entry("B")).status is Status.COURSE_DELETED
-    assert registry.course_status(lab.entry("C")).status is Status.TOKEN_INVALID
+    assert registry.status_of(lab.entry("B")) is Status.COURSE_DELETED
+    assert registry.status_of(lab.entry("C")) is Status.TOKEN_INVALID
     assert {course_id: registry.state_of(lab.entry(course_id)) for course_id in "DEFG"} == before
     assert lab.entry("D").synced_at is None
 

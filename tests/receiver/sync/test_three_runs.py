@@ -99,7 +99,7 @@ def test_token_regenerated(send: Callable[[Event], None], lab: Lab, received: bo
     assert requested_while_invalid == (0 if received else 1)
     assert outcomes(third)["CS101"] == ("synced", None)
     assert (first.exit_code, second.exit_code, third.exit_code) == (0 if received else 1, 0, 0)
-    assert registry.course_status(lab.entry("CS101")).status is Status.ACTIVE
+    assert registry.status_of(lab.entry("CS101")) is Status.ACTIVE
 
 
 @RECEIVED_OR_MISSED
