@@ -74,7 +74,7 @@ def compare(scores: Sequence[Score], users: UserDirectory, current: Current) -> 
     problems: list[PersonProblem] = []
     unchanged = 0
     for score in scores:
-        match _change(score, users.ids_of(score.user_id), current):
+        match _change(score, users.match_student(score.user_id, current), current):
             case GradeChange() as change:
                 changes.append(change)
             case PersonProblem() as problem:
@@ -150,16 +150,15 @@ def _kept_because(item: dict[str, Any]) -> str | None:
 
 
 def _change(
-    score: Score, students: tuple[int, ...], current: Current
+    score: Score, student: int | str, current: Current
 ) -> GradeChange | PersonProblem | None:
-    """Return the change, or why none can be made, or None if nothing differs."""
+    """Return the change, or why none can be made, or None if nothing differs.
+
+    `student` is the matched user, or why there is none.
+    """
     user_id = score.user_id
-    if len(students) != 1:
-        detail = f"{len(students) or 'no'} users of ELMS have this ID number, expected exactly one"
-        return PersonProblem(user_id, detail)
-    (student,) = students
-    if student not in current:
-        return PersonProblem(user_id, "is not a student of the course in ELMS")
+    if isinstance(student, str):
+        return PersonProblem(user_id, student)
     now = current[student]
     if isinstance(now, NoRange):
         return PersonProblem(user_id, now.value)

@@ -1,6 +1,9 @@
-"""The users of ELMS's Moodle by ID number, looked up in batches and cached for a run."""
+"""The users of ELMS's Moodle by ID number: looked up in batches, and matched with students.
 
-from collections.abc import Iterable
+Users of a source with the same ID number are left out before, in `grade_report.grades_of`.
+"""
+
+from collections.abc import Container, Iterable
 from typing import Any
 
 from foundation.errors import Advice
@@ -50,9 +53,15 @@ class UserDirectory:
         """Return True if one of the ID numbers that were looked up belongs to a user."""
         return any(self._ids.get(id_number) for id_number in id_numbers)
 
-    def ids_of(self, id_number: str) -> tuple[int, ...]:
-        """Return Moodle's user ids for an ID number that was looked up."""
-        return self._ids.get(id_number, ())
+    def match_student(self, id_number: str, students: Container[int]) -> int | str:
+        """Return the one user with an ID number that was looked up, or why there is no match.
+
+        A person is matched if exactly one user has the ID number, and is a student of the course.
+        """
+        ids = self._ids.get(id_number, ())
+        if len(ids) != 1:
+            return f"{len(ids) or 'no'} users of ELMS have this ID number, expected exactly one"
+        return ids[0] if ids[0] in students else "is not a student of the course in ELMS"
 
 
 def _unusable(document: Any) -> WriteFailure | None:
