@@ -1,4 +1,7 @@
-"""The courses that a run fetches, those it skips because of their status, and why."""
+"""The courses that a run fetches, those it skips because of their status, and why.
+
+A plan keeps the order of `registry.list_entries`: by source, then by course id.
+"""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
