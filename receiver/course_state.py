@@ -7,8 +7,6 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, and_, not_, or_
 
-from foundation.errors import Advice
-
 # The reason that eAssessment gives when it rejects a token that it has replaced.
 REGENERATED = "it was regenerated"
 
@@ -76,25 +74,6 @@ class Status(StrEnum):
     ACTIVE = "active"
     COURSE_DELETED = "course_deleted"
     TOKEN_INVALID = "token_invalid"  # noqa: S105 - a status, no secret
-
-
-@dataclass(frozen=True)
-class CourseStatus:
-    """A status with its reason, its start and the next step; these are None for `active`.
-
-    `failing`: the course is active, but the last runs could not sync it, since then.
-    """
-
-    status: Status
-    reason: str | None = None
-    since: datetime | None = None
-    advice: Advice | None = None
-    failing: bool = False
-
-    @property
-    def label(self) -> str:
-        """The status as lists show it."""
-        return "failing" if self.failing else self.status.value
 
 
 def apply(state: CourseState, fact: Fact) -> CourseState:
@@ -228,31 +207,3 @@ def is_token_confirmed(state: CourseState) -> bool:
     """Return True if the stored token was announced or accepted, and the course is active."""
     good = [fact.token_id for fact in (state.announced, state.accepted) if fact]
     return status_of(state) is Status.ACTIVE and state.stored_token_id in good
-
-
-def explain(state: CourseState, course_id: str, *, platform: str = "eAssessment") -> CourseStatus:
-    """Return the status of a course with its reason, its start and the next step.
-
-    `platform` is what the site of the course is called.
-    """
-    status = status_of(state)
-    enter_token = Advice(
-        f"Get the current token from the {platform} administrator and enter it.",
-        "registry set-token",
-        (course_id,),
-    )
-    match cause_of(state):
-        case None:
-            return CourseStatus(status)
-        case Deleted(at=at):
-            advice = Advice("No action needed: its grades are no longer requested.")
-            return CourseStatus(status, f"the course was deleted in {platform}", at, advice)
-        case TokenAnnounced(token_id=token_id, at=at):
-            stored, rejected = state.stored_token_id, state.rejected
-            reason = f"the token was regenerated: current {token_id}, stored {stored or 'none'}"
-            if rejected and rejected.token_id == stored and rejected.reason != REGENERATED:
-                reason += f", which was rejected: {rejected.reason}"
-            return CourseStatus(status, reason, at, enter_token)
-        case TokenRejected(token_id=token_id, reason=why, at=at):
-            reason = f"{platform} rejected the token {token_id}: {why}"
-            return CourseStatus(status, reason, at, enter_token)

@@ -15,7 +15,8 @@ from foundation.errors import Refusal
 from foundation.text import printable
 from receiver.cli import context, registry_bulk, schemas
 from receiver.cli.context import source_option
-from receiver.course_state import CourseStatus, Status
+from receiver.course_advice import CourseStatus
+from receiver.course_state import Status
 from receiver.models import API, MOODLE, Entry
 from receiver.registry import entries as registry
 from receiver.registry import history, listing

@@ -6,7 +6,7 @@ from typing import Any, Self
 
 from foundation.errors import fields_of
 from foundation.responses import Response
-from receiver.course_state import CourseStatus
+from receiver.course_advice import CourseStatus
 from receiver.models import Entry, HistoryEntry, Run, RunCourse, Source
 from receiver.registry.entries import state_of
 from receiver.runs.store import CourseOutcome, CourseResult, LastOutcome, RunResult, RunStatus

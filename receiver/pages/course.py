@@ -13,7 +13,8 @@ from foundation.pages.error_pages import render_refusal
 from foundation.pages.forms import Faults
 from foundation.pages.guards import signed_in
 from receiver import services
-from receiver.course_state import CourseStatus, Status
+from receiver.course_advice import CourseStatus
+from receiver.course_state import Status
 from receiver.errors import TokenMalformedError, TokenNotEnteredError
 from receiver.models import Entry
 from receiver.pages.registry import actor

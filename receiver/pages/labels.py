@@ -1,7 +1,8 @@
 """The labels and colours of statuses, outcomes and results on the pages of ELMS."""
 
 from foundation.pages.pagination import to_query
-from receiver.course_state import CourseStatus, Status
+from receiver.course_advice import CourseStatus
+from receiver.course_state import Status
 from receiver.models import Entry, HistoryEntry
 from receiver.registry.entries import status_of
 from receiver.registry.history import ActorKind

@@ -13,9 +13,9 @@ from contract.tokens import CourseToken, MalformedTokenError, MoodleToken, Token
 from foundation.crypto import Vault
 from foundation.db import session as db
 from receiver import course_state
+from receiver.course_advice import CourseStatus, explain
 from receiver.course_state import (
     CourseState,
-    CourseStatus,
     Deleted,
     Fact,
     Status,
@@ -260,7 +260,7 @@ def course_status(entry: Entry, *, needs_activity: bool) -> CourseStatus:
     `needs_activity`: an active entry without its target activity has that as reason.
     """
     platform = entry.source.platform
-    status = course_state.explain(state_of(entry), entry.course_id, platform=platform)
+    status = explain(state_of(entry), entry.course_id, platform=platform)
     if status.status is not Status.ACTIVE or not needs_activity or has_activity(entry):
         return status
     failure = missing_activity(entry.course_id)

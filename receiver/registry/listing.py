@@ -9,7 +9,8 @@ from sqlalchemy.orm import Session, joinedload
 
 from foundation.db import pagination
 from foundation.db.pagination import PAGE, Page, PageRequest
-from receiver.course_state import CourseStatus, Status, cause_of, conditions
+from receiver.course_advice import CourseStatus
+from receiver.course_state import Status, cause_of, conditions
 from receiver.models import Entry, HistoryEntry
 from receiver.registry import entries as registry
 from receiver.registry import history

@@ -8,16 +8,15 @@ from functools import reduce
 from foundation import logging
 from foundation.errors import Advice, DecryptionError
 from receiver import course_state
+from receiver.course_advice import CourseStatus, explain
 from receiver.course_state import (
     REGENERATED,
-    CourseStatus,
     Deleted,
     Fact,
     Status,
     TokenAccepted,
     TokenAnnounced,
     TokenRejected,
-    explain,
     is_token_confirmed,
     status_of,
 )

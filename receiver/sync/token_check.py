@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from contract.tokens import Token
 from foundation.db import session as db
 from foundation.errors import Advice
-from receiver.course_state import CourseStatus, Status, is_token_confirmed
+from receiver.course_advice import CourseStatus
+from receiver.course_state import Status, is_token_confirmed
 from receiver.errors import TokenNotEnteredError
 from receiver.models import Entry
 from receiver.registry import bulk

@@ -12,9 +12,7 @@ from sqlalchemy import insert, select
 from foundation.db.session import Database
 from receiver import course_state
 from receiver.course_state import (
-    REGENERATED,
     CourseState,
-    CourseStatus,
     Deleted,
     Fact,
     Status,
@@ -22,7 +20,6 @@ from receiver.course_state import (
     TokenAnnounced,
     TokenRejected,
     conditions,
-    explain,
     status_of,
     to_columns,
 )
@@ -145,60 +142,6 @@ def test_status_follows_from_facts_and_stored_token(
 )
 def test_course_version_is_the_highest_one(applied: tuple[Fact, ...], version: int | None) -> None:
     assert after(*applied).course_version == version
-
-
-def test_active_course_needs_no_explanation() -> None:
-    assert explain(CourseState("stored"), "CS101") == CourseStatus(Status.ACTIVE)
-
-
-@pytest.mark.parametrize(
-    ("fact", "reason", "next_step"),
-    [
-        pytest.param(
-            Deleted(4, NINE),
-            "the course was deleted in eAssessment",
-            "No action needed",
-            id="deleted",
-        ),
-        pytest.param(
-            TokenAnnounced(5, "new", NINE),
-            "the token was regenerated: current new, stored stored",
-            "CS 101",
-            id="regenerated",
-        ),
-        pytest.param(
-            TokenRejected("stored", "token-unknown: no course has it", NINE),
-            "eAssessment rejected the token stored: token-unknown: no course has it",
-            "CS 101",
-            id="rejected",
-        ),
-    ],
-)
-def test_explanation_has_reason_time_and_next_step(fact: Fact, reason: str, next_step: str) -> None:
-    status = explain(after(fact), "CS 101")
-
-    assert (status.reason, status.since) == (reason, NINE)
-    assert next_step in str(status.advice)
-
-
-def test_explanation_names_the_platform() -> None:
-    deleted = explain(after(Deleted(0, NINE)), "7", platform="Moodle")
-    rejected = explain(after(TokenRejected("stored", "invalidtoken", NINE)), "7", platform="Moodle")
-
-    assert deleted.reason == "the course was deleted in Moodle"
-    assert rejected.reason == "Moodle rejected the token stored: invalidtoken"
-    assert "eAssessment" not in str(rejected.advice)
-
-
-def test_explanation_adds_why_the_stored_token_was_rejected() -> None:
-    announced = TokenAnnounced(5, "new", NINE)
-    wrong = TokenRejected("stored", "token-wrong-course: it belongs to another course", NINE)
-    replaced = TokenRejected("stored", REGENERATED, NINE)
-
-    both = explain(after(announced, wrong), "CS101")
-    one = explain(after(announced, replaced), "CS101")
-
-    assert both.reason == f"{one.reason}, which was rejected: {wrong.reason}"
 
 
 # Every state that the rule can tell apart: each fact or none, in each order of times.

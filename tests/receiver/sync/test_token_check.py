@@ -9,8 +9,8 @@ from flask import Flask
 from contract.tokens import CourseToken
 from foundation.errors import Advice
 from receiver import course_state, services
+from receiver.course_advice import CourseStatus
 from receiver.course_state import (
-    CourseStatus,
     Deleted,
     Fact,
     Status,
