@@ -17,6 +17,10 @@ class DeadlineError(TimeoutError):
     """The total time of the exchange is over."""
 
 
+class IdleTimeoutError(TimeoutError):
+    """No data came, or could be sent, for the longest single wait."""
+
+
 class HandshakeTimeoutError(TimeoutError):
     """The TLS handshake did not finish in time."""
 
@@ -81,6 +85,16 @@ def timeout_for(waits_for: socket.socket, longest: float = float("inf")) -> floa
     return timeout(longest)
 
 
+def check_expired(error: TimeoutError, too_long: TimeoutError) -> None:
+    """Raise DeadlineError if the total time is over, `too_long` if only a single wait was.
+
+    An error of the network, which has a number (ETIMEDOUT), says nothing about either.
+    """
+    timeout()
+    if error.errno is None:
+        raise too_long from error
+
+
 def bytes_left() -> int:
     """Return how many bytes this thread's exchange may still receive."""
     return _current.exchange.bytes_left
@@ -98,16 +112,16 @@ class _LimitedSocket:
         self.settimeout(timeout_for(self))  # type: ignore[attr-defined,arg-type]  # of a socket
         try:
             return _count(int(super().recv_into(*args, **kwargs)))  # type: ignore[misc]  # as above
-        except TimeoutError:
-            timeout()  # raises DeadlineError if the total time is over
+        except TimeoutError as error:
+            check_expired(error, IdleTimeoutError("no data for too long"))
             raise
 
     def sendall(self, *args: Any, **kwargs: Any) -> None:
         self.settimeout(timeout_for(self))  # type: ignore[attr-defined,arg-type]  # of a socket
         try:
             super().sendall(*args, **kwargs)  # type: ignore[misc]  # as above
-        except TimeoutError:
-            timeout()
+        except TimeoutError as error:
+            check_expired(error, IdleTimeoutError("no data was accepted for too long"))
             raise
 
 
@@ -124,5 +138,5 @@ class TlsSocket(_LimitedSocket, ssl.SSLSocket):
         try:
             super().do_handshake(block)
         except TimeoutError as error:
-            timeout()
-            raise HandshakeTimeoutError("the TLS handshake did not finish in time") from error
+            check_expired(error, HandshakeTimeoutError("the TLS handshake did not finish in time"))
+            raise

@@ -6,7 +6,13 @@ import socket
 from collections.abc import Iterable
 from ipaddress import ip_address
 
-from foundation.http.deadline import DeadlineError, PlainSocket, timeout, timeout_for
+from foundation.http.deadline import (
+    DeadlineError,
+    PlainSocket,
+    check_expired,
+    timeout,
+    timeout_for,
+)
 from foundation.http.dns import LookupTimeoutError, Resolve, ResolvedAddress, Resolver
 from foundation.http.ssrf import Address, Guard
 
@@ -20,11 +26,11 @@ class BlockedAddressError(OSError):
 
 
 class ConnectError(OSError):
-    """No address of the host could be connected to; `str()` is the last error."""
+    """No address of the host could be connected to; `str()` is the error that says most."""
 
 
 class UnreachableError(ConnectError):
-    """There is no route to the host's last address."""
+    """There is no route to any address of the host."""
 
 
 class ConnectTimeoutError(TimeoutError):
@@ -83,16 +89,19 @@ class Dialer:
 def _connect_first(
     addresses: list[ResolvedAddress], seconds: float, options: SocketOptions
 ) -> socket.socket:
-    failed: OSError = OSError("there is no address")
+    errors: list[OSError] = []
     for address in addresses:
         try:
             return _connect(address, seconds, options)
         except DeadlineError:
             raise
         except OSError as error:
-            failed = error
-    if isinstance(failed, TimeoutError):
-        raise ConnectTimeoutError("no connection was accepted in time") from failed
+            errors.append(error)
+    # What the host itself said comes before silence, and before a missing route, such as that to
+    # the IPv6 address of a host from a network without IPv6.
+    failed = max(errors, key=lambda error: (error.errno not in _NO_ROUTE, error.errno is not None))
+    if isinstance(failed, ConnectTimeoutError):
+        raise failed
     kind = UnreachableError if failed.errno in _NO_ROUTE else ConnectError
     raise kind(failed.strerror or str(failed)) from failed
 
@@ -106,8 +115,8 @@ def _connect(address: ResolvedAddress, seconds: float, options: SocketOptions) -
         connecting.settimeout(timeout_for(connecting, seconds))
         try:
             connecting.connect(address.socket_address)
-        except TimeoutError:
-            timeout()
+        except TimeoutError as error:
+            check_expired(error, ConnectTimeoutError("no connection was accepted in time"))
             raise
         connecting.settimeout(seconds)
         on_failure.pop_all()

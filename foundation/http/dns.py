@@ -21,7 +21,7 @@ Resolve = Callable[..., list[Any]]
 
 
 class LookupTimeoutError(TimeoutError):
-    """The name server did not respond in time."""
+    """The name server did not respond in time, or other lookups already wait for it."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Resolver:
         try:
             return lookup.result(seconds)
         except TimeoutError:
-            raise LookupTimeoutError("the name server did not respond in time") from None
+            raise LookupTimeoutError(f"no response of the name server for {seconds:g} s") from None
 
     def _start(self, host: str, port: int) -> Future[list[ResolvedAddress]]:
         if len(self._lookups) >= MAX_LOOKUPS:

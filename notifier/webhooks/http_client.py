@@ -103,7 +103,7 @@ _EXPLAINED: dict[ErrorTypes, tuple[FailureKind, str]] = {
         FailureKind.URL,
         "invalid URL",
     ),
-    LookupTimeoutError: (FailureKind.DNS_TIMEOUT, "the name was not resolved in {connect:g} s"),
+    LookupTimeoutError: (FailureKind.DNS_TIMEOUT, "the name was not resolved: {why}"),
     socket.gaierror: (FailureKind.DNS, "the name cannot be resolved: {why}"),
     BlockedAddressError: (
         FailureKind.BLOCKED,

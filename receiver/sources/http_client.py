@@ -16,7 +16,7 @@ from foundation.errors import Advice
 from foundation.http import client as http
 from foundation.http import deadline
 from foundation.http.client import ErrorTypes
-from foundation.http.deadline import DeadlineError, HandshakeTimeoutError
+from foundation.http.deadline import DeadlineError, HandshakeTimeoutError, IdleTimeoutError
 from foundation.http.dialer import ConnectError, ConnectTimeoutError, Dialer
 from foundation.http.dns import LookupTimeoutError, Resolve
 from foundation.tracing import Span
@@ -196,7 +196,7 @@ class HttpClient:
         why = http.error_text(cause, MAX_DETAIL)
         connect = self._timeout[0]
         detail = text.format(why=why, connect=connect, idle_timeout=idle_timeout, total=total)
-        timed_out = isinstance(cause, TimeoutError) and not unreachable
+        timed_out = isinstance(cause, DeadlineError | IdleTimeoutError)
         return RequestFailedError(detail, unreachable=unreachable, timed_out=timed_out)
 
 
@@ -204,15 +204,15 @@ class HttpClient:
 # counts.
 _EXPLANATIONS: dict[ErrorTypes, tuple[str, bool]] = {
     DeadlineError: ("no complete response within {total:g} s", False),
-    LookupTimeoutError: ("the host name was not resolved within {connect:g} s", True),
+    LookupTimeoutError: ("the host name was not resolved: {why}", True),
     ConnectTimeoutError: ("the connection was not accepted within {connect:g} s", True),
     HandshakeTimeoutError: ("no TLS handshake within {connect:g} s", True),
-    TimeoutError: ("no data for {idle_timeout:g} s", False),
+    IdleTimeoutError: ("no data for {idle_timeout:g} s", False),
     ssl.SSLCertVerificationError: (
         "the certificate is not valid: {why}; set RECEIVER_CA_BUNDLE to trust its authority",
         True,
     ),
     (socket.gaierror, ConnectError): ("no response: {why}", True),
-    ConnectionError: ("no response: {why}", False),
-    HTTPException: ("the response is not valid HTTP, or incomplete", False),
+    (ConnectionError, TimeoutError): ("no response: {why}", False),
+    HTTPException: ("the response is not HTTP, or incomplete: {why}", False),
 }

@@ -58,7 +58,7 @@ def test_every_address_of_a_name_is_returned() -> None:
 def test_concurrent_lookups_of_a_name_share_one(slow: SlowNameServer) -> None:
     resolver = Resolver(slow)
     for _ in range(3):
-        with pytest.raises(LookupTimeoutError, match="the name server did not respond in time"):
+        with pytest.raises(LookupTimeoutError, match=r"no response of the name server for 0\.01 s"):
             resolver.resolve("elms.example", 443, seconds=0.01)
     threading.Timer(0.05, slow.released.set).start()
 

@@ -1,6 +1,8 @@
 """Requests of ELMS: a complete response in time, or the reason for none; cancelled at any point."""
 
+import errno
 import gzip
+import os
 import socket
 import threading
 import time
@@ -115,9 +117,16 @@ def test_closing_of_a_kept_connection_fails_no_request(
             "the response is larger than 200000 bytes",
             id="endless body",
         ),
-        pytest.param(says(b"\x00\xff" * 50), {}, "not valid HTTP", id="garbage"),
+        pytest.param(
+            says(b"\x00\xff\r\n"),
+            {},
+            r"the response is not HTTP, or incomplete: \x00",
+            id="garbage",
+        ),
         pytest.param(says(), {}, "no response: ", id="closed at once"),
-        pytest.param(says(OK + b"Content-Length: 9\r\n\r\nhalf"), {}, "incomplete", id="cut off"),
+        pytest.param(
+            says(OK + b"Content-Length: 9\r\n\r\nhalf"), {}, "IncompleteRead", id="cut off"
+        ),
     ],
 )
 def test_request_without_a_complete_response_fails_in_time(
@@ -137,6 +146,23 @@ def test_request_without_a_complete_response_fails_in_time(
     assert time.monotonic() - started_at < 10
 
 
+def test_timeout_of_the_network_is_not_that_of_a_slow_site(
+    make_client: Callable[..., HttpClient],
+    serve: Callable[[Behaviour], RawSink],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def time_out(*_: Any) -> None:
+        raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
+
+    url = serve(says(FINE)).url()
+    monkeypatch.setattr(socket.socket, "recv_into", time_out)
+
+    error = fail(make_client(), url)
+
+    assert str(error) == "no response: Connection timed out"
+    assert not error.timed_out
+
+
 def test_unreachable_host_is_named_as_such(make_client: Callable[..., HttpClient]) -> None:
     over = threading.Event()
     slow_name_service = make_client(connect_timeout=0.1, resolve=lambda *_, **__: over.wait(30))
@@ -146,7 +172,9 @@ def test_unreachable_host_is_named_as_such(make_client: Callable[..., HttpClient
     over.set()
 
     assert str(refused) == "no response: Connection refused"
-    assert str(unresolved) == "the host name was not resolved within 0.1 s"
+    assert str(unresolved) == (
+        "the host name was not resolved: no response of the name server for 0.1 s"
+    )
     assert refused.unreachable
     assert unresolved.unreachable
 

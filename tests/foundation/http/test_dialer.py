@@ -1,0 +1,76 @@
+"""Connections to the addresses of a host, and which error is reported if all fail."""
+
+import errno
+import os
+import socket
+from typing import Any
+
+import pytest
+
+from foundation.http import deadline
+from foundation.http.deadline import PlainSocket
+from foundation.http.dialer import ConnectError, ConnectTimeoutError, Dialer, UnreachableError
+
+UNREACHABLE = "255.255.255.255"  # the kernel has no route for TCP to it
+
+
+def dial(*addresses: str) -> OSError:
+    """Return the error of a connection to a host that has these addresses."""
+    rows = [(socket.AF_INET, 1, 6, "", (one, 9)) for one in addresses]
+    with (
+        deadline.within(5, idle_timeout=5, max_bytes=0),
+        pytest.raises((ConnectError, ConnectTimeoutError)) as caught,
+    ):
+        Dialer(resolve=lambda *_, **__: rows).dial("elms.example", 9, 5)
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("addresses", "kind", "message"),
+    [
+        pytest.param(["127.0.0.1"], ConnectError, "Connection refused", id="refused"),
+        pytest.param([UNREACHABLE], UnreachableError, "Network is unreachable", id="no route"),
+        pytest.param(
+            [UNREACHABLE, "127.0.0.1"], ConnectError, "Connection refused", id="refused last"
+        ),
+        pytest.param(
+            ["127.0.0.1", UNREACHABLE], ConnectError, "Connection refused", id="refused first"
+        ),
+    ],
+)
+def test_answer_of_the_host_is_reported_before_a_missing_route(
+    addresses: list[str], kind: type[OSError], message: str
+) -> None:
+    error = dial(*addresses)
+
+    assert (type(error), str(error)) == (kind, message)
+
+
+@pytest.mark.parametrize(
+    ("raised", "kind", "message"),
+    [
+        pytest.param(
+            TimeoutError("timed out"),
+            ConnectTimeoutError,
+            "no connection was accepted in time",
+            id="of this program",
+        ),
+        pytest.param(
+            TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT)),
+            ConnectError,
+            "Connection timed out",
+            id="of the network",
+        ),
+    ],
+)
+def test_timeout_is_reported_only_if_the_time_has_passed(
+    monkeypatch: pytest.MonkeyPatch, raised: OSError, kind: type[OSError], message: str
+) -> None:
+    def fail(*_: Any) -> None:
+        raise raised
+
+    monkeypatch.setattr(PlainSocket, "connect", fail)
+
+    error = dial("127.0.0.1")
+
+    assert (type(error), str(error)) == (kind, message)
