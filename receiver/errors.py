@@ -128,7 +128,7 @@ class TokenMalformedError(ReceiverError):
 
 
 class TokenNotEnteredError(ReceiverError):
-    """A token that is not known to be valid would replace one that is."""
+    """A token that its site does not confirm would replace a confirmed one."""
 
     advice = Advice(
         "No action needed if the course is synced. If a newer token was generated, copy it from "

@@ -100,11 +100,12 @@ class InboxMessage(Base):
 
 
 class Entry(Base):
-    """A course in the registry: its stored token, and the facts that eAssessment reported.
+    """A course: its stored token, and the facts that eAssessment reported.
 
-    `added_at` is None while the course is not in grade sync and only events are about it. There is
-    no status column: the status is derived from the facts (`course_state`). `gradebook_course` and
-    `gradebook_activity` say where its grades go in ELMS's Moodle.
+    It is in the registry, and so in the grade sync, if it was added; `added_at` is None for a
+    course of which only events were received. There is no status column: the status is derived
+    from the facts (`course_state`). `gradebook_course` and `gradebook_activity` say where its
+    grades go in ELMS's Moodle.
     """
 
     __tablename__ = "entries"
@@ -138,8 +139,13 @@ class Entry(Base):
     synced_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     source: Mapped[Source] = relationship(lazy="raise")
 
+    @property
+    def is_added(self) -> bool:
+        """Whether the course is in the registry."""
+        return self.added_at is not None
 
-# An index of the entries in grade sync for each status, in the order of lists.
+
+# An index of the added entries for each status, in the order of lists.
 for _status, _condition in conditions(Entry).items():
     _where = and_(Entry.added_at.is_not(None), _condition)
     _keys = (Entry.course_id, Entry.source_id)

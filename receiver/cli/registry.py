@@ -68,7 +68,7 @@ def list_(status: str | None, source: str | None, as_json: bool) -> None:
     """List the courses in the grade sync with their status."""
     with context.reading() as session:
         source_id = sources.get(session, source).id if source else None
-        entries = registry.list_entries(session, source_id=source_id)
+        entries = registry.list_added(session, source_id=source_id)
         last = runs.last_outcomes(session)
     needs_activity = context.services().settings.elms_is_moodle
     listed = [(entry, last.get((entry.source.name, entry.course_id))) for entry in entries]
@@ -110,7 +110,7 @@ def show(course_id: str, source: str | None, limit: int, as_json: bool) -> None:
     A course that is not in the registry is shown too if a webhook was received for it.
     """
     with context.reading() as session:
-        entry = registry.get_known(
+        entry = registry.get_any(
             session, sources.choose(session, source, course_id=course_id), course_id
         )
         lines = history.page(session, entry.id, PageRequest(), limit=limit).rows
@@ -121,7 +121,7 @@ def show(course_id: str, source: str | None, limit: int, as_json: bool) -> None:
     if as_json:
         output.print_json(details)
         return
-    if entry.added_at is None:
+    if not entry.is_added:
         click.echo("Not in the registry. Its stored state is used as soon as it is added.")
     output.print_facts((name.replace("_", " "), v) for name, v in details if name != "history")
     click.echo("\nHistory, newest first")
@@ -175,7 +175,7 @@ def _set_one(services: Services, course_id: str, source: str | None) -> None:
     token = _read_token(services, source, course_id)
     with services.database.reading() as session:
         chosen = sources.choose(session, source, course_id=course_id)
-        entry_id = registry.get(session, chosen, course_id).id
+        entry_id = registry.get_added(session, chosen, course_id).id
     with ClientFactory(services.settings, services.vault) as clients:
         check = TokenCheck(services, clients, context.actor())
         entry = check.enter(entry_id, token)

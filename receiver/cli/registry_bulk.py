@@ -38,7 +38,7 @@ def export(file: Any, source: str | None) -> None:
     """
     with context.reading() as session:
         source_id = sources.get(session, source).id if source else None
-        entries = registry.list_entries(session, source_id=source_id)
+        entries = registry.list_added(session, source_id=source_id)
         last = runs.last_outcomes(session)
     needs_activity = context.services().settings.elms_is_moodle
     rows = []
@@ -114,7 +114,7 @@ def set_activity(
         raise click.UsageError("give --course and --activity, or --clear alone")
     with context.writing() as (session, _):
         chosen = sources.choose(session, source, course_id=course_id)
-        entry = registry.get(session, chosen, course_id)
+        entry = registry.get_added(session, chosen, course_id)
         bulk.set_gradebook_target(entry, *(target or (None, None)))
     shown = printable(course_id)
     if clear:
@@ -179,4 +179,4 @@ def _course_cells(entry: Entry) -> tuple[object, ...]:
 
 def _entries(services: Services, ids: list[int]) -> list[Entry]:
     with services.database.reading() as session:
-        return registry.list_entries(session, entry_ids=ids)
+        return registry.list_added(session, entry_ids=ids)

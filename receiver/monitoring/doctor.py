@@ -33,7 +33,7 @@ def examine(database: Database, vault: Vault, gradebook: Gradebook | None = None
     if not all(finding.ok for finding in findings):
         return findings
     with database.reading() as session:
-        entries = registry.list_entries(session)
+        entries = registry.list_added(session)
         without_activity = planner.plan_entries(entries, needs_activity=True).without_activity
         findings += [
             _sources(session),

@@ -76,7 +76,7 @@ def enter_token(entry_id: int) -> Response | tuple[str, int]:
         return _page(entry_id, entered), 422
     try:
         with current.database.reading() as session:
-            kind = registry.get_by_id(session, entry_id).source.kind
+            kind = registry.get_any_by_id(session, entry_id).source.kind
         token = registry.parse_token(entered.token, kind)
         with ClientFactory(
             current.settings, current.vault, max_seconds=_MAX_WAIT_SECONDS
@@ -99,7 +99,7 @@ def set_activity(entry_id: int) -> Response | tuple[str, int]:
         return _page(entry_id, form), 422
     course, activity = form.gradebook_course, form.gradebook_activity
     with services.current().database.writing() as session:
-        bulk.set_gradebook_target(registry.get_locked(session, entry_id), course, activity)
+        bulk.set_gradebook_target(registry.get_added_locked(session, entry_id), course, activity)
     flash(
         f"Grades are written to activity {activity} of course {course}."
         if course
@@ -113,7 +113,7 @@ def set_activity(entry_id: int) -> Response | tuple[str, int]:
 def remove(entry_id: int) -> Response:
     """Remove the course from the grade sync; its grades are kept."""
     with services.current().database.writing() as session:
-        entry = registry.get_by_id(session, entry_id)
+        entry = registry.get_any_by_id(session, entry_id)
         registry.remove(session, entry.source, entry.course_id, actor=actor(), now=db.now(session))
     message = Markup("{} was removed from the grade sync. Its grades in ELMS are kept.")
     flash(message.format(entry.course_id))
@@ -124,7 +124,7 @@ def _page(entry_id: int, faults: Faults) -> str:
     page_request = pagination.read(request.args, _CURSOR_TYPES)
     current = services.current()
     with current.database.reading() as session:
-        entry = registry.get_by_id(session, entry_id)
+        entry = registry.get_any_by_id(session, entry_id)
         [listed] = listing.with_causes(
             session, [entry], needs_activity=current.settings.elms_is_moodle
         )

@@ -56,7 +56,7 @@ def run_of(line: HistoryEntry) -> int | None:
 
 def needs_token(entry: Entry, course_status: CourseStatus) -> bool:
     """Return True if the course needs a new token."""
-    return entry.added_at is not None and course_status.status is Status.TOKEN_INVALID
+    return entry.is_added and course_status.status is Status.TOKEN_INVALID
 
 
 # The globals of the templates.

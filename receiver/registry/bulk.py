@@ -45,10 +45,10 @@ def import_rows(
         [
             Fault(row.line, fault)
             for row, entry in pairs
-            if entry.added_at is None and (fault := _fault(row))
+            if not entry.is_added and (fault := _fault(row))
         ]
     )
-    added = sum(entry.added_at is None for _, entry in pairs)
+    added = sum(not entry.is_added for _, entry in pairs)
     changed = _update(session, pairs, vault=vault, actor=actor, now=now)
     return ImportResult(added, changed - added, len(pairs) - changed)
 
@@ -76,7 +76,7 @@ def set_tokens(
         + [
             Fault(row.line, "the course is not in the registry")
             for row, entry in pairs
-            if entry.added_at is None
+            if not entry.is_added
         ]
     )
     _update(session, pairs, vault=vault, actor=actor, now=now)
@@ -84,7 +84,7 @@ def set_tokens(
 
 
 def find_added(session: Session, rows: Sequence[RegistryRow]) -> list[tuple[RegistryRow, Entry]]:
-    """Return the rows whose courses are in grade sync, each with its entry and its source."""
+    """Return the rows whose courses are in the registry, each with its entry and its source."""
     pairs: list[tuple[RegistryRow, Entry]] = []
     for start in range(0, len(rows), _CHUNK):
         chunk = rows[start : start + _CHUNK]
@@ -159,8 +159,8 @@ def _update(
             continue
         changed.append(columns)
         token_id = columns["stored_token_id"]
-        if entry.added_at is None or token_id != entry.stored_token_id:
-            event = HistoryEvent.TOKEN_ENTERED if entry.added_at else HistoryEvent.COURSE_ADDED
+        if not entry.is_added or token_id != entry.stored_token_id:
+            event = HistoryEvent.TOKEN_ENTERED if entry.is_added else HistoryEvent.COURSE_ADDED
             state = replace(state_of(entry), stored_token_id=token_id)
             lines.append(NewHistoryEntry(entry.id, event, f"stored token {token_id}", state))
     if changed:

@@ -1,4 +1,4 @@
-"""The registry entries: the courses in grade sync, their tokens and their stored facts."""
+"""The entries of courses, added to the registry or not: their tokens and stored facts."""
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -64,7 +64,7 @@ def apply(
 ) -> ApplyResult:
     """Apply a fact to the entry of a course, which is created if there is none.
 
-    A fact about a course that is not in grade sync is stored too. The entry is locked, so that
+    A fact about a course that is not in the registry is stored too. The entry is locked, so that
     concurrent facts are all applied.
     """
     entry = _get_or_create_locked(session, source_id, course_id, now=now)
@@ -133,7 +133,7 @@ def add(
     """
     sources.check_course(source, course_id)
     entry = _get_or_create_locked(session, source.id, course_id, now=now)
-    if entry.added_at is not None:
+    if entry.is_added:
         raise EntryExistsError(
             f"the course {course_id!r} of {source.name} is already in the registry",
             advice=EntryExistsError.advice.fill("COURSE_ID", course_id),
@@ -171,7 +171,7 @@ def remove(
 
     Raises EntryUnknownError.
     """
-    entry = get(session, source, course_id)
+    entry = get_added(session, source, course_id)
     entry.added_at = entry.encrypted_token = entry.stored_token_id = entry.etag = None
     _write_history(session, entry, HistoryEvent.COURSE_REMOVED, actor=actor, now=now)
 
@@ -184,16 +184,16 @@ def parse_token(text: str, kind: str = API) -> Token:
         raise TokenMalformedError(str(error)) from None
 
 
-def get(session: Session, source: Source, course_id: str) -> Entry:
-    """Return the entry of a course in grade sync, or raise EntryUnknownError."""
-    entry = get_known(session, source, course_id)
-    if entry.added_at is None:
+def get_added(session: Session, source: Source, course_id: str) -> Entry:
+    """Return the entry of a course in the registry, or raise EntryUnknownError."""
+    entry = get_any(session, source, course_id)
+    if not entry.is_added:
         raise _unknown(source, course_id)
     return entry
 
 
-def get_known(session: Session, source: Source, course_id: str) -> Entry:
-    """Return the entry of a course, in grade sync or not, or raise EntryUnknownError."""
+def get_any(session: Session, source: Source, course_id: str) -> Entry:
+    """Return the entry of a course, added or not, or raise EntryUnknownError."""
     entry = session.scalar(
         _with_source().where(Entry.source_id == source.id, Entry.course_id == course_id)
     )
@@ -202,16 +202,16 @@ def get_known(session: Session, source: Source, course_id: str) -> Entry:
     return entry
 
 
-def get_by_id(session: Session, entry_id: int) -> Entry:
-    """Return an entry, in grade sync or not, with its source, or raise EntryUnknownError."""
+def get_any_by_id(session: Session, entry_id: int) -> Entry:
+    """Return an entry, added or not, with its source, or raise EntryUnknownError."""
     entry = session.get(Entry, entry_id, options=[joinedload(Entry.source, innerjoin=True)])
     if entry is None:
         raise EntryUnknownError(f"there is no entry {entry_id} in the registry")
     return entry
 
 
-def get_locked(session: Session, entry_id: int) -> Entry:
-    """Return an entry in grade sync and lock it, or raise EntryUnknownError."""
+def get_added_locked(session: Session, entry_id: int) -> Entry:
+    """Return an entry in the registry and lock it, or raise EntryUnknownError."""
     entry = session.scalar(
         _with_source()
         .where(Entry.id == entry_id, Entry.added_at.is_not(None))
@@ -223,14 +223,14 @@ def get_locked(session: Session, entry_id: int) -> Entry:
     return entry
 
 
-def list_entries(
+def list_added(
     session: Session,
     *,
     source_id: int | None = None,
     course_ids: Collection[str] = (),
     entry_ids: Collection[int] | None = None,
 ) -> list[Entry]:
-    """Return the entries in grade sync by source and course, with their sources, in one query.
+    """Return the entries in the registry by source and course, with their sources, in one query.
 
     Raises EntryUnknownError if one of the course ids is not among them.
     """

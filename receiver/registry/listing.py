@@ -1,4 +1,4 @@
-"""Paged lists of the courses in grade sync, each with the cause of its status, and their counts."""
+"""Paged lists of the courses in the registry, with the cause of each status; their counts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -47,7 +47,7 @@ def page(
     needs_activity: bool,
     limit: int = PAGE,
 ) -> Page[ListedEntry]:
-    """Return a page of the courses in grade sync by course id, in three queries."""
+    """Return a page of the courses in the registry by course id, in three queries."""
     query = _matching(entry_filter).options(joinedload(Entry.source, innerjoin=True))
     keys = (Entry.course_id, Entry.source_id)
     entries: Page[Entry] = pagination.read(
@@ -100,7 +100,7 @@ def with_causes(
 
 
 def counts(session: Session) -> dict[Status, int]:
-    """Return the number of courses in grade sync by status, in one query.
+    """Return the number of courses in the registry by status, in one query.
 
     The active count is the difference.
     """

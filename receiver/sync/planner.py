@@ -1,6 +1,6 @@
 """The courses that a run fetches, those it skips because of their status, and why.
 
-A plan keeps the order of `registry.list_entries`: by source, then by course id.
+A plan keeps the order of `registry.list_added`: by source, then by course id.
 """
 
 from collections.abc import Collection, Sequence
@@ -47,7 +47,7 @@ class Planner:
 
     def plan(self, session: Session) -> Plan:
         """Return the plan for now, or raise EntryUnknownError if a named course does not exist."""
-        entries = registry.list_entries(session, course_ids=self.course_ids)
+        entries = registry.list_added(session, course_ids=self.course_ids)
         if self.sources:
             entries = [entry for entry in entries if entry.source.name in self.sources]
         registry.check_all_found(self.course_ids, entries)
@@ -60,7 +60,7 @@ class Planner:
         if not entries:
             return Plan((), (), ())
         with self.database.reading() as session:
-            current = registry.list_entries(session, entry_ids=[entry.id for entry in entries])
+            current = registry.list_added(session, entry_ids=[entry.id for entry in entries])
             planned = plan_entries(current, needs_activity=self.needs_activity)
             session.expunge_all()
         return planned

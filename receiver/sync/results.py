@@ -139,7 +139,7 @@ def facts_of(result: FetchResult, *, now: datetime) -> tuple[Fact, ...]:
                 return ()
             return (named,)
         case Grades() | Unchanged():
-            # Stored once, so that the token is known to be good before another one replaces it.
+            # Stored once: then the token is confirmed, and needs a check before it is replaced.
             return () if is_token_confirmed(state) else (TokenAccepted(token_id, now),)
         case CourseGone(course_version=version, deleted_at=at):
             return (Deleted(version, at),)

@@ -47,7 +47,7 @@ class RejectedToken:
 
 
 def needs_check(entry: Entry, token: Token) -> bool:
-    """Return True if a token would replace one that is known to be valid.
+    """Return True if a token would replace one that is confirmed.
 
     It may be newer, its webhook still on the way, or an old one: only eAssessment knows.
     """
@@ -56,7 +56,10 @@ def needs_check(entry: Entry, token: Token) -> bool:
 
 @dataclass(frozen=True)
 class TokenCheck:
-    """Enters tokens of an actor, and checks them with their sites. No session may be open."""
+    """Enters tokens for an actor, and checks them with their sites.
+
+    No session may be open, because a check sends requests.
+    """
 
     services: Services
     clients: SourceFactory
@@ -65,13 +68,13 @@ class TokenCheck:
     def enter(self, entry_id: int, token: Token) -> Entry:
         """Store another token for an entry, and return the entry, detached from its session.
 
-        Raises TokenNotEnteredError if the token is not known to be valid while the stored one is,
-        even if that one is entered at the same time.
+        Raises TokenNotEnteredError if its site does not confirm the token, and the stored one is
+        confirmed, even if that one is entered at the same time.
         """
         checked_against: str | None = None
         while True:
             with self.services.database.writing() as session:
-                entry = registry.get_locked(session, entry_id)
+                entry = registry.get_added_locked(session, entry_id)
                 needed = needs_check(entry, token) and entry.stored_token_id != checked_against
                 if not needed:
                     vault, now = self.services.vault, db.now(session)
@@ -86,7 +89,7 @@ class TokenCheck:
                 raise error
 
     def reject_unverified(self, rows: Sequence[RegistryRow]) -> list[RejectedToken]:
-        """Return the rows of a CSV file whose tokens must not replace valid ones, once checked."""
+        """Return the rows of a CSV file whose tokens, checked, must not replace confirmed ones."""
         with self.services.database.reading() as session:
             pairs = {
                 entry.id: (row, (entry, row.token))
@@ -97,25 +100,25 @@ class TokenCheck:
         return [RejectedToken(id_, pairs[id_][0], error) for id_, error in errors.items()]
 
     def check(self, entry: Entry) -> CourseStatus | CheckFailure:
-        """Return the status of an entry, after a check if its token is not known to be valid."""
+        """Return the status of an entry; if its token is marked invalid, check that first."""
         failed = self.check_all([entry])
         if entry.id in failed:
             return failed[entry.id]
         with self.services.database.reading() as session:
-            checked = registry.get_by_id(session, entry.id)
+            checked = registry.get_any_by_id(session, entry.id)
             needs_activity = self.services.settings.elms_is_moodle
             return registry.course_status(checked, needs_activity=needs_activity)
 
     def check_all(self, entries: Sequence[Entry]) -> dict[int, CheckFailure]:
-        """Check the tokens that are not known to be valid; return by entry id what failed."""
+        """Check the tokens that are marked invalid; return by entry id which checks failed."""
         invalid = [entry for entry in entries if registry.status_of(entry) is Status.TOKEN_INVALID]
         return {
             result.entry.id: failure
-            for result in self.fetch_once(invalid)
+            for result in self.fetch_and_apply(invalid)
             if (failure := _check_failure(result)) is not None
         }
 
-    def fetch_once(self, entries: Sequence[Entry]) -> list[FetchResult]:
+    def fetch_and_apply(self, entries: Sequence[Entry]) -> list[FetchResult]:
         """Fetch the grades of entries without retries; apply what the responses say of the tokens.
 
         So an entry whose webhook was lost is corrected. The grades themselves are not stored.
@@ -139,7 +142,7 @@ class TokenCheck:
     def _check_replacements(
         self, pairs: Sequence[tuple[Entry, Token]]
     ) -> dict[int, TokenNotEnteredError]:
-        """Return by entry id why a token must not replace the valid one that is stored.
+        """Return by entry id why a token must not replace the confirmed one that is stored.
 
         The entries are detached from any session; they hold the new tokens afterwards.
         """
@@ -151,7 +154,7 @@ class TokenCheck:
                 f"the token {result.entry.stored_token_id} was not entered: {_why_not(result)}; "
                 f"{stored[result.entry.id]}, which is known to be valid, is still in use"
             )
-            for result in self.fetch_once([entry for entry, _ in pairs])
+            for result in self.fetch_and_apply([entry for entry, _ in pairs])
             if not isinstance(result.outcome, Grades | Unchanged)
         }
 

@@ -113,7 +113,7 @@ def running(folder: Path, *more: Callable[[Mapping[str, Database]], None]) -> It
             stack.callback(served.stop)
             addresses[service] = f"http://127.0.0.1:{served.port}"
         with databases["receiver"].reading() as session:
-            entries = {one.course_id: one.id for one in registry.list_entries(session)}
+            entries = {one.course_id: one.id for one in registry.list_added(session)}
         yield University(addresses, databases, entries, retried, deleted)
 
 
@@ -200,7 +200,7 @@ class _Day:
 
     def _enter(self, course_id: str, token: CourseToken, at: datetime) -> None:
         with self.elms.writing() as session:
-            entry = registry.get(session, sources.get(session, "eassessment"), course_id)
+            entry = registry.get_added(session, sources.get(session, "eassessment"), course_id)
             registry.set_token(session, entry, token, vault=VAULT, actor=ADA, now=at)
 
     def _work(self, at: datetime) -> None:
@@ -238,7 +238,7 @@ class _Day:
     def _sync(self, at: datetime) -> None:
         """Record a grade sync; one of the day was slow."""
         with self.elms.writing() as session:
-            plan = planner.plan_entries(registry.list_entries(session), needs_activity=False)
+            plan = planner.plan_entries(registry.list_added(session), needs_activity=False)
             run_id = runs.begin(session, "elms@sync-1", now=at)
             outcomes = [CourseOutcome.SYNCED, *[CourseOutcome.UNCHANGED] * 7]
             fetched = [

@@ -175,7 +175,7 @@ class Store:
     def apply(
         self, course_id: str, *facts: Fact, source: str = "one", actor: Actor = WEBHOOK
     ) -> list[registry.ApplyResult]:
-        """Apply facts to a course, which need not be in the grade sync."""
+        """Apply facts to a course, which need not be in the registry."""
         found = self.source(source)
         with self.database.writing() as session:
             return [
@@ -224,7 +224,7 @@ class Store:
             session.execute(update(Entry).where(Entry.id == entry.id).values(columns))
 
     def entry(self, course_id: str = "CS101", source: str | None = None) -> Entry:
-        """Return the entry of a course, in grade sync or not, with its source."""
+        """Return the entry of a course, added or not, with its source."""
         query = select(Entry).join(Source).where(Entry.course_id == course_id)
         query = query.options(joinedload(Entry.source))
         with self.database.reading() as session:

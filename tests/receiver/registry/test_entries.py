@@ -32,9 +32,9 @@ RUN = Actor(ActorKind.SYNC, "run 7")
 
 
 def entries_of(store: Store) -> list[Entry]:
-    """Return the courses in grade sync."""
+    """Return the courses in the registry."""
     with store.database.reading() as session:
-        return registry.list_entries(session)
+        return registry.list_added(session)
 
 
 def test_fact_about_a_course_is_stored_before_the_course_is_added(store: Store) -> None:
@@ -135,7 +135,7 @@ def test_course_that_is_not_in_grade_sync_is_refused(store: Store, course_id: st
     source = store.source("one")
 
     with store.database.reading() as session, pytest.raises(EntryUnknownError, match=course_id):
-        registry.get(session, source, course_id)
+        registry.get_added(session, source, course_id)
 
 
 def test_mistyped_token_is_refused_without_showing_it() -> None:

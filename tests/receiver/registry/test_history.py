@@ -48,7 +48,7 @@ def test_every_change_has_an_entry_without_a_secret(
         registry.add(session, source, "CS101", first, vault=store.vault, **by_ada)
     store.apply("CS101", TokenAnnounced(2, second.token_id, NINE))
     with store.database.writing() as session:
-        entry = registry.get(session, source, "CS101")
+        entry = registry.get_added(session, source, "CS101")
         registry.set_token(session, entry, second, vault=store.vault, **by_ada)
         registry.remove(session, source, "CS101", **by_ada)
 
@@ -103,7 +103,7 @@ def test_latest_entries_come_first(store: Store) -> None:
     store.apply("CS101", *(TokenAnnounced(number, f"t{number}", NINE) for number in range(1, 6)))
 
     with store.database.reading() as session:
-        entry = registry.get_known(session, store.source("one"), "CS101")
+        entry = registry.get_any(session, store.source("one"), "CS101")
         lines = history.page(session, entry.id, PageRequest(), limit=2).rows
 
     assert [line.detail for line in lines] == [
@@ -149,7 +149,7 @@ def test_last_entry_has_the_current_status(store: Store, life: list[tuple[str, A
                 update = EntryUpdate(entry.id, tuple(map(at, what)))
                 registry.apply_updates(session, [update], actor=RUN, now=NINE)
             else:
-                row = registry.get(session, source, "CS101")
+                row = registry.get_added(session, source, "CS101")
                 token = _tokens[what]
                 registry.set_token(session, row, token, vault=store.vault, actor=ADA, now=NINE)
 

@@ -204,7 +204,7 @@ def test_accepted_token_is_recorded_once(check_with: Check, store: Store) -> Non
     store.add_course("CS101")
 
     for _ in range(2):
-        check.fetch_once([store.entry("CS101")])
+        check.fetch_and_apply([store.entry("CS101")])
 
     assert [line.event for line in store.rows(HistoryEntry)] == ["course added", "token accepted"]
 
@@ -213,7 +213,7 @@ def test_each_token_is_checked_on_its_own(check_with: Check, store: Store) -> No
     outcomes = {"CS2": [REFUSED], "CS3": [CourseGone(0, NINE)], "CS4": [AWAY]}
     courses = [store.add_course(f"CS{number}") for number in (1, 2, 3, 4)]
 
-    check_with(StubSource(outcomes, batch=10)).fetch_once(courses)
+    check_with(StubSource(outcomes, batch=10)).fetch_and_apply(courses)
 
     assert [status_of(store.entry(course.course_id)) for course in courses] == [
         Status.ACTIVE,
@@ -227,7 +227,7 @@ def test_unreachable_site_is_tried_once_and_never_again(check_with: Check, store
     source = StubSource({"CS1": [AWAY]})
     courses = [store.add_course(f"CS{number}") for number in (1, 2, 3)]
 
-    results = check_with(source).fetch_once(courses)
+    results = check_with(source).fetch_and_apply(courses)
 
     assert source.fetched == [["CS1"]]
     assert [result.outcome for result in results] == [AWAY] * 3
