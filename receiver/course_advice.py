@@ -7,8 +7,8 @@ from foundation.errors import Advice
 from receiver.course_state import (
     REGENERATED,
     CourseState,
+    CourseStatus,
     Deleted,
-    Status,
     TokenAnnounced,
     TokenRejected,
     cause_of,
@@ -17,13 +17,13 @@ from receiver.course_state import (
 
 
 @dataclass(frozen=True)
-class CourseStatus:
+class CourseStatusDetails:
     """A status with its reason, its start and the next step; these are None for `active`.
 
     `failing`: the course is active, but the last runs could not sync it, since then.
     """
 
-    status: Status
+    status: CourseStatus
     reason: str | None = None
     since: datetime | None = None
     advice: Advice | None = None
@@ -35,7 +35,9 @@ class CourseStatus:
         return "failing" if self.failing else self.status.value
 
 
-def explain(state: CourseState, course_id: str, *, platform: str = "eAssessment") -> CourseStatus:
+def explain(
+    state: CourseState, course_id: str, *, platform: str = "eAssessment"
+) -> CourseStatusDetails:
     """Return the status of a course with its reason, its start and the next step.
 
     `platform` is what the site of the course is called.
@@ -48,16 +50,16 @@ def explain(state: CourseState, course_id: str, *, platform: str = "eAssessment"
     )
     match cause_of(state):
         case None:
-            return CourseStatus(status)
+            return CourseStatusDetails(status)
         case Deleted(at=at):
             advice = Advice("No action needed: its grades are no longer requested.")
-            return CourseStatus(status, f"the course was deleted in {platform}", at, advice)
+            return CourseStatusDetails(status, f"the course was deleted in {platform}", at, advice)
         case TokenAnnounced(token_id=token_id, at=at):
             stored, rejected = state.stored_token_id, state.rejected
             reason = f"the token was regenerated: current {token_id}, stored {stored or 'none'}"
             if rejected and rejected.token_id == stored and rejected.reason != REGENERATED:
                 reason += f", which was rejected: {rejected.reason}"
-            return CourseStatus(status, reason, at, enter_token)
+            return CourseStatusDetails(status, reason, at, enter_token)
         case TokenRejected(token_id=token_id, reason=why, at=at):
             reason = f"{platform} rejected the token {token_id}: {why}"
-            return CourseStatus(status, reason, at, enter_token)
+            return CourseStatusDetails(status, reason, at, enter_token)

@@ -68,7 +68,7 @@ class CourseState:
         return max(versions, default=None)
 
 
-class Status(StrEnum):
+class CourseStatus(StrEnum):
     """Whether the grade sync requests a course's grades; derived, never stored."""
 
     ACTIVE = "active"
@@ -148,18 +148,18 @@ def _is_accepted_after(state: CourseState, at: datetime) -> bool:
     return accepted is not None and accepted.token_id == state.stored_token_id and accepted.at > at
 
 
-def status_of(state: CourseState) -> Status:
+def status_of(state: CourseState) -> CourseStatus:
     """Return the status that follows from a state."""
     match cause_of(state):
         case None:
-            return Status.ACTIVE
+            return CourseStatus.ACTIVE
         case Deleted():
-            return Status.COURSE_DELETED
+            return CourseStatus.COURSE_DELETED
         case _:
-            return Status.TOKEN_INVALID
+            return CourseStatus.TOKEN_INVALID
 
 
-def conditions(row: Any) -> dict[Status, ColumnElement[bool]]:
+def conditions(row: Any) -> dict[CourseStatus, ColumnElement[bool]]:
     """Return `status_of` as SQL: for each status the condition under which a row has it.
 
     Exactly one condition is true of any row. None of them is ever NULL, because the negation of
@@ -187,9 +187,9 @@ def conditions(row: Any) -> dict[Status, ColumnElement[bool]]:
     deleted = and_(row.deleted_version.is_not(None), row.deleted_at.is_not(None))
     invalid = or_(replaced, rejected)
     return {
-        Status.ACTIVE: and_(not_(deleted), not_(invalid)),
-        Status.TOKEN_INVALID: and_(not_(deleted), invalid),
-        Status.COURSE_DELETED: deleted,
+        CourseStatus.ACTIVE: and_(not_(deleted), not_(invalid)),
+        CourseStatus.TOKEN_INVALID: and_(not_(deleted), invalid),
+        CourseStatus.COURSE_DELETED: deleted,
     }
 
 
@@ -206,4 +206,4 @@ def _accepted_after(row: Any, at: Any) -> ColumnElement[bool]:
 def is_token_confirmed(state: CourseState) -> bool:
     """Return True if the stored token was announced or accepted, and the course is active."""
     good = [fact.token_id for fact in (state.announced, state.accepted) if fact]
-    return status_of(state) is Status.ACTIVE and state.stored_token_id in good
+    return status_of(state) is CourseStatus.ACTIVE and state.stored_token_id in good

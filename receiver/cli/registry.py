@@ -15,8 +15,8 @@ from foundation.errors import Refusal
 from foundation.text import printable
 from receiver.cli import context, registry_bulk, schemas
 from receiver.cli.context import source_option
-from receiver.course_advice import CourseStatus
-from receiver.course_state import Status
+from receiver.course_advice import CourseStatusDetails
+from receiver.course_state import CourseStatus
 from receiver.models import API, MOODLE, Entry
 from receiver.registry import entries as registry
 from receiver.registry import history, listing
@@ -50,16 +50,16 @@ def add(course_id: str, source: str | None) -> None:
             actor=context.actor(),
             now=db.now(session),
         )
-        course_status, name = _course_status(entry), chosen.name
+        status_details, name = _explain_status(entry), chosen.name
     shown = printable(course_id)
     click.echo(f"{shown} of {name} is added, with the token {token.token_id}")
-    _exit_unless_active(course_id, course_status)
+    _exit_unless_active(course_id, status_details)
 
 
 @click.command("list")
 @click.option(
     "--status",
-    type=click.Choice([status.value for status in Status]),
+    type=click.Choice([status.value for status in CourseStatus]),
     help="Only courses with this status.",
 )
 @source_option
@@ -73,10 +73,10 @@ def list_(status: str | None, source: str | None, as_json: bool) -> None:
     needs_activity = context.services().settings.elms_is_moodle
     listed = [(entry, last.get((entry.source.name, entry.course_id))) for entry in entries]
     rows = [
-        (entry, course_status, outcome)
+        (entry, status_details, outcome)
         for entry, outcome in listed
-        if (course_status := listing.status_of(entry, outcome, needs_activity=needs_activity))
-        and status in (None, course_status.status)
+        if (status_details := listing.explain_status(entry, outcome, needs_activity=needs_activity))
+        and status in (None, status_details.status)
     ]
     if as_json:
         output.print_json([schemas.ListedEntry.of_last(*row) for row in rows])
@@ -87,13 +87,13 @@ def list_(status: str | None, source: str | None, as_json: bool) -> None:
             (
                 entry.course_id,
                 entry.source.name,
-                course_status.label,
+                status_details.label,
                 last_outcome and last_outcome.outcome,
-                course_status.reason,
-                course_status.since,
-                output.next_step(course_status.advice),
+                status_details.reason,
+                status_details.since,
+                output.next_step(status_details.advice),
             )
-            for entry, course_status, last_outcome in rows
+            for entry, status_details, last_outcome in rows
         ],
         empty="No courses match. Add one with `receiver registry add COURSE_ID`.",
     )
@@ -116,8 +116,8 @@ def show(course_id: str, source: str | None, limit: int, as_json: bool) -> None:
         lines = history.page(session, entry.id, PageRequest(), limit=limit).rows
         last = runs.last_outcomes(session, [course_id]).get((entry.source.name, course_id))
     needs_activity = context.services().settings.elms_is_moodle
-    course_status = listing.status_of(entry, last, needs_activity=needs_activity)
-    details = schemas.EntryDetails.of_history(entry, course_status, lines)
+    status_details = listing.explain_status(entry, last, needs_activity=needs_activity)
+    details = schemas.EntryDetails.of_history(entry, status_details, lines)
     if as_json:
         output.print_json(details)
         return
@@ -180,14 +180,14 @@ def _set_one(services: Services, course_id: str, source: str | None) -> None:
         check = TokenCheck(services, clients, context.actor())
         entry = check.enter(entry_id, token)
         click.echo(f"the token {token.token_id} is stored for {printable(course_id)}")
-        if registry.status_of(entry) is Status.TOKEN_INVALID:
+        if registry.status_of(entry) is CourseStatus.TOKEN_INVALID:
             platform = entry.source.platform
             click.echo(
                 f"it is not the token that {platform} last announced; verifying it with "
                 f"{platform} …"
             )
         checked = check.check(entry)
-    if not isinstance(checked, CourseStatus):
+    if not isinstance(checked, CourseStatusDetails):
         output.print_error(f"the token could not be verified: {checked.detail}", checked.advice)
         raise click.exceptions.Exit(output.EXIT_REFUSED)
     _exit_unless_active(course_id, checked)
@@ -199,19 +199,19 @@ def _read_token(services: Services, source: str | None, course_id: str | None = 
     return registry.parse_token(output.read_secret(_PROMPTS[kind]), kind)
 
 
-def _course_status(entry: Entry) -> CourseStatus:
-    return registry.course_status(entry, needs_activity=context.services().settings.elms_is_moodle)
+def _explain_status(entry: Entry) -> CourseStatusDetails:
+    return registry.explain_status(entry, needs_activity=context.services().settings.elms_is_moodle)
 
 
-def _exit_unless_active(course_id: str, course_status: CourseStatus) -> None:
-    if course_status.status is Status.ACTIVE:
+def _exit_unless_active(course_id: str, status_details: CourseStatusDetails) -> None:
+    if status_details.status is CourseStatus.ACTIVE:
         shown = printable(course_id)
-        if course_status.reason is None:
+        if status_details.reason is None:
             click.echo(f"{shown} is active: the next sync fetches its grades")
         else:
-            step = output.next_step(course_status.advice)
-            click.echo(f"{shown} is active, but {course_status.reason}\n next: {step}")
+            step = output.next_step(status_details.advice)
+            click.echo(f"{shown} is active, but {status_details.reason}\n next: {step}")
         return
-    advice = course_status.advice or Refusal.advice
-    output.print_error(f"{course_id} cannot be synced: {course_status.reason}", advice)
+    advice = status_details.advice or Refusal.advice
+    output.print_error(f"{course_id} cannot be synced: {status_details.reason}", advice)
     raise click.exceptions.Exit(output.EXIT_REFUSED)

@@ -11,7 +11,7 @@ from foundation.db import session as db
 from foundation.text import count, printable
 from receiver.cli import context, schemas
 from receiver.cli.context import source_option
-from receiver.course_state import Status
+from receiver.course_state import CourseStatus
 from receiver.models import Entry
 from receiver.registry import bulk, csv_files, id_numbers, listing
 from receiver.registry import entries as registry
@@ -44,9 +44,9 @@ def export(file: Any, source: str | None) -> None:
     rows = []
     for entry in entries:
         outcome = last.get((entry.source.name, entry.course_id))
-        course_status = listing.status_of(entry, outcome, needs_activity=needs_activity)
-        values = dict(schemas.EntryResponse.of_entry(entry, course_status))
-        rows.append({**values, "next_step": output.next_step(course_status.advice)})
+        status_details = listing.explain_status(entry, outcome, needs_activity=needs_activity)
+        values = dict(schemas.EntryResponse.of_entry(entry, status_details))
+        rows.append({**values, "next_step": output.next_step(status_details.advice)})
     text = csv_files.write(csv_files.EXPORTED, rows)
     if file is None:
         click.echo(text, nl=False)
@@ -140,8 +140,8 @@ def enter_tokens(services: Services, file: BinaryIO) -> None:
     table: list[tuple[object, ...]] = []
     waiting = 0
     for entry in _entries(services, ids):
-        status = registry.course_status(entry, needs_activity=needs_activity)
-        waiting += status.status is not Status.ACTIVE
+        status = registry.explain_status(entry, needs_activity=needs_activity)
+        waiting += status.status is not CourseStatus.ACTIVE
         failure = failed.get(entry.id)
         reason = f"the token could not be verified: {failure.detail}" if failure else status.reason
         table.append((*_course_cells(entry), reason, output.next_step(status.advice)))

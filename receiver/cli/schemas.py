@@ -6,7 +6,7 @@ from typing import Any, Self
 
 from foundation.errors import fields_of
 from foundation.responses import Response
-from receiver.course_advice import CourseStatus
+from receiver.course_advice import CourseStatusDetails
 from receiver.models import Entry, HistoryEntry, Run, RunCourse, Source
 from receiver.registry.entries import state_of
 from receiver.runs.store import CourseOutcome, CourseResult, LastOutcome, RunResult, RunStatus
@@ -61,16 +61,16 @@ class EntryResponse(Response):
     gradebook_activity: str | None
 
     @classmethod
-    def of_entry(cls, entry: Entry, course_status: CourseStatus, **more: Any) -> Self:
+    def of_entry(cls, entry: Entry, status_details: CourseStatusDetails, **more: Any) -> Self:
         """Return the response for an entry; `more` are the fields of a subclass."""
         return cls.of(
             entry,
             source=entry.source.name,
-            status=course_status.status,
-            reason=course_status.reason,
-            since=course_status.since,
-            failing=course_status.failing,
-            **fields_of(course_status.advice),
+            status=status_details.status,
+            reason=status_details.reason,
+            since=status_details.since,
+            failing=status_details.failing,
+            **fields_of(status_details.advice),
             **more,
         )
 
@@ -82,11 +82,13 @@ class ListedEntry(EntryResponse):
     last_outcome_at: datetime | None
 
     @classmethod
-    def of_last(cls, entry: Entry, course_status: CourseStatus, last: LastOutcome | None) -> Self:
+    def of_last(
+        cls, entry: Entry, status_details: CourseStatusDetails, last: LastOutcome | None
+    ) -> Self:
         """Return the response for an entry and its last outcome."""
         return cls.of_entry(
             entry,
-            course_status,
+            status_details,
             last_outcome=last and last.outcome,
             last_outcome_at=last and last.at,
         )
@@ -117,12 +119,12 @@ class EntryDetails(EntryResponse):
 
     @classmethod
     def of_history(
-        cls, entry: Entry, course_status: CourseStatus, history: Iterable[HistoryEntry]
+        cls, entry: Entry, status_details: CourseStatusDetails, history: Iterable[HistoryEntry]
     ) -> Self:
         """Return the response for an entry and its history."""
         return cls.of_entry(
             entry,
-            course_status,
+            status_details,
             course_version=state_of(entry).course_version,
             history=[HistoryLine.of(line) for line in history],
         )

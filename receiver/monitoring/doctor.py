@@ -11,7 +11,7 @@ from foundation.db import session as db
 from foundation.db.session import Database
 from foundation.errors import Advice
 from foundation.text import count, format_duration
-from receiver.course_state import Status
+from receiver.course_state import CourseStatus
 from receiver.gradebook.base import Gradebook
 from receiver.models import MOODLE, SCHEMA, Entry
 from receiver.registry import entries as registry
@@ -80,15 +80,17 @@ def _encrypted(session: Session, entries: list[Entry], vault: Vault) -> Finding:
 
 
 def _registry(entries: list[Entry]) -> Finding:
-    invalid = [entry for entry in entries if registry.status_of(entry) is Status.TOKEN_INVALID]
-    deleted = sum(registry.status_of(entry) is Status.COURSE_DELETED for entry in entries)
+    invalid = [
+        entry for entry in entries if registry.status_of(entry) is CourseStatus.TOKEN_INVALID
+    ]
+    deleted = sum(registry.status_of(entry) is CourseStatus.COURSE_DELETED for entry in entries)
     detail = (
         f"{count(len(entries), 'course')}: {deleted} deleted, "
         f"{count(len(invalid), 'needs', 'need')} a new token"
     )
     if not invalid:
         return Finding("registry", True, detail)
-    advice = registry.course_status(invalid[0], needs_activity=False).advice
+    advice = registry.explain_status(invalid[0], needs_activity=False).advice
     return Finding("registry", False, detail, advice)
 
 

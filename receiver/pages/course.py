@@ -13,8 +13,8 @@ from foundation.pages.error_pages import render_refusal
 from foundation.pages.forms import Faults
 from foundation.pages.guards import signed_in
 from receiver import services
-from receiver.course_advice import CourseStatus
-from receiver.course_state import Status
+from receiver.course_advice import CourseStatusDetails
+from receiver.course_state import CourseStatus
 from receiver.errors import TokenMalformedError, TokenNotEnteredError
 from receiver.models import Entry
 from receiver.pages.registry import actor
@@ -145,15 +145,15 @@ def _page(entry_id: int, faults: Faults) -> str:
     )
 
 
-def _flash_result(entry: Entry, checked: CourseStatus | CheckFailure) -> None:
+def _flash_result(entry: Entry, checked: CourseStatusDetails | CheckFailure) -> None:
     match checked:
-        case CourseStatus(status=Status.ACTIVE):
+        case CourseStatusDetails(status=CourseStatus.ACTIVE):
             flash(
                 f"Token {entry.stored_token_id} saved. The course is active; "
                 "the next grade sync fetches its grades."
             )
             return
-        case CourseStatus(reason=reason):
+        case CourseStatusDetails(reason=reason):
             problem = f"the course still cannot be synced: {reason}"
         case _:
             problem = f"it could not be verified: {checked.detail}"

@@ -1,8 +1,8 @@
 """The labels and colours of statuses, outcomes and results on the pages of ELMS."""
 
 from foundation.pages.pagination import to_query
-from receiver.course_advice import CourseStatus
-from receiver.course_state import Status
+from receiver.course_advice import CourseStatusDetails
+from receiver.course_state import CourseStatus
 from receiver.models import Entry, HistoryEntry
 from receiver.registry.entries import status_of
 from receiver.registry.history import ActorKind
@@ -11,9 +11,9 @@ from receiver.webhooks.inbox import WebhookOutcome
 
 # The colour of each value.
 TONES = {
-    Status.ACTIVE: "good",
-    Status.TOKEN_INVALID: "warn",
-    Status.COURSE_DELETED: "calm",
+    CourseStatus.ACTIVE: "good",
+    CourseStatus.TOKEN_INVALID: "warn",
+    CourseStatus.COURSE_DELETED: "calm",
     CourseOutcome.SYNCED: "good",
     CourseOutcome.UNCHANGED: "calm",
     CourseOutcome.SKIPPED: "warn",
@@ -29,9 +29,9 @@ TONES = {
 }
 
 STATUSES = {
-    Status.ACTIVE: "active",
-    Status.TOKEN_INVALID: "token invalid",
-    Status.COURSE_DELETED: "course deleted",
+    CourseStatus.ACTIVE: "active",
+    CourseStatus.TOKEN_INVALID: "token invalid",
+    CourseStatus.COURSE_DELETED: "course deleted",
 }
 
 # The result of a webhook, by its outcome.
@@ -44,7 +44,7 @@ MEANINGS = {
 
 def label_of(status: str) -> str:
     """Return the label of a status, current or recorded."""
-    return STATUSES[Status(status)]
+    return STATUSES[CourseStatus(status)]
 
 
 def run_of(line: HistoryEntry) -> int | None:
@@ -54,9 +54,9 @@ def run_of(line: HistoryEntry) -> int | None:
     return int(number) if is_run else None
 
 
-def needs_token(entry: Entry, course_status: CourseStatus) -> bool:
+def needs_token(entry: Entry, status_details: CourseStatusDetails) -> bool:
     """Return True if the course needs a new token."""
-    return entry.is_added and course_status.status is Status.TOKEN_INVALID
+    return entry.is_added and status_details.status is CourseStatus.TOKEN_INVALID
 
 
 # The globals of the templates.

@@ -15,7 +15,7 @@ from foundation.pages.error_pages import render_refusal
 from foundation.pages.forms import Faults
 from foundation.pages.guards import signed_in
 from receiver import services
-from receiver.course_state import Status
+from receiver.course_state import CourseStatus
 from receiver.errors import (
     CourseIdError,
     EntryExistsError,
@@ -57,7 +57,7 @@ def show() -> str:
         all_sources = sources.list_all(session)
         status = request.args.get("status", "")
         entry_filter = EntryFilter(
-            Status(status) if status in set(Status) else None,
+            CourseStatus(status) if status in set(CourseStatus) else None,
             chosen_source_id(all_sources),
             request.args.get("begins", "").strip(),
         )
@@ -68,12 +68,12 @@ def show() -> str:
         waiting = (
             listing.page(
                 session,
-                EntryFilter(Status.TOKEN_INVALID),
+                EntryFilter(CourseStatus.TOKEN_INVALID),
                 page_request,
                 needs_activity=needs_activity,
                 limit=_FIRST_FEW,
             ).rows
-            if first and counts[Status.TOKEN_INVALID]
+            if first and counts[CourseStatus.TOKEN_INVALID]
             else ()
         )
         # An empty registry shows its first steps instead of warnings.

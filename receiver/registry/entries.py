@@ -13,12 +13,12 @@ from contract.tokens import CourseToken, MalformedTokenError, MoodleToken, Token
 from foundation.crypto import Vault
 from foundation.db import session as db
 from receiver import course_state
-from receiver.course_advice import CourseStatus, explain
+from receiver.course_advice import CourseStatusDetails, explain
 from receiver.course_state import (
     CourseState,
+    CourseStatus,
     Deleted,
     Fact,
-    Status,
     TokenAccepted,
     TokenAnnounced,
     TokenRejected,
@@ -254,20 +254,20 @@ def check_all_found(course_ids: Iterable[str], entries: Iterable[Entry]) -> None
         raise EntryUnknownError(f"not in the registry: {', '.join(map(repr, missing))}")
 
 
-def course_status(entry: Entry, *, needs_activity: bool) -> CourseStatus:
+def explain_status(entry: Entry, *, needs_activity: bool) -> CourseStatusDetails:
     """Return the status of an entry with its reason and the next step.
 
     `needs_activity`: an active entry without its target activity has that as reason.
     """
     platform = entry.source.platform
     status = explain(state_of(entry), entry.course_id, platform=platform)
-    if status.status is not Status.ACTIVE or not needs_activity or has_activity(entry):
+    if status.status is not CourseStatus.ACTIVE or not needs_activity or has_activity(entry):
         return status
     failure = missing_activity(entry.course_id)
     return replace(status, reason=failure.detail, advice=failure.advice)
 
 
-def status_of(entry: Entry) -> Status:
+def status_of(entry: Entry) -> CourseStatus:
     """Return the status of an entry, without an explanation."""
     return course_state.status_of(state_of(entry))
 

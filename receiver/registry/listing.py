@@ -9,8 +9,8 @@ from sqlalchemy.orm import Session, joinedload
 
 from foundation.db import pagination
 from foundation.db.pagination import PAGE, Page, PageRequest
-from receiver.course_advice import CourseStatus
-from receiver.course_state import Status, cause_of, conditions
+from receiver.course_advice import CourseStatusDetails
+from receiver.course_state import CourseStatus, cause_of, conditions
 from receiver.models import Entry, HistoryEntry
 from receiver.registry import entries as registry
 from receiver.registry import history
@@ -25,7 +25,7 @@ _LAST = "\U0010ffff"
 class EntryFilter:
     """Which entries to list: of this status, of this source, with this prefix of the course id."""
 
-    status: Status | None = None
+    status: CourseStatus | None = None
     source_id: int | None = None
     prefix: str = ""
 
@@ -35,7 +35,7 @@ class ListedEntry:
     """An entry with its status, and the history entry of the fact that decides the status."""
 
     entry: Entry
-    course_status: CourseStatus
+    status_details: CourseStatusDetails
     cause: HistoryEntry | None
 
 
@@ -62,16 +62,18 @@ def page(
     return Page(tuple(rows), entries.before, entries.after)
 
 
-def status_of(entry: Entry, last: LastOutcome | None, *, needs_activity: bool) -> CourseStatus:
+def explain_status(
+    entry: Entry, last: LastOutcome | None, *, needs_activity: bool
+) -> CourseStatusDetails:
     """Return the status of an entry as it is listed, given its last outcome.
 
     An active course that the last runs could not sync has that as reason.
     """
-    status = registry.course_status(entry, needs_activity=needs_activity)
-    if status.status is not Status.ACTIVE or last is None or last.failing_since is None:
+    status = registry.explain_status(entry, needs_activity=needs_activity)
+    if status.status is not CourseStatus.ACTIVE or last is None or last.failing_since is None:
         return status
     reason = f"the grade sync fails: {last.detail}"
-    return CourseStatus(status.status, reason, last.failing_since, last.advice, failing=True)
+    return CourseStatusDetails(status.status, reason, last.failing_since, last.advice, failing=True)
 
 
 def with_causes(
@@ -88,7 +90,7 @@ def with_causes(
     return [
         ListedEntry(
             entry,
-            status_of(
+            explain_status(
                 entry,
                 last.get((entry.source.name, entry.course_id)),
                 needs_activity=needs_activity,
@@ -99,18 +101,18 @@ def with_causes(
     ]
 
 
-def counts(session: Session) -> dict[Status, int]:
+def counts(session: Session) -> dict[CourseStatus, int]:
     """Return the number of courses in the registry by status, in one query.
 
     The active count is the difference.
     """
-    invalid, deleted = Status.TOKEN_INVALID, Status.COURSE_DELETED
+    invalid, deleted = CourseStatus.TOKEN_INVALID, CourseStatus.COURSE_DELETED
     columns = [
         _matching(entry_filter).with_only_columns(func.count()).scalar_subquery()
         for entry_filter in (EntryFilter(), EntryFilter(invalid), EntryFilter(deleted))
     ]
     row = session.execute(select(*columns)).one()
-    return {Status.ACTIVE: row[0] - row[1] - row[2], deleted: row[2], invalid: row[1]}
+    return {CourseStatus.ACTIVE: row[0] - row[1] - row[2], deleted: row[2], invalid: row[1]}
 
 
 def _matching(entry_filter: EntryFilter) -> Select[Any]:

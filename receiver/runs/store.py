@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session, aliased
 
 from foundation.db import session as db
 from foundation.errors import Advice
-from receiver.course_state import Status
+from receiver.course_state import CourseStatus
 from receiver.errors import RunUnknownError
 from receiver.gradebook.base import ScoreCounts
 from receiver.models import Run, RunCourse, RunPerson
@@ -279,7 +279,7 @@ def last_outcomes(
 
 def _is_failing(course: Any) -> ColumnElement[bool]:
     """Return the condition that a run did not sync a course although it was active."""
-    inactive = [status.value for status in Status if status is not Status.ACTIVE]
+    inactive = [status.value for status in CourseStatus if status is not CourseStatus.ACTIVE]
     return and_(course.outcome.not_in(_SYNCED), course.reason.not_in(inactive))
 
 

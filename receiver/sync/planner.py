@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from sqlalchemy.orm import Session
 
 from foundation.db.session import Database
-from receiver.course_state import Status
+from receiver.course_state import CourseStatus
 from receiver.models import Entry
 from receiver.registry import entries as registry
 from receiver.runs.store import CourseResult
@@ -72,8 +72,8 @@ def plan_entries(entries: Sequence[Entry], *, needs_activity: bool) -> Plan:
     skipped: list[CourseResult] = []
     without_activity: list[CourseResult] = []
     for entry in entries:
-        status = registry.course_status(entry, needs_activity=needs_activity)
-        if status.status is not Status.ACTIVE:
+        status = registry.explain_status(entry, needs_activity=needs_activity)
+        if status.status is not CourseStatus.ACTIVE:
             skipped.append(results.skipped(entry, status))
         elif needs_activity and not registry.has_activity(entry):
             without_activity.append(results.without_activity(entry))

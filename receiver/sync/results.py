@@ -8,12 +8,12 @@ from functools import reduce
 from foundation import logging
 from foundation.errors import Advice, DecryptionError
 from receiver import course_state
-from receiver.course_advice import CourseStatus, explain
+from receiver.course_advice import CourseStatusDetails, explain
 from receiver.course_state import (
     REGENERATED,
+    CourseStatus,
     Deleted,
     Fact,
-    Status,
     TokenAccepted,
     TokenAnnounced,
     TokenRejected,
@@ -135,7 +135,7 @@ def facts_of(result: FetchResult, *, now: datetime) -> tuple[Fact, ...]:
             named = TokenAnnounced(version, present, now)
             announced = state.announced
             is_known = announced and announced == replace(named, at=announced.at)
-            if is_known and status_of(state) is Status.ACTIVE:
+            if is_known and status_of(state) is CourseStatus.ACTIVE:
                 return ()
             return (named,)
         case Grades() | Unchanged():
@@ -177,7 +177,7 @@ def to_course_result(result: FetchResult, facts: Sequence[Fact]) -> CourseResult
             return _not_active(entry, CourseOutcome.FAILED, status, url)
 
 
-def skipped(entry: Entry, status: CourseStatus) -> CourseResult:
+def skipped(entry: Entry, status: CourseStatusDetails) -> CourseResult:
     """Return the report line of a course that is not fetched because of its status."""
     return _not_active(entry, CourseOutcome.SKIPPED, status, None)
 
@@ -255,7 +255,7 @@ def _failed(
 
 
 def _not_active(
-    entry: Entry, outcome: CourseOutcome, status: CourseStatus, url: str | None
+    entry: Entry, outcome: CourseOutcome, status: CourseStatusDetails, url: str | None
 ) -> CourseResult:
     reason, since = status.status.value, status.since
     return _result(entry, outcome, reason, status.reason, status.advice, since=since, url=url)

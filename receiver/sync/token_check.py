@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from contract.tokens import Token
 from foundation.db import session as db
 from foundation.errors import Advice
-from receiver.course_advice import CourseStatus
-from receiver.course_state import Status, is_token_confirmed
+from receiver.course_advice import CourseStatusDetails
+from receiver.course_state import CourseStatus, is_token_confirmed
 from receiver.errors import TokenNotEnteredError
 from receiver.models import Entry
 from receiver.registry import bulk
@@ -99,7 +99,7 @@ class TokenCheck:
         errors = self._check_replacements([pair for _, pair in pairs.values()])
         return [RejectedToken(id_, pairs[id_][0], error) for id_, error in errors.items()]
 
-    def check(self, entry: Entry) -> CourseStatus | CheckFailure:
+    def check(self, entry: Entry) -> CourseStatusDetails | CheckFailure:
         """Return the status of an entry; if its token is marked invalid, check that first."""
         failed = self.check_all([entry])
         if entry.id in failed:
@@ -107,11 +107,13 @@ class TokenCheck:
         with self.services.database.reading() as session:
             checked = registry.get_any_by_id(session, entry.id)
             needs_activity = self.services.settings.elms_is_moodle
-            return registry.course_status(checked, needs_activity=needs_activity)
+            return registry.explain_status(checked, needs_activity=needs_activity)
 
     def check_all(self, entries: Sequence[Entry]) -> dict[int, CheckFailure]:
         """Check the tokens that are marked invalid; return by entry id which checks failed."""
-        invalid = [entry for entry in entries if registry.status_of(entry) is Status.TOKEN_INVALID]
+        invalid = [
+            entry for entry in entries if registry.status_of(entry) is CourseStatus.TOKEN_INVALID
+        ]
         return {
             result.entry.id: failure
             for result in self.fetch_and_apply(invalid)

@@ -4,13 +4,13 @@ from functools import reduce
 
 import pytest
 
-from receiver.course_advice import CourseStatus, explain
+from receiver.course_advice import CourseStatusDetails, explain
 from receiver.course_state import (
     REGENERATED,
     CourseState,
+    CourseStatus,
     Deleted,
     Fact,
-    Status,
     TokenAnnounced,
     TokenRejected,
     apply,
@@ -23,7 +23,7 @@ def state_after(*facts: Fact) -> CourseState:
 
 
 def test_active_course_needs_no_explanation() -> None:
-    assert explain(CourseState("stored"), "CS101") == CourseStatus(Status.ACTIVE)
+    assert explain(CourseState("stored"), "CS101") == CourseStatusDetails(CourseStatus.ACTIVE)
 
 
 @pytest.mark.parametrize(

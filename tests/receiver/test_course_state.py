@@ -13,9 +13,9 @@ from foundation.db.session import Database
 from receiver import course_state
 from receiver.course_state import (
     CourseState,
+    CourseStatus,
     Deleted,
     Fact,
-    Status,
     TokenAccepted,
     TokenAnnounced,
     TokenRejected,
@@ -82,52 +82,54 @@ def test_higher_version_wins_over_later_time(low: Fact, high: Fact) -> None:
 
 @given(st.lists(facts, max_size=6), versions, times)
 def test_deletion_is_final(applied: list[Fact], version: int, at: datetime) -> None:
-    assert status_of(after(Deleted(version, at), *applied)) is Status.COURSE_DELETED
+    assert status_of(after(Deleted(version, at), *applied)) is CourseStatus.COURSE_DELETED
 
 
 @pytest.mark.parametrize(
     ("applied", "expected"),
     [
-        pytest.param((), Status.ACTIVE, id="no facts"),
+        pytest.param((), CourseStatus.ACTIVE, id="no facts"),
         pytest.param(
-            (TokenAnnounced(2, "stored", NINE),), Status.ACTIVE, id="stored token announced"
+            (TokenAnnounced(2, "stored", NINE),), CourseStatus.ACTIVE, id="stored token announced"
         ),
         pytest.param(
-            (TokenAnnounced(2, "new", NINE),), Status.TOKEN_INVALID, id="other token announced"
+            (TokenAnnounced(2, "new", NINE),),
+            CourseStatus.TOKEN_INVALID,
+            id="other token announced",
         ),
         pytest.param(
             (TokenRejected("stored", "unknown", NINE),),
-            Status.TOKEN_INVALID,
+            CourseStatus.TOKEN_INVALID,
             id="stored token rejected",
         ),
         pytest.param(
-            (TokenRejected("old", "unknown", NINE),), Status.ACTIVE, id="other token rejected"
+            (TokenRejected("old", "unknown", NINE),), CourseStatus.ACTIVE, id="other token rejected"
         ),
         pytest.param(
             (TokenRejected("stored", "unknown", NINE), TokenAnnounced(2, "stored", TEN)),
-            Status.ACTIVE,
+            CourseStatus.ACTIVE,
             id="announced after it was rejected",
         ),
         pytest.param(
             (TokenRejected("stored", "unknown", TEN), TokenAnnounced(2, "stored", NINE)),
-            Status.TOKEN_INVALID,
+            CourseStatus.TOKEN_INVALID,
             id="rejected after it was announced",
         ),
         pytest.param(
             (TokenRejected("stored", "unknown", NINE), TokenAccepted("stored", TEN)),
-            Status.ACTIVE,
+            CourseStatus.ACTIVE,
             id="accepted after it was rejected",
         ),
         pytest.param(
             (TokenAnnounced(2, "new", NINE), TokenAccepted("stored", TEN)),
-            Status.ACTIVE,
+            CourseStatus.ACTIVE,
             id="accepted after another was announced",
         ),
-        pytest.param((Deleted(1, NINE),), Status.COURSE_DELETED, id="deleted"),
+        pytest.param((Deleted(1, NINE),), CourseStatus.COURSE_DELETED, id="deleted"),
     ],
 )
 def test_status_follows_from_facts_and_stored_token(
-    applied: tuple[Fact, ...], expected: Status
+    applied: tuple[Fact, ...], expected: CourseStatus
 ) -> None:
     assert status_of(after(*applied)) is expected
 
@@ -180,7 +182,7 @@ def test_sql_conditions_agree_with_the_rule(database: Database) -> None:
             for status, condition in conditions(Entry).items()
         }
 
-    expected: dict[Status, set[str]] = {status: set() for status in Status}
+    expected: dict[CourseStatus, set[str]] = {status: set() for status in CourseStatus}
     for number, state in enumerate(EVERY_STATE):
         expected[status_of(state)].add(str(number))
     assert found == expected

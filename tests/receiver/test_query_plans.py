@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from foundation.db.pagination import PageRequest
 from foundation.db.session import Database
-from receiver.course_state import Status
+from receiver.course_state import CourseStatus
 from receiver.registry import history, listing
 from receiver.registry.listing import EntryFilter
 from receiver.runs import queries
@@ -92,9 +92,13 @@ def test_inbox_uses_an_index(
     [
         pytest.param(EntryFilter(), ENTRIES, id="all"),
         pytest.param(EntryFilter(prefix="CS"), ENTRIES, id="prefix"),
-        pytest.param(EntryFilter(Status.ACTIVE), "ix_entries_active", id="active"),
-        pytest.param(EntryFilter(Status.TOKEN_INVALID), "ix_entries_token_invalid", id="invalid"),
-        pytest.param(EntryFilter(Status.COURSE_DELETED), "ix_entries_course_deleted", id="deleted"),
+        pytest.param(EntryFilter(CourseStatus.ACTIVE), "ix_entries_active", id="active"),
+        pytest.param(
+            EntryFilter(CourseStatus.TOKEN_INVALID), "ix_entries_token_invalid", id="invalid"
+        ),
+        pytest.param(
+            EntryFilter(CourseStatus.COURSE_DELETED), "ix_entries_course_deleted", id="deleted"
+        ),
     ],
 )
 def test_registry_uses_an_index(

@@ -6,7 +6,7 @@ import pytest
 
 from contract.tokens import CourseToken
 from foundation.db.pagination import PageRequest
-from receiver.course_state import Deleted, Status, TokenAnnounced, TokenRejected
+from receiver.course_state import CourseStatus, Deleted, TokenAnnounced, TokenRejected
 from receiver.registry import listing
 from receiver.registry.history import Actor, ActorKind
 from receiver.registry.listing import EntryFilter, ListedEntry
@@ -48,14 +48,14 @@ def test_courses_are_sorted_by_id(store: Store) -> None:
     ("entry_filter", "expected"),
     [
         pytest.param(EntryFilter(), ["CS1", "CS2", "CS3", "cs1"], id="all"),
-        pytest.param(EntryFilter(Status.ACTIVE), ["CS1", "cs1"], id="active"),
-        pytest.param(EntryFilter(Status.TOKEN_INVALID), ["CS2"], id="token invalid"),
-        pytest.param(EntryFilter(Status.COURSE_DELETED), ["CS3"], id="course deleted"),
+        pytest.param(EntryFilter(CourseStatus.ACTIVE), ["CS1", "cs1"], id="active"),
+        pytest.param(EntryFilter(CourseStatus.TOKEN_INVALID), ["CS2"], id="token invalid"),
+        pytest.param(EntryFilter(CourseStatus.COURSE_DELETED), ["CS3"], id="course deleted"),
         pytest.param(EntryFilter(prefix="CS"), ["CS1", "CS2", "CS3"], id="prefix"),
         pytest.param(EntryFilter(prefix="S"), [], id="not from the middle"),
         pytest.param(EntryFilter(prefix="C_"), [], id="no wildcard"),
         pytest.param(EntryFilter(source_id=2), [], id="source without courses"),
-        pytest.param(EntryFilter(Status.ACTIVE, 1, "CS"), ["CS1"], id="all filters"),
+        pytest.param(EntryFilter(CourseStatus.ACTIVE, 1, "CS"), ["CS1"], id="all filters"),
     ],
 )
 def test_filter_selects_courses(
@@ -81,7 +81,11 @@ def test_courses_in_grade_sync_are_counted_by_status(store: Store) -> None:
     with store.database.reading() as session:
         counts = listing.counts(session)
 
-    assert counts == {Status.ACTIVE: 3, Status.TOKEN_INVALID: 1, Status.COURSE_DELETED: 3}
+    assert counts == {
+        CourseStatus.ACTIVE: 3,
+        CourseStatus.TOKEN_INVALID: 1,
+        CourseStatus.COURSE_DELETED: 3,
+    }
     assert len(read(store)) == 7
 
 
@@ -118,9 +122,9 @@ def test_active_course_that_the_last_runs_could_not_sync_is_failing(store: Store
 
     rows = read(store)
 
-    assert [row.course_status.label for row in rows] == ["failing", "course_deleted", "active"]
-    assert rows[0].course_status.reason == "the grade sync fails: 503"
-    assert rows[0].course_status.since == NINE
+    assert [row.status_details.label for row in rows] == ["failing", "course_deleted", "active"]
+    assert rows[0].status_details.reason == "the grade sync fails: 503"
+    assert rows[0].status_details.since == NINE
 
 
 def test_page_takes_three_statements(store: Store) -> None:

@@ -10,7 +10,7 @@ from pydantic import SecretStr
 
 from contract.problems import ProblemType
 from foundation.crypto import Vault
-from receiver.course_state import Deleted, Status, TokenAnnounced
+from receiver.course_state import CourseStatus, Deleted, TokenAnnounced
 from receiver.errors import EntryUnknownError, RunInProgressError
 from receiver.gradebook import database as gradebook
 from receiver.gradebook.base import ScoreCounts
@@ -89,8 +89,8 @@ def test_one_course_never_stops_the_others(lab: Lab) -> None:
     assert (run.synced, run.failed, run.requests) == (2, 6, result.requests)
     assert (run.statements, run.started_at <= run.ended_at) == (result.statements, True)
     assert recorded(lab) == outcomes(result)
-    assert registry.status_of(lab.entry("B")) is Status.COURSE_DELETED
-    assert registry.status_of(lab.entry("C")) is Status.TOKEN_INVALID
+    assert registry.status_of(lab.entry("B")) is CourseStatus.COURSE_DELETED
+    assert registry.status_of(lab.entry("C")) is CourseStatus.TOKEN_INVALID
     assert {course_id: registry.state_of(lab.entry(course_id)) for course_id in "DEFG"} == before
     assert lab.entry("D").synced_at is None
 

@@ -18,7 +18,7 @@ from contract.events import (
     TokenRegeneratedData,
 )
 from contract.tokens import CourseToken
-from receiver.course_state import Status
+from receiver.course_state import CourseStatus
 from receiver.models import Entry, StoredScore
 from receiver.registry import entries as registry
 from receiver.registry.history import Actor, ActorKind
@@ -99,7 +99,7 @@ def test_token_regenerated(send: Callable[[Event], None], lab: Lab, received: bo
     assert requested_while_invalid == (0 if received else 1)
     assert outcomes(third)["CS101"] == ("synced", None)
     assert (first.exit_code, second.exit_code, third.exit_code) == (0 if received else 1, 0, 0)
-    assert registry.status_of(lab.entry("CS101")) is Status.ACTIVE
+    assert registry.status_of(lab.entry("CS101")) is CourseStatus.ACTIVE
 
 
 @RECEIVED_OR_MISSED

@@ -9,11 +9,11 @@ from flask import Flask
 from contract.tokens import CourseToken
 from foundation.errors import Advice
 from receiver import course_state, services
-from receiver.course_advice import CourseStatus
+from receiver.course_advice import CourseStatusDetails
 from receiver.course_state import (
+    CourseStatus,
     Deleted,
     Fact,
-    Status,
     TokenAccepted,
     TokenAnnounced,
     TokenRejected,
@@ -62,7 +62,7 @@ def responding(*outcomes: FetchOutcome) -> StubSource:
     return StubSource({"CS101": list(outcomes)})
 
 
-def status_of(entry: Entry) -> Status:
+def status_of(entry: Entry) -> CourseStatus:
     """Return the status of an entry."""
     return course_state.status_of(registry.state_of(entry))
 
@@ -138,7 +138,7 @@ def test_token_entered_at_the_same_time_is_not_overwritten(check_with: Check, st
 
     assert len(source.fetched) == 2
     assert store.entry("CS101").stored_token_id == current.token_id
-    assert status_of(store.entry("CS101")) is Status.ACTIVE
+    assert status_of(store.entry("CS101")) is CourseStatus.ACTIVE
 
 
 def test_tokens_of_a_file_are_rejected_on_their_own(check_with: Check, store: Store) -> None:
@@ -157,22 +157,22 @@ def test_tokens_of_a_file_are_rejected_on_their_own(check_with: Check, store: St
 @pytest.mark.parametrize(
     ("outcome", "status"),
     [
-        pytest.param(Grades((), None, 5, STORED_ID), Status.ACTIVE, id="grades"),
-        pytest.param(Grades((), None), Status.ACTIVE, id="grades without a token id"),
-        pytest.param(Unchanged(), Status.ACTIVE, id="unchanged grades"),
-        pytest.param(CourseGone(5, NINE), Status.COURSE_DELETED, id="course deleted"),
-        pytest.param(REFUSED, Status.TOKEN_INVALID, id="rejected"),
+        pytest.param(Grades((), None, 5, STORED_ID), CourseStatus.ACTIVE, id="grades"),
+        pytest.param(Grades((), None), CourseStatus.ACTIVE, id="grades without a token id"),
+        pytest.param(Unchanged(), CourseStatus.ACTIVE, id="unchanged grades"),
+        pytest.param(CourseGone(5, NINE), CourseStatus.COURSE_DELETED, id="course deleted"),
+        pytest.param(REFUSED, CourseStatus.TOKEN_INVALID, id="rejected"),
     ],
 )
 def test_check_returns_the_status_that_follows(
-    check_with: Check, store: Store, outcome: FetchOutcome, status: Status
+    check_with: Check, store: Store, outcome: FetchOutcome, status: CourseStatus
 ) -> None:
     announced = TokenAnnounced(4, "other", NINE - timedelta(hours=1))
     entry = store.add_course("CS101", announced, token=STORED)
 
     checked = check_with(responding(outcome)).check(entry)
 
-    assert isinstance(checked, CourseStatus)
+    assert isinstance(checked, CourseStatusDetails)
     assert checked.status is status
 
 
@@ -194,7 +194,7 @@ def test_check_without_a_result_says_what_to_do(
 
     checked = check_with(responding(outcome)).check(entry)
 
-    assert not isinstance(checked, CourseStatus)
+    assert not isinstance(checked, CourseStatusDetails)
     assert checked.detail == outcome.detail
     assert next_step in str(checked.advice)
 
@@ -216,10 +216,10 @@ def test_each_token_is_checked_on_its_own(check_with: Check, store: Store) -> No
     check_with(StubSource(outcomes, batch=10)).fetch_and_apply(courses)
 
     assert [status_of(store.entry(course.course_id)) for course in courses] == [
-        Status.ACTIVE,
-        Status.TOKEN_INVALID,
-        Status.COURSE_DELETED,
-        Status.ACTIVE,
+        CourseStatus.ACTIVE,
+        CourseStatus.TOKEN_INVALID,
+        CourseStatus.COURSE_DELETED,
+        CourseStatus.ACTIVE,
     ]
 
 
