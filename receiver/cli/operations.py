@@ -87,7 +87,7 @@ def serve() -> None:
 @click.command()
 @json_option
 def doctor(as_json: bool) -> None:
-    """Check settings, database, sources, registry, last run and ELMS's Moodle.
+    """Check settings, database, sources, registry, last run and Moodles.
 
     Exit code 1 if a check fails.
     """
@@ -95,9 +95,12 @@ def doctor(as_json: bool) -> None:
     from receiver.sources import factory
 
     services: Services = context.services()
-    with factory.open_gradebook(services.settings) as gradebook:
+    with (
+        factory.open_gradebook(services.settings) as gradebook,
+        factory.ClientFactory(services.settings, services.vault) as clients,
+    ):
         findings = [
             report.examine_settings(type(services.settings)),
-            *checks.examine(services.database, services.vault, gradebook),
+            *checks.examine(services.database, services.vault, gradebook, clients),
         ]
     raise click.exceptions.Exit(report.report(findings, as_json=as_json))

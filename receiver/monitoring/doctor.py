@@ -1,6 +1,5 @@
 """The checks of `receiver doctor`: sources, secrets, registry, last run, gradebook."""
 
-from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from sqlalchemy.orm import Session
@@ -9,40 +8,60 @@ from foundation.cli.doctor import Finding, examine_database, examine_secrets
 from foundation.crypto import Vault
 from foundation.db import session as db
 from foundation.db.session import Database
-from foundation.errors import Advice
+from foundation.errors import Advice, DecryptionError
 from foundation.text import count, format_duration
 from receiver.course_state import CourseStatus
-from receiver.gradebook.base import Gradebook
+from receiver.gradebook.base import WriteFailure
 from receiver.models import MOODLE, SCHEMA, Entry
+from receiver.moodle.gradebook import MoodleGradebook
+from receiver.moodle.source import MoodleGradeSource
 from receiver.registry import entries as registry
 from receiver.runs import store as runs
-from receiver.runs.store import CourseResult
 from receiver.sources import store as sources
+from receiver.sources.base import (
+    Misconfigured,
+    SiteOutage,
+    SourceFactory,
+    TokenRefused,
+    Transient,
+)
 from receiver.sync import planner
+from receiver.sync.fetcher import build_query
+from receiver.sync.planner import Plan
 
 # An older last run means that the sync is not scheduled, or cannot start.
 LATE = timedelta(hours=24)
 
 
-def examine(database: Database, vault: Vault, gradebook: Gradebook | None = None) -> list[Finding]:
+def examine(
+    database: Database,
+    vault: Vault,
+    gradebook: MoodleGradebook | None = None,
+    clients: SourceFactory | None = None,
+) -> list[Finding]:
     """Return the findings; without a usable database, only those about the database.
 
-    `gradebook`: ELMS's Moodle, to check that it accepts grades.
+    `gradebook`: ELMS's Moodle, to check that it accepts grades. `clients`: to check that each
+    Moodle responds to the requests of a run; one course of each is tried.
     """
     findings = examine_database(database, SCHEMA)
     if not all(finding.ok for finding in findings):
         return findings
     with database.reading() as session:
         entries = registry.list_added(session)
-        without_activity = planner.plan_entries(entries, needs_activity=True).without_activity
+        plan = planner.plan_entries(entries, needs_activity=gradebook is not None)
         findings += [
             _sources(session),
             _encrypted(session, entries, vault),
             _registry(entries),
             _last_run(session, db.now(session)),
         ]
+        session.expunge_all()
+    if clients is not None:
+        one_of_each = {entry.source.name: entry for entry in plan.to_fetch}
+        findings += filter(None, (_moodle(one, clients, vault) for one in one_of_each.values()))
     if gradebook is not None:
-        findings.append(_gradebook(gradebook, without_activity))
+        findings.append(_gradebook(gradebook, plan))
     return findings
 
 
@@ -94,15 +113,46 @@ def _registry(entries: list[Entry]) -> Finding:
     return Finding("registry", False, detail, advice)
 
 
-def _gradebook(gradebook: Gradebook, without_activity: Sequence[CourseResult]) -> Finding:
-    trouble = gradebook.check()
+def _moodle(entry: Entry, clients: SourceFactory, vault: Vault) -> Finding | None:
+    """Return whether a Moodle responds to the requests for a course, or None for another site."""
+    check, course_id = f"source {entry.source.name}", entry.course_id
+    try:
+        client, query = clients.open(entry.source), build_query(entry, vault)
+    except DecryptionError as error:
+        return Finding(check, False, str(error), error.advice)
+    if not isinstance(client, MoodleGradeSource):
+        return None
+    match client.check_course(query):
+        case None:
+            return Finding(check, True, f"the grades of the course {course_id} can be fetched")
+        case TokenRefused(problem=problem, detail=detail):
+            advice = Advice("Enter a current token.", "registry set-token", (course_id,))
+            return Finding(check, False, f"course {course_id}: {problem}: {detail}", advice)
+        case Misconfigured() | SiteOutage() | Transient() as failure:
+            advice = failure.advice.fill("COURSE_ID", course_id).fill("SOURCE", entry.source.name)
+            return Finding(check, False, f"course {course_id}: {failure.detail}", advice)
+        case _:
+            advice = Advice("Run the grade sync, which stores this.", "sync-grades")
+            return Finding(check, False, f"the course {course_id} was deleted", advice)
+
+
+def _gradebook(gradebook: MoodleGradebook, plan: Plan) -> Finding:
+    entry = next(iter(plan.to_fetch), None)
+    trouble: WriteFailure | None = gradebook.check()
+    if trouble is None and entry is not None:
+        course, activity = str(entry.gradebook_course), str(entry.gradebook_activity)
+        trouble = gradebook.check_course(course, activity)
     if trouble is not None:
-        return Finding("gradebook", False, trouble.detail, trouble.advice)
-    if without_activity:
-        courses = count(len(without_activity), "course has", "courses have")
+        course_id = entry.course_id if entry else "COURSE_ID"
+        advice = trouble.advice.fill("COURSE_ID", course_id)
+        return Finding("gradebook", False, trouble.detail, advice)
+    if plan.without_activity:
+        courses = count(len(plan.without_activity), "course has", "courses have")
         detail = f"{courses} no gradebook activity"
-        return Finding("gradebook", False, detail, without_activity[0].advice)
-    return Finding("gradebook", True, "ELMS's own Moodle accepts grades")
+        return Finding("gradebook", False, detail, plan.without_activity[0].advice)
+    tried = f", tried with {entry.course_id}" if entry else ""
+    detail = f"ELMS's own Moodle can be read{tried}; moodle/grade:edit shows with the first grade"
+    return Finding("gradebook", True, detail)
 
 
 def _last_run(session: Session, now: datetime) -> Finding:

@@ -20,6 +20,7 @@ from receiver.moodle.responses import (
     MoodleResult,
     Success,
     classify,
+    to_use,
 )
 from receiver.sources.base import Misconfigured, SiteOutage, Transient
 from receiver.sources.http_client import (
@@ -108,8 +109,11 @@ class ElmsMoodle:
         """Return the result of a function."""
         result = call(self.http_client, self.url, self.token, function, parameters)
         match result:
-            case InvalidToken(detail) | AccessDenied(detail):
+            case InvalidToken(detail):
                 return SiteOutage(f"ELMS's own Moodle: {detail}", self.token_advice)
+            case AccessDenied(detail):
+                advice = to_use((SITE_INFO, *self.functions))
+                return SiteOutage(f"ELMS's own Moodle: {detail}", advice)
             case Missing(_, detail):
                 return Misconfigured(f"ELMS's own Moodle: {detail}", SET_ACTIVITY)
             case Success():

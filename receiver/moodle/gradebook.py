@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from contract.tokens import MoodleToken
 from foundation.errors import Advice
+from foundation.text import count
 from receiver.gradebook.base import (
     SET_ACTIVITY,
     SET_ACTIVITY_COMMAND,
@@ -18,6 +19,7 @@ from receiver.gradebook.base import (
 from receiver.moodle import client, grade_diff, grade_report, users
 from receiver.moodle.client import SITE_INFO, ElmsMoodle
 from receiver.moodle.grade_diff import Current, GradeChange, GradeDiff, NoRange
+from receiver.moodle.grade_report import UserGrades
 from receiver.moodle.responses import LATER, Success
 from receiver.moodle.users import UserDirectory
 from receiver.sources.base import Misconfigured, SiteOutage, Transient
@@ -47,6 +49,7 @@ _SHOW_ACTIVITY = Advice(
     "ELMS's Moodle.",
     *SET_ACTIVITY_COMMAND,
 )
+_SHOW_LOCKS = Advice("Give the token's user moodle/grade:viewall in ELMS's Moodle.")
 _SHOW_ACTIVITIES = Advice(
     "Give the token's user mod/assign:view in ELMS's Moodle (and, for hidden activities, "
     "moodle/course:viewhiddenactivities and moodle/grade:viewhidden), or add an assignment."
@@ -87,6 +90,31 @@ class MoodleGradebook:
         if missing:
             detail = f"the service of ELMS's token does not allow {', '.join(missing)}"
             return SiteOutage(detail, self._moodle.token_advice)
+        return None
+
+    def check_course(self, course: str, activity: str) -> WriteFailure | None:
+        """Return why grades could not be written into an activity, or None; writes nothing.
+
+        moodle/grade:edit is not tried: only a written grade shows it.
+        """
+        report = self._report(course)
+        if not isinstance(report, list):
+            return report
+        current = _current(report, course, activity)
+        if not isinstance(current, dict):
+            return current
+        shown = [item for user in report for item in user.items if "gradeislocked" in item]
+        if shown and all(item["gradeislocked"] is None for item in shown):
+            detail = f"locked and overridden grades of the course {course} are not shown"
+            return Misconfigured(f"{detail} by ELMS's Moodle", _SHOW_LOCKS)
+        id_numbers = {user.id_number for user in report if user.id_number.strip()}
+        failure = self._users.look_up(sorted(id_numbers)[: users.MAX_USERS])
+        if failure or not report:
+            return failure
+        if not self._users.knows_any(id_numbers):
+            people = count(len(report), "person", "people")
+            detail = f"ELMS's own Moodle finds none of {people} by ID number"
+            return Misconfigured(detail, users.SHOW_ID_NUMBERS)
         return None
 
     def write(self, courses: Sequence[CourseScores]) -> list[WriteResult]:
@@ -140,27 +168,17 @@ class MoodleGradebook:
 
     def _read(self, course: str, activity: str) -> Current | WriteFailure:
         """Return the current grades of an activity by student, or why none can be written."""
+        report = self._report(course)
+        return _current(report, course, activity) if isinstance(report, list) else report
+
+    def _report(self, course: str) -> list[UserGrades] | WriteFailure:
         result = self._moodle.call(grade_report.FUNCTION, {"courseid": course})
         if not isinstance(result, Success):
             return result
         try:
-            users_grades = grade_report.report_of(result.document)
+            return grade_report.report_of(result.document)
         except grade_report.ReportError as error:
             return Transient(f"ELMS's own Moodle {error}", LATER)
-        current = grade_diff.current_grades(users_grades, activity)
-        reasons = set(current.values()) if current else set()
-        where = f"of the course {course} of ELMS's Moodle"
-        if NoRange.SCALE in reasons:
-            detail = f"the activity {activity} {where} is graded by a scale, not by points"
-            return Misconfigured(detail, _USE_POINTS)
-        if reasons == {NoRange.NO_ITEM}:
-            if any(item.get("itemtype") == "mod" for user in users_grades for item in user.items):
-                detail = f"no activity {activity} is shown {where}"
-                return Misconfigured(detail, _SHOW_ACTIVITY)
-            return Misconfigured(f"no activities are shown {where}", _SHOW_ACTIVITIES)
-        if reasons == {NoRange.UNREADABLE}:
-            return Misconfigured(f"the activity {activity} {where} has no points", SET_ACTIVITY)
-        return current
 
     def _apply(
         self, diff: GradeDiff, course: str, activity: str
@@ -205,3 +223,21 @@ class MoodleGradebook:
         if type(result.document) is int and result.document in _ANSWERED_BY_READING:
             return None
         return Misconfigured("ELMS's Moodle rejected the grades", _RESTORE)
+
+
+def _current(report: Sequence[UserGrades], course: str, activity: str) -> Current | Misconfigured:
+    """Return the current grades of an activity by student, or why none can be written."""
+    current = grade_diff.current_grades(report, activity)
+    reasons = set(current.values()) if current else set()
+    where = f"of the course {course} of ELMS's Moodle"
+    if NoRange.SCALE in reasons:
+        detail = f"the activity {activity} {where} is graded by a scale, not by points"
+        return Misconfigured(detail, _USE_POINTS)
+    if reasons == {NoRange.NO_ITEM}:
+        if any(item.get("itemtype") == "mod" for user in report for item in user.items):
+            detail = f"no activity {activity} is shown {where}"
+            return Misconfigured(detail, _SHOW_ACTIVITY)
+        return Misconfigured(f"no activities are shown {where}", _SHOW_ACTIVITIES)
+    if reasons == {NoRange.UNREADABLE}:
+        return Misconfigured(f"the activity {activity} {where} has no points", SET_ACTIVITY)
+    return current

@@ -3,6 +3,7 @@
 import codecs
 import html
 import re
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
@@ -87,6 +88,10 @@ RIGHTS = Advice(
     "if not enrolled; moodle/site:accessallgroups if there are groups) and, in ELMS, edit them "
     "(moodle/grade:edit)."
 )
+_VIEW_GRADES = Advice(
+    "Have that Moodle's administrator give the token's user moodle/grade:viewall in the course "
+    "and, in ELMS's Moodle, moodle/grade:edit."
+)
 _SERVICE = Advice(
     "Have that Moodle's administrator add the function to the service that the token belongs to."
 )
@@ -116,7 +121,7 @@ _ENTRY_CODES = {
     "restrictedcontextexception": RIGHTS,
     "errorcoursecontextnotvalid": RIGHTS,
     "nopermissions": RIGHTS,
-    "nopermissiontoviewgrades": RIGHTS,  # also if the grades may not be edited
+    "nopermissiontoviewgrades": _VIEW_GRADES,  # also if the grades may not be edited
     "requireloginerror": RIGHTS,
     "notingroup": RIGHTS,
     "invalidcoursemodule": SET_ACTIVITY,
@@ -138,6 +143,16 @@ _PAGE = re.compile(r"<(?:!doctype\s+html|html)\b", re.IGNORECASE)
 _TITLE = re.compile(r"<title[^>]*>([^<]*)", re.IGNORECASE)
 # How much of a body that is no document is shown, in bytes.
 _MAX_SHOWN = 120
+
+
+def to_use(functions: Iterable[str]) -> Advice:
+    """Return what to do about a token that may not use any of its functions."""
+    return Advice(
+        "Have that Moodle's administrator check that the token's user has the capability "
+        f"webservice/rest:use, that the token's service is enabled and allows "
+        f"{', '.join(functions)}, and the users, addresses and dates that the service and the "
+        "token are restricted to."
+    )
 
 
 def classify(

@@ -7,6 +7,7 @@ from datetime import datetime
 
 from contract.tokens import MoodleToken
 from foundation.errors import Advice
+from foundation.text import count
 from receiver.errors import CourseIdError
 from receiver.moodle import client, grade_report
 from receiver.moodle.client import SITE_INFO, Parameters, endpoint_url
@@ -20,11 +21,13 @@ from receiver.moodle.responses import (
     MoodleFailure,
     MoodleResult,
     Success,
+    to_use,
 )
 from receiver.sources.base import (
     CourseGone,
     FetchOutcome,
     GradeQuery,
+    Grades,
     Misconfigured,
     SiteOutage,
     TokenRefused,
@@ -42,17 +45,20 @@ _ALLOW = Advice(
     "the token's service, and check the users and addresses that the service and the token are "
     "restricted to."
 )
-_USE = Advice(
-    "Have that Moodle's administrator check that the token's user has the capability "
-    "webservice/rest:use, that the token's service is enabled and allows "
-    f"{grade_report.FUNCTION} and {SITE_INFO}, and the users, addresses and dates that the "
-    "service and the token are restricted to."
-)
+_USE = to_use([grade_report.FUNCTION, SITE_INFO, COURSES])
 _DECIDE = Advice(
     f"Have that Moodle's administrator allow {COURSES} in the service of the course's token, or "
     "enter a site-wide token whose service allows it.",
     "sources set-site-token",
     ("SOURCE",),
+)
+_ID_NUMBERS = Advice(
+    "Enter the people's ID numbers in that Moodle, and check that the token's user may see the "
+    "course total (moodle/grade:viewhidden if it is hidden)."
+)
+_SEE_COURSES = Advice(
+    "Give the user of the site-wide token moodle/course:view and moodle/course:viewhiddencourses "
+    "in that Moodle."
 )
 _ENTER_TOKEN = Advice("Enter the course's Moodle token.", "registry set-token", ("COURSE_ID",))
 
@@ -101,6 +107,33 @@ class MoodleGradeSource:
         if not isinstance(courses, list) or not all(isinstance(one, dict) for one in courses):
             return Transient("responded 200, but not with courses", LATER)
         return any(str(course.get("id")) == query.course_id for course in courses)
+
+    def check_course(self, query: GradeQuery) -> FetchOutcome | None:
+        """Return what a run could not do with one course, or None; by trying all requests."""
+        outcome = self._fetch(query)
+        if not isinstance(outcome, Grades | Unchanged):
+            return outcome
+        if isinstance(outcome, Grades) and outcome.left_out and not outcome.scores:
+            people = count(len(outcome.left_out), "person", "people")
+            detail = f"the grades of none of {people} can be read: {outcome.left_out[0].detail}"
+            return Misconfigured(detail, _ID_NUMBERS)
+        token = query.token
+        if not isinstance(token, MoodleToken):
+            return None
+        probe = self._call(query, token, SITE_INFO)
+        if not isinstance(probe, Success):
+            return _outcome(probe)
+        exists = self.course_exists(query, self._site_token or token)
+        match exists:
+            case True:
+                return None
+            case False:
+                return Misconfigured("the site-wide token does not see the course", _SEE_COURSES)
+            case Transient() | SiteOutage():
+                return exists
+            case _:
+                detail = f"it cannot be decided whether a course was deleted: {exists.detail}"
+                return Misconfigured(detail, _DECIDE)
 
     def courses_with_id_number(
         self, source_url: str, id_number: str

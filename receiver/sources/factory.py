@@ -9,7 +9,6 @@ from contract.tokens import MoodleToken
 from foundation import tracing
 from foundation.crypto import Vault
 from receiver.config import Settings
-from receiver.gradebook.base import Gradebook
 from receiver.models import API, MOODLE, Source
 from receiver.moodle.client import MAX_BYTES
 from receiver.moodle.gradebook import MoodleGradebook
@@ -67,7 +66,7 @@ class ClientFactory:
 
 
 @contextmanager
-def open_gradebook(settings: Settings) -> Iterator[Gradebook | None]:
+def open_gradebook(settings: Settings) -> Iterator[MoodleGradebook | None]:
     """Give the gradebook of ELMS's Moodle, or None if grades go into ELMS's database."""
     if not settings.elms_is_moodle:
         yield None

@@ -271,6 +271,6 @@ def _result(
     since: datetime | None = None,
     url: str | None = None,
 ) -> CourseResult:
-    advice = advice and advice.fill("COURSE_ID", entry.course_id)
     source = entry.source.name
+    advice = advice and advice.fill("COURSE_ID", entry.course_id).fill("SOURCE", source)
     return CourseResult(source, entry.course_id, outcome, reason, detail, since, advice, url)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from contract.tokens import CourseToken
+from receiver.moodle import users as people
 from receiver.moodle.client import SITE_INFO
 from receiver.moodle.grade_report import FUNCTION
 from receiver.sources.http_client import MAX_RESPONSE_BYTES
@@ -96,6 +97,20 @@ def test_missing_activity_is_shown_before_a_run(
     [finding] = [one for one in findings if one["check"] == "gradebook"]
     assert (finding["ok"], finding["action"]) == (False, ACTION)
     assert elms.moodle.functions() == [SITE_INFO]
+
+
+def test_doctor_names_the_right_that_is_missing(
+    elms: Elms, course: None, receiver: Receiver
+) -> None:
+    receiver("registry", "set-activity", "CS101", *TARGET)
+    elms.moodle.says(people.FUNCTION, "get_courses_none")
+
+    findings = json.loads(receiver("doctor", "--json").stdout)["findings"]
+
+    [finding] = [one for one in findings if one["check"] == "gradebook"]
+    assert not finding["ok"]
+    assert finding["found"] == "ELMS's own Moodle finds none of 1 person by ID number"
+    assert "moodle/user:viewalldetails" in finding["next_step"]
 
 
 def test_large_grade_report_is_read_on_both_sides(elms: Elms, receiver: Receiver) -> None:

@@ -51,6 +51,22 @@ def test_run_learns_a_deletion_without_a_site_wide_token(
     assert listed[0]["reason"] == "the course was deleted in Moodle"
 
 
+def test_undecided_deletion_says_what_to_set_up(
+    receiver: Receiver, moodle: FakeMoodle, add_courses: AddCourses
+) -> None:
+    add_courses("3")
+    moodle.says(FUNCTION, "record_missing")
+    moodle.says(SITE_INFO, "site_info")
+    moodle.says(COURSES, "token_expired_first_call")
+
+    result = receiver("sync-grades", "--json")
+
+    (course,) = json.loads(result.stdout)["courses"]
+    assert (course["outcome"], course["reason"]) == ("failed", "misconfigured")
+    assert COURSES in course["next_step"]
+    assert course["action"] == "sources set-site-token moodle"
+
+
 def test_run_reports_maintenance_of_a_moodle_once(
     receiver: Receiver, moodle: FakeMoodle, add_courses: AddCourses
 ) -> None:
@@ -191,3 +207,39 @@ def runs_of(receiver: Receiver) -> list[dict[str, Any]]:
     """Return the runs, oldest first."""
     runs: list[dict[str, Any]] = json.loads(receiver("runs", "list", "--json").stdout)
     return runs[::-1]
+
+
+@pytest.mark.parametrize(
+    ("report", "probe", "ok", "words"),
+    [
+        pytest.param("grades", "site_info", True, "the course 2 can be fetched", id="ok"),
+        pytest.param(
+            "token_expired_first_call",
+            "token_expired_first_call",
+            False,
+            "accessexception: Access control exception, for every function",
+            id="nothing allowed",
+        ),
+        pytest.param("token_invalid", "token_invalid", False, "invalidtoken", id="token"),
+        pytest.param("record_missing", "record_missing", False, "2 was deleted", id="deleted"),
+    ],
+)
+def test_doctor_tries_one_course_of_each_moodle(
+    receiver: Receiver,
+    moodle: FakeMoodle,
+    add_courses: AddCourses,
+    report: str,
+    probe: str,
+    ok: bool,
+    words: str,
+) -> None:
+    add_courses("1", "2")
+    moodle.says(FUNCTION, report)
+    moodle.says(SITE_INFO, probe)
+    moodle.says(COURSES, "get_courses_omits_missing")
+
+    findings = json.loads(receiver("doctor", "--json").stdout)["findings"]
+
+    (found,) = (finding for finding in findings if finding["check"] == "source moodle")
+    assert (found["ok"], words in found["found"]) == (ok, True)
+    assert bool(found["next_step"]) is not ok

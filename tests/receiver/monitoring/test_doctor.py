@@ -18,7 +18,7 @@ from receiver.course_state import TokenAnnounced
 from receiver.models import MOODLE
 from receiver.monitoring import doctor
 from receiver.sources import store as sources
-from receiver.sources.base import SiteOutage
+from receiver.sources.base import Misconfigured, SiteOutage
 from tests.receiver.conftest import Store
 
 pytestmark = pytest.mark.parametrize("database_kind", ["sqlite"], indirect=True)
@@ -126,30 +126,52 @@ class StubGradebook:
     """A gradebook with this outage, or none."""
 
     outage: SiteOutage | None = None
+    failure: Misconfigured | None = None
 
     def check(self) -> SiteOutage | None:
         """Return the outage."""
         return self.outage
 
+    def check_course(self, course: str, activity: str) -> Misconfigured | None:
+        """Return the failure of a course."""
+        assert (course, activity) == ("12", "12")
+        return self.failure
+
 
 @pytest.mark.parametrize(
-    ("outage", "activity", "ok", "found"),
+    ("gradebook", "activity", "ok", "found"),
     [
-        pytest.param(None, "12", True, "ELMS's own Moodle accepts grades", id="ok"),
         pytest.param(
-            SiteOutage("invalidtoken", Advice("Enter it.")),
+            StubGradebook(),
+            "12",
+            True,
+            "ELMS's own Moodle can be read, tried with CS101; "
+            "moodle/grade:edit shows with the first grade",
+            id="ok",
+        ),
+        pytest.param(
+            StubGradebook(outage=SiteOutage("invalidtoken", Advice("Enter it."))),
             "12",
             False,
             "invalidtoken",
             id="outage",
         ),
-        pytest.param(None, None, False, "1 course has no gradebook activity", id="no activity"),
+        pytest.param(
+            StubGradebook(failure=Misconfigured("no activities are shown", Advice("Show them."))),
+            "12",
+            False,
+            "no activities are shown",
+            id="course",
+        ),
+        pytest.param(
+            StubGradebook(), None, False, "1 course has no gradebook activity", id="no activity"
+        ),
     ],
 )
 def test_gradebook_is_checked(
     examine: Examine,
     store: Store,
-    outage: SiteOutage | None,
+    gradebook: StubGradebook,
     activity: str | None,
     ok: bool,
     found: str,
@@ -157,7 +179,7 @@ def test_gradebook_is_checked(
     entry = store.add_course("CS101")
     store.update(entry, gradebook_course=activity, gradebook_activity=activity)
 
-    finding = examine(gradebook=StubGradebook(outage))["gradebook"]
+    finding = examine(gradebook=gradebook)["gradebook"]
 
     assert (finding.ok, finding.found) == (ok, found)
 

@@ -81,8 +81,10 @@ class Elms:
             "scaleid": None,
             "locked": self.item_locked,
             "graderaw": None if grade is None else float(grade),
-            "gradeislocked": (user in self.locked or self.item_locked) and self.shows_locks,
-            "gradeisoverridden": user in self.overridden,
+            "gradeislocked": (user in self.locked or self.item_locked)
+            if self.shows_locks
+            else None,
+            "gradeisoverridden": user in self.overridden if self.shows_locks else None,
             "grademin": 1 if self.scale else 0,
             "grademax": self.maximum,
             "rangeformatted": "Fail&ndash;Merit" if self.scale else f"0&ndash;{self.maximum}",

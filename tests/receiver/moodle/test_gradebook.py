@@ -20,7 +20,7 @@ from receiver.sources.base import Misconfigured, PersonProblem, SiteOutage, Tran
 from receiver.sources.http_client import HttpClient
 from tests.receiver.moodle.elms import ACTIVITY, COURSE, Elms
 from tests.receiver.moodle.fake import FakeMoodle
-from tests.receiver.moodle.recordings import RECORDED, Recorded
+from tests.receiver.moodle.recordings import RECORDED, Recorded, failure
 
 NINE = datetime(2026, 11, 22, 9, tzinfo=UTC)
 TOKEN = MoodleToken("0123456789abcdef0123456789abcdef")
@@ -69,6 +69,11 @@ def course(
 ) -> CourseScores:
     """Return what is to be written of a course."""
     return CourseScores(entry_id, number, activity, scores)
+
+
+def denied(code: str) -> Recorded:
+    """Return a failure with an error code."""
+    return responds(failure(exception="moodle_exception", errorcode=code, message="No."))
 
 
 def responds(body: bytes) -> Recorded:
@@ -422,3 +427,55 @@ def test_check_returns_the_outage(
     assert outage is not None
     assert words in outage.detail
     assert elms.moodle.functions() == [SITE_INFO] * 2
+
+
+def test_course_that_can_be_written_passes_the_check(
+    elms: Elms, gradebook: MoodleGradebook
+) -> None:
+    assert gradebook.check_course(COURSE, ACTIVITY) is None
+    assert elms.moodle.functions() == [FUNCTION, users.FUNCTION]
+
+
+@pytest.mark.parametrize(
+    ("break_it", "right"),
+    [
+        pytest.param(
+            lambda elms: elms.moodle.sends(FUNCTION, _report({"itemtype": "course"})),
+            "mod/assign:view",
+            id="no activities",
+        ),
+        pytest.param(
+            lambda elms: elms.moodle.sends(FUNCTION, _report({"itemtype": "mod", "cmid": 1})),
+            "moodle/grade:viewhidden",
+            id="activity not shown",
+        ),
+        pytest.param(
+            lambda elms: setattr(elms, "shows_locks", False), "moodle/grade:viewall", id="no locks"
+        ),
+        pytest.param(
+            lambda elms: elms.moodle.sends(users.FUNCTION, responds(b"[]")),
+            "moodle/user:viewalldetails",
+            id="no ID numbers",
+        ),
+        pytest.param(
+            lambda elms: elms.moodle.sends(FUNCTION, denied("nopermissiontoviewgrades")),
+            "moodle/grade:viewall",
+            id="no grades",
+        ),
+        pytest.param(
+            lambda elms: elms.moodle.sends(FUNCTION, denied("accessexception")),
+            "webservice/rest:use",
+            id="nothing",
+        ),
+    ],
+)
+def test_check_of_a_course_names_the_missing_right(
+    elms: Elms, gradebook: MoodleGradebook, break_it: Callable[[Elms], object], right: str
+) -> None:
+    break_it(elms)
+
+    failure = gradebook.check_course(COURSE, ACTIVITY)
+
+    assert failure is not None
+    assert right in failure.advice.text
+    assert UPDATE not in elms.moodle.functions()

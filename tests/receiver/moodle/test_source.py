@@ -1,5 +1,6 @@
 """A Moodle as a source of grades."""
 
+import re
 from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime
@@ -341,6 +342,73 @@ class TestMissingRecord:
 
         assert isinstance(outcome, Misconfigured)
         assert FUNCTION in outcome.advice.text
+
+
+CHECKED = (FUNCTION, SITE_INFO, COURSES)
+DENIED = RECORDED["token_expired_first_call"]
+WITHOUT_ID_NUMBERS = Recorded(
+    200, "application/json", re.sub(b'"S100[0-9]"', b'""', RECORDED["grades"].body)
+)
+
+
+class TestCheckCourse:
+    """The requests of a run, tried for one course."""
+
+    def test_all_requests_are_tried(self, moodle: FakeMoodle, source: MoodleGradeSource) -> None:
+        for function, name in zip(CHECKED, ("grades", "site_info", LISTED), strict=True):
+            moodle.says(function, name)
+
+        assert source.check_course(GradeQuery(moodle.url, "2", TOKEN)) is None
+        assert moodle.functions() == list(CHECKED)
+
+    @pytest.mark.parametrize(
+        ("answers", "expected", "words"),
+        [
+            pytest.param({FUNCTION: TOKEN_INVALID}, TokenRefused, "invalidtoken", id="no token"),
+            pytest.param(
+                {FUNCTION: DENIED, SITE_INFO: DENIED},
+                Misconfigured,
+                "webservice/rest:use",
+                id="nothing allowed",
+            ),
+            pytest.param({FUNCTION: DENIED}, Misconfigured, FUNCTION, id="no grades function"),
+            pytest.param(
+                {FUNCTION: refused("nopermissiontoviewgrades", "No.")},
+                Misconfigured,
+                "moodle/grade:viewall",
+                id="no right to grades",
+            ),
+            pytest.param({SITE_INFO: DENIED}, Misconfigured, SITE_INFO, id="no site info"),
+            pytest.param({COURSES: DENIED}, Misconfigured, COURSES, id="no list of courses"),
+            pytest.param(
+                {COURSES: RECORDED["get_courses_none"]},
+                Misconfigured,
+                "moodle/course:viewhiddencourses",
+                id="course not listed",
+            ),
+            pytest.param(
+                {COURSES: RECORDED["maintenance"]}, SiteOutage, "sitemaintenance", id="maintenance"
+            ),
+            pytest.param(
+                {FUNCTION: WITHOUT_ID_NUMBERS}, Misconfigured, "ID number", id="no ID numbers"
+            ),
+        ],
+    )
+    def test_what_is_missing_is_named(
+        self,
+        moodle: FakeMoodle,
+        source: MoodleGradeSource,
+        answers: dict[str, Recorded],
+        expected: type[FetchOutcome],
+        words: str,
+    ) -> None:
+        for function, name in zip(CHECKED, ("grades", "site_info", LISTED), strict=True):
+            moodle.sends(function, answers.get(function, RECORDED[name]))
+
+        failure = source.check_course(GradeQuery(moodle.url, "2", TOKEN))
+
+        assert type(failure) is expected
+        assert words in repr(failure)
 
 
 class TestTimeout:
