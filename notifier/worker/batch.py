@@ -1,8 +1,8 @@
 """One transaction of a worker: settle finished attempts, reclaim expired claims, claim due work."""
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from sqlalchemy.orm import Session
@@ -19,52 +19,46 @@ from notifier.worker.claims import ClaimLimits, ExpiredClaim
 
 @dataclass(frozen=True)
 class Finished:
-    """An attempt that was made, and its result."""
+    """An attempt that was made, and its result; `jitter`, from 0 to 1, delays a retry."""
 
     claimed: Claimed
     started_at: datetime
     milliseconds: int
     result: AttemptResult
+    jitter: float = 0.0
 
 
 @dataclass(frozen=True)
-class BatchSettings:
-    """How long a lease lasts, how long an endpoint may fail, and the source of jitter (0 to 1)."""
-
-    lease: timedelta
-    disable_after: timedelta
-    jitter: Callable[[], float]
-
-
-@dataclass(frozen=True)
-class BatchResult:
-    """What a batch did, and the claimed deliveries with the encrypted secrets of their endpoints.
+class SettledBatch:
+    """What settling did, and the breaker states of the endpoints to claim for.
 
     `disabled` holds the endpoints that were disabled because they kept failing, and the reason.
     """
 
-    settled: Sequence[Settlement] = ()
-    expired: Sequence[ExpiredClaim] = ()
-    disabled: Mapping[int, str] = field(default_factory=dict)
-    claimed: Sequence[Claimed] = ()
-    encrypted: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    settlements: Sequence[Settlement]
+    expired: Sequence[ExpiredClaim]
+    disabled: Mapping[int, str]
+    states: Mapping[int, BreakerState]
 
 
-def process_batch(
-    session: Session,
-    finished: Sequence[Finished],
-    limits_for: Callable[[Mapping[int, BreakerState]], ClaimLimits],
-    settings: BatchSettings,
-    *,
-    now: datetime,
-) -> BatchResult:
-    """Settle finished attempts, reclaim expired claims, then claim within the limits.
+@dataclass(frozen=True)
+class ClaimedBatch:
+    """Claimed deliveries, and the encrypted secrets of their endpoints."""
 
-    `limits_for` returns the limits for the endpoints that are enabled after settling. `now` is the
-    database's clock. Endpoints are locked before deliveries, both in the order of their ids, as in
-    every transaction that locks both.
+    deliveries: Sequence[Claimed]
+    encrypted: Mapping[int, tuple[str, ...]]
+
+
+def settle(
+    session: Session, finished: Sequence[Finished], *, disable_after: timedelta, now: datetime
+) -> SettledBatch:
+    """Settle finished attempts, update the breakers of their endpoints, reclaim expired claims.
+
+    An endpoint that has been failing for `disable_after` is disabled. `now` is the database's
+    clock. Endpoints are locked before deliveries, both in the order of their ids, as in every
+    transaction that locks both.
     """
-    settled = [_settlement(one, settings.jitter(), now) for one in finished]
+    settled = [_settlement(one, now) for one in finished]
     results = _by_endpoint(finished)
     gone = {one.claimed.endpoint_id for one in settled if isinstance(one.decision, Disable)}
     before = circuit_breaker.read_and_lock(session, results, also=gone, now=now)
@@ -72,28 +66,43 @@ def process_batch(
         endpoint_id: circuit_breaker.record_results(state, results.get(endpoint_id, ()), now=now)
         for endpoint_id, state in before.items()
     }
+    changed = {one: state for one, state in after.items() if state != before[one]}
     applied = _settle(session, settled, now)
-    newly_failing = {
-        endpoint_id: state
-        for endpoint_id, state in after.items()
-        if state.failures and state != before[endpoint_id]
-    }
-    disabled = _disable_failing(session, newly_failing, settings.disable_after, now)
+    disabled = _disable_failing(session, changed, disable_after, now)
     expired = claims.reclaim_expired(session, now=now)
-    enabled = {one: state for one, state in after.items() if one not in disabled}
-    claimed = claims.claim(session, limits_for(enabled), lease=settings.lease, now=now)
-    after |= _pause_half_open(enabled, claimed, now)
-    circuit_breaker.write_states(
-        session, {one: state for one, state in after.items() if state != before[one]}
-    )
+    circuit_breaker.write_states(session, changed)
     counters.add(session, CounterShard, metrics.of_batch(settled, applied, expired, now=now))
-    claimed_for = sorted({one.endpoint_id for one in claimed})
-    secrets = endpoints.encrypted_secrets(session, claimed_for, now=now) if claimed else {}
-    return BatchResult(settled, expired, disabled, claimed, secrets)
+    enabled = {one: state for one, state in after.items() if one not in disabled}
+    return SettledBatch(settled, expired, disabled, enabled)
 
 
-def _settlement(one: Finished, jitter: float, now: datetime) -> Settlement:
-    decision = retry_policy.decide(one.result, one.claimed.attempts, now=now, jitter=jitter)
+def claim(
+    session: Session,
+    states: Mapping[int, BreakerState],
+    limits: ClaimLimits,
+    *,
+    lease: timedelta,
+    now: datetime,
+) -> ClaimedBatch:
+    """Claim due deliveries within the limits, in the transaction of `settle`.
+
+    `states` are those that `settle` returned. A half-open endpoint is paused again, so that one
+    worker tries it at a time.
+    """
+    claimed = claims.claim(session, limits, lease=lease, now=now)
+    endpoint_ids = sorted({one.endpoint_id for one in claimed})
+    paused = {
+        one: replace(states[one], paused_until=now + circuit_breaker.SHORTEST_PAUSE)
+        for one in endpoint_ids
+        if states[one].is_half_open(now)
+    }
+    circuit_breaker.write_states(session, paused)
+    secrets = endpoints.encrypted_secrets(session, endpoint_ids, now=now) if claimed else {}
+    return ClaimedBatch(claimed, secrets)
+
+
+def _settlement(one: Finished, now: datetime) -> Settlement:
+    decision = retry_policy.decide(one.result, one.claimed.attempts, now=now, jitter=one.jitter)
     columns = retry_policy.columns_of(one.result)
     return Settlement(one.claimed, one.started_at, one.milliseconds, decision, **columns)
 
@@ -126,14 +135,3 @@ def _disable_failing(
     for endpoint_id, reason in disabled.items():
         endpoints.disable(session, endpoint_id, reason, now=now)
     return disabled
-
-
-def _pause_half_open(
-    states: Mapping[int, BreakerState], claimed: Sequence[Claimed], now: datetime
-) -> dict[int, BreakerState]:
-    """Return the half-open endpoints claimed for, paused again: one worker tries them at a time."""
-    return {
-        endpoint_id: replace(states[endpoint_id], paused_until=now + circuit_breaker.SHORTEST_PAUSE)
-        for endpoint_id in {one.endpoint_id for one in claimed}
-        if states[endpoint_id].is_half_open(now)
-    }

@@ -9,7 +9,7 @@ from notifier.webhooks import failure_advice
 from notifier.webhooks.deliveries import Settlement
 from notifier.webhooks.failure_advice import FailureKind
 from notifier.webhooks.retry_policy import Dead, Delivered, Disable, RetryAt
-from notifier.worker.batch import BatchResult
+from notifier.worker.batch import SettledBatch
 from notifier.worker.claims import ExpiredClaim
 
 _log = logging.get_logger(__name__)
@@ -25,9 +25,9 @@ class WorkerTotals:
     held: int = 0
 
 
-def report(batch: BatchResult, totals: WorkerTotals) -> None:
+def report(batch: SettledBatch, totals: WorkerTotals) -> None:
     """Log what a committed batch did, and add it to the totals."""
-    for settlement in batch.settled:
+    for settlement in batch.settlements:
         _report_settled(settlement, totals)
     for claim in batch.expired:
         _report_expired(claim, totals)

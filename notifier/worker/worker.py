@@ -23,7 +23,7 @@ from notifier.webhooks.failure_advice import FailureKind
 from notifier.webhooks.http_client import Transport
 from notifier.webhooks.retry_policy import AttemptResult, Failure, signal_of
 from notifier.worker import batch, claims, reporter
-from notifier.worker.batch import BatchSettings, Finished
+from notifier.worker.batch import Finished
 from notifier.worker.claims import ClaimLimits
 from notifier.worker.limiter import Limiter
 from notifier.worker.reporter import WorkerTotals
@@ -74,7 +74,6 @@ class Worker:
             per_endpoint=options.per_endpoint,
             rate=options.per_endpoint_rate,
         )
-        self._settings = BatchSettings(options.lease, options.disable_after, self.jitter)
         self._stopping = self._throttled = False
         self._back_off = 0.0
 
@@ -130,19 +129,22 @@ class Worker:
             return 0
         with self.database.writing() as session:
             now = db.now(session)
-            done = batch.process_batch(
+            settled = batch.settle(
+                session, self._unsettled, disable_after=self.options.disable_after, now=now
+            )
+            claimed = batch.claim(
                 session,
-                self._unsettled,
-                lambda states: self._limits(states, now),
-                self._settings,
+                settled.states,
+                self._limits(settled.states, now),
+                lease=self.options.lease,
                 now=now,
             )
         self._unsettled = []
-        reporter.report(done, self.totals)
-        for claimed in done.claimed:
-            self._limiter.start(claimed)
-            pool.submit(self._attempt, claimed, done.encrypted.get(claimed.endpoint_id, ()))
-        return len(done.claimed)
+        reporter.report(settled, self.totals)
+        for one in claimed.deliveries:
+            self._limiter.start(one)
+            pool.submit(self._attempt, one, claimed.encrypted.get(one.endpoint_id, ()))
+        return len(claimed.deliveries)
 
     def _any_due(self) -> bool:
         if self._stopping or self._limiter.busy >= self.options.threads:
@@ -164,7 +166,7 @@ class Worker:
             _log.exception("attempt failed unexpectedly", delivery_id=claimed.delivery_id)
             result = Failure(FailureKind.INTERNAL, type(error).__name__)
         milliseconds = round((time.perf_counter() - clock) * 1000)
-        self._finished.put(Finished(claimed, started_at, milliseconds, result))
+        self._finished.put(Finished(claimed, started_at, milliseconds, result, self.jitter()))
 
     def _post(
         self, claimed: Claimed, encrypted: tuple[str, ...], *, now: datetime

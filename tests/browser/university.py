@@ -26,13 +26,12 @@ from notifier.courses import grades
 from notifier.courses import service as courses
 from notifier.models import SCHEMA as NOTIFIER
 from notifier.models import SOURCE
-from notifier.webhooks import endpoints, outbox
-from notifier.webhooks.circuit_breaker import BreakerState
+from notifier.webhooks import circuit_breaker, endpoints, outbox
 from notifier.webhooks.deliveries import Claimed
 from notifier.webhooks.retry_policy import Failure, RetryAt, WebhookResponse
-from notifier.worker import batch
-from notifier.worker.batch import BatchSettings, Finished
-from notifier.worker.claims import ClaimLimits, EndpointLimit
+from notifier.worker import batch, claims
+from notifier.worker.batch import Finished
+from notifier.worker.limiter import Limiter
 from receiver.gradebook.base import ScoreCounts
 from receiver.models import SCHEMA as RECEIVER
 from receiver.registry import entries as registry
@@ -76,8 +75,7 @@ CHANGES = {8: 3, 9: 6, 10: 8, 11: 6, 12: 2, 13: 4, 14: 7, 15: 5, 16: 4, 17: 2, 2
 # How long ago the outage of ELMS began and ended.
 OUTAGE = timedelta(hours=6, minutes=10), timedelta(hours=6, minutes=6)
 BUSY_RUN = 71
-_SETTINGS = BatchSettings(timedelta(minutes=1), timedelta(days=5), lambda: 0.5)
-_NO_CLAIMS = ClaimLimits(0, 0, 0, {})
+_LIMITER = Limiter(threads=50, per_endpoint=50, rate=50)
 
 
 @dataclass(frozen=True)
@@ -206,17 +204,16 @@ class _Day:
     def _work(self, at: datetime) -> None:
         """Send what is due, as a worker does, and plan the retries."""
         with self.eassessment.writing() as session:
-            claimed = batch.process_batch(session, [], _limits, _SETTINGS, now=at).claimed
+            limits = _LIMITER.limits(circuit_breaker.read_states(session), now=at)
+            claimed = claims.claim(session, limits, lease=timedelta(minutes=1), now=at)
         finished = [
-            Finished(one, at, self.chance.randrange(24, 190), self._respond(one, at))
+            Finished(one, at, self.chance.randrange(24, 190), self._respond(one, at), jitter=0.5)
             for one in claimed
         ]
         later = at + timedelta(milliseconds=max((one.milliseconds for one in finished), default=0))
         with self.eassessment.writing() as session:
-            settled = batch.process_batch(
-                session, finished, lambda _: _NO_CLAIMS, _SETTINGS, now=later
-            ).settled
-        for one in settled:
+            settled = batch.settle(session, finished, disable_after=timedelta(days=5), now=later)
+        for one in settled.settlements:
             if isinstance(one.decision, RetryAt):
                 self.retried = one.claimed.delivery_id
                 self._plan(one.decision.due_at, self._work)
@@ -253,7 +250,3 @@ class _Day:
             seconds = round(seconds + self.chance.uniform(-0.3, 0.3), 2)
             result = RunResult(run_id, results, ScoreCounts(9, 6, 80), requests, 10, seconds, 0)
             runs.end(session, result, now=at + timedelta(seconds=seconds))
-
-
-def _limits(every: Mapping[int, BreakerState]) -> ClaimLimits:
-    return ClaimLimits(50, 50, 50, dict.fromkeys(every, EndpointLimit(50, 50)))

@@ -1,7 +1,7 @@
 """Any order of changes, claims, crashes, late responses and clock jumps, compared with a model."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -30,12 +30,11 @@ from notifier.courses import service as courses
 from notifier.errors import ReplayRefusedError
 from notifier.models import SCHEMA, SOURCE, Course, Delivery, Event
 from notifier.webhooks import endpoints, outbox, replay
-from notifier.webhooks.circuit_breaker import BreakerState
 from notifier.webhooks.deliveries import Claimed
 from notifier.webhooks.retry_policy import Failure, WebhookResponse
 from notifier.worker import batch
-from notifier.worker.batch import BatchResult, BatchSettings, Finished
-from notifier.worker.claims import ClaimLimits, EndpointLimit
+from notifier.worker.batch import ClaimedBatch, Finished, SettledBatch
+from notifier.worker.limiter import Limiter
 from receiver.models import SCHEMA as ELMS_SCHEMA
 from receiver.models import Entry, InboxMessage
 from receiver.sources import store as sources
@@ -46,7 +45,6 @@ from tests.faults.model import Claim, Elms, Endpoint, Fact, Result, Sender
 NINE = datetime(2026, 11, 22, 9, 0, 0, 123456, tzinfo=UTC)
 SITE = "eassessment.example.ac.uk"
 LEASE = timedelta(minutes=1)
-TERMS = BatchSettings(LEASE, timedelta(days=5), lambda: 0.0)
 WORKERS = 3
 KINDS = ("course.deleted", "token.regenerated")
 RESPONSES: dict[Result, WebhookResponse | Failure] = {
@@ -293,45 +291,44 @@ class Machine(RuleBasedStateMachine):
 
     def _process_batch(self, worker: int, finished: list[Attempted], limit: int) -> None:
         """Process a batch in the real code and in the model, and keep what was claimed."""
-        done = self._real_batch(finished, limit)
+        settled, claims = self._real_batch(finished, limit)
         self.claims[worker] = [one for one in self.claims[worker] if one not in finished]
         self.sender.settle([(one.claim, one.result) for one in finished if one.result])
-        for endpoint_id in done.disabled:
+        for endpoint_id in settled.disabled:
             self.sender.disable(endpoint_id)
         self.sender.reclaim_expired(self.now)
-        for claimed in done.claimed:
+        for claimed in claims.deliveries:
             one = self.sender.deliveries[claimed.delivery_id]
             assert (one.status, one.lease) == ("pending", None)
             claim = self.sender.claim(one, claimed.lease_token, self.now + LEASE)
             assert (claimed.attempts, claimed.webhook_id) == (one.attempts, one.event)
             signed_by = self.sender.endpoints[one.endpoint].signing(self.now)
             assert [self.secrets[name] for name in signed_by] == [
-                Secret.parse(self.vault.decrypt(text)) for text in done.encrypted[one.endpoint]
+                Secret.parse(self.vault.decrypt(text)) for text in claims.encrypted[one.endpoint]
             ]
             self.claims[worker].append(Attempted(claim, claimed, signed_by))
 
     def _real_batch(
         self, finished: list[Attempted], limit: int, *, roll_back: bool = False
-    ) -> BatchResult:
-        def limits(states: Mapping[int, BreakerState]) -> ClaimLimits:
-            most = EndpointLimit(limit, limit)
-            by_endpoint = {
-                one: EndpointLimit(1, 1) if breaker.is_half_open(self.now) else most
-                for one, breaker in states.items()
-                if not breaker.is_paused(self.now)
-            }
-            return ClaimLimits(limit, limit, limit, by_endpoint)
-
+    ) -> tuple[SettledBatch, ClaimedBatch]:
         real = [
             Finished(one.claimed, self.now, 1, RESPONSES[one.result])
             for one in finished
             if one.result
         ]
         with self.notifier.writing() as session:
-            done = batch.process_batch(session, real, limits, TERMS, now=self.now)
+            settled = batch.settle(session, real, disable_after=timedelta(days=5), now=self.now)
+            limiter = Limiter(threads=limit, per_endpoint=limit, rate=99)
+            claims = batch.claim(
+                session,
+                settled.states,
+                limiter.limits(settled.states, now=self.now),
+                lease=LEASE,
+                now=self.now,
+            )
             if roll_back:
                 raise RolledBackError
-        return done
+        return settled, claims
 
     def _finished(self, worker: int) -> list[Attempted]:
         return [one for one in self.claims[worker] if one.result]

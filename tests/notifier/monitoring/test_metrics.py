@@ -12,15 +12,13 @@ from notifier.webhooks.circuit_breaker import BreakerState
 from notifier.webhooks.deliveries import Claimed
 from notifier.webhooks.retry_policy import MAX_ATTEMPTS, Failure, WebhookResponse
 from notifier.worker import batch
-from notifier.worker.batch import BatchSettings, Finished
-from notifier.worker.claims import ClaimLimits
+from notifier.worker.batch import Finished
 from tests.notifier.conftest import NINE, Store
 
 # The SQL of counters is tested in foundation/db.
 pytestmark = pytest.mark.parametrize("database_kind", ["sqlite"])
 
 SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
-SETTINGS = BatchSettings(MINUTE, timedelta(days=5), lambda: 0.0)
 OK = WebhookResponse(200, None, "")
 
 Numbers = Callable[[], dict[str, float]]
@@ -35,9 +33,7 @@ def settle(store: Store) -> Settle:
     def write(*results: tuple[Claimed, Result], now: Any = NINE + SECOND) -> None:
         finished = [Finished(claimed, NINE, 12, result) for claimed, result in results]
         with store.database.writing() as session:
-            batch.process_batch(
-                session, finished, lambda _: ClaimLimits(0, 0, 0, {}), SETTINGS, now=now
-            )
+            batch.settle(session, finished, disable_after=timedelta(days=5), now=now)
 
     return write
 

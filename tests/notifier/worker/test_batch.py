@@ -2,7 +2,6 @@
 
 import itertools
 import json
-from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -16,31 +15,25 @@ from notifier.webhooks.circuit_breaker import PAUSED_AFTER, SHORTEST_PAUSE, Brea
 from notifier.webhooks.deliveries import Claimed
 from notifier.webhooks.retry_policy import MAX_ATTEMPTS, AttemptResult, Failure, WebhookResponse
 from notifier.worker import batch
-from notifier.worker.batch import BatchResult, BatchSettings, Finished
-from notifier.worker.claims import ClaimLimits, EndpointLimit
+from notifier.worker.batch import ClaimedBatch, Finished, SettledBatch
+from notifier.worker.limiter import Limiter
 from tests.notifier.conftest import MINUTE, NINE, SITE, Store
 
 SECOND, HOUR, DAY = timedelta(seconds=1), timedelta(hours=1), timedelta(days=1)
-SETTINGS = BatchSettings(MINUTE, 5 * DAY, lambda: 0.0)
 REFUSED = Failure("refused", "connection refused")
 HALF_OPEN = BreakerState(5, NINE - HOUR, NINE - MINUTE, NINE)
 
 
 def process(
     store: Store, *finished: tuple[Claimed, AttemptResult], now: datetime = NINE
-) -> BatchResult:
-    """Process a batch with a result for each claim; claim one delivery of half-open endpoints."""
-
-    def limits(states: Mapping[int, BreakerState]) -> ClaimLimits:
-        by_endpoint = {
-            endpoint_id: EndpointLimit(1, 1) if state.is_half_open(now) else EndpointLimit(9, 9)
-            for endpoint_id, state in states.items()
-            if not state.is_paused(now)
-        }
-        return ClaimLimits(99, 99, 99, by_endpoint)
-
+) -> tuple[SettledBatch, ClaimedBatch]:
+    """Settle with a result for each claim, then claim as an idle worker does."""
     made = [Finished(claimed, NINE, 12, result) for claimed, result in finished]
-    return store.write(batch.process_batch, made, limits, SETTINGS, now=now)
+    with store.database.writing() as session:
+        settled = batch.settle(session, made, disable_after=5 * DAY, now=now)
+        limits = Limiter(threads=99, per_endpoint=9, rate=99).limits(settled.states, now=now)
+        claimed = batch.claim(session, settled.states, limits, lease=MINUTE, now=now)
+    return settled, claimed
 
 
 def operational_events(store: Store) -> list[dict[str, Any]]:
@@ -56,12 +49,12 @@ def test_pause_uses_up_no_attempts(store: Store) -> None:
     claimed = store.claim()
     waiting, sent = store.add_delivery(failing.id), store.add_delivery(healthy.id)
 
-    done = process(store, *((one, REFUSED) for one in claimed))
+    _, claims = process(store, *((one, REFUSED) for one in claimed))
 
     endpoint, row = store.endpoint(failing.id), store.delivery(waiting)
     assert (endpoint.failures, endpoint.failing_since) == (5, NINE)
     assert endpoint.paused_until == NINE + SHORTEST_PAUSE
-    assert [one.delivery_id for one in done.claimed] == [sent]
+    assert [one.delivery_id for one in claims.deliveries] == [sent]
     assert (row.status, row.attempts, row.due_at) == ("pending", 0, NINE)
 
 
@@ -70,12 +63,12 @@ def test_half_open_endpoint_gets_one_attempt_and_a_success_ends_the_pause(store:
     store.add_deliveries(endpoint.id, 3)
     store.set_state(endpoint.id, HALF_OPEN)
 
-    (tried,) = process(store).claimed
-    meanwhile = process(store).claimed
-    done = process(store, (tried, WebhookResponse(200)))
+    _, first = process(store)
+    _, meanwhile = process(store)
+    _, afterwards = process(store, (first.deliveries[0], WebhookResponse(200)))
 
     row = store.endpoint(endpoint.id)
-    assert (len(meanwhile), len(done.claimed)) == (0, 2)
+    assert [len(one.deliveries) for one in (first, meanwhile, afterwards)] == [1, 0, 2]
     assert (row.failures, row.failing_since, row.paused_until) == (0, None, None)
 
 
@@ -93,13 +86,13 @@ def test_days_of_failure_disable_the_endpoint(store: Store) -> None:
     endpoint = store.add_endpoint()
     ids = store.add_deliveries(endpoint.id, 2)
     store.set_state(endpoint.id, BreakerState(40, NINE - 5 * DAY, NINE - MINUTE, NINE))
-    (tried,) = process(store).claimed
+    (tried,) = process(store)[1].deliveries
 
-    done = process(store, (tried, REFUSED))
+    settled, _ = process(store, (tried, REFUSED))
 
     row = store.endpoint(endpoint.id)
-    assert done.disabled == {endpoint.id: "it has been failing since 2026-11-17 09:00 UTC"}
-    assert (row.disabled_at, row.disabled_reason) == (NINE, done.disabled[endpoint.id])
+    assert settled.disabled == {endpoint.id: "it has been failing since 2026-11-17 09:00 UTC"}
+    assert (row.disabled_at, row.disabled_reason) == (NINE, settled.disabled[endpoint.id])
     assert store.statuses(*ids) == ["held", "held"]
 
 
@@ -109,10 +102,10 @@ def test_time_alone_disables_nothing(store: Store) -> None:
     long_ago = NINE - 4 * DAY
     store.set_state(endpoint.id, BreakerState(40, NINE - 9 * DAY, long_ago, long_ago))
 
-    (tried,) = process(store).claimed
-    done = process(store, (tried, Failure("internal", "ValueError")))
+    (tried,) = process(store)[1].deliveries
+    settled, _ = process(store, (tried, Failure("internal", "ValueError")))
 
-    assert (done.disabled, store.endpoint(endpoint.id).disabled_at) == ({}, None)
+    assert (settled.disabled, store.endpoint(endpoint.id).disabled_at) == ({}, None)
 
 
 def test_subscriber_is_notified_of_a_disabled_endpoint(store: Store) -> None:
@@ -122,9 +115,9 @@ def test_subscriber_is_notified_of_a_disabled_endpoint(store: Store) -> None:
     store.add_delivery(gone.id)
     (claimed,) = store.claim()
 
-    done = process(store, (claimed, WebhookResponse(410)))
+    _, claims = process(store, (claimed, WebhookResponse(410)))
 
-    assert [one.endpoint_id for one in done.claimed] == [operations.id]
+    assert [one.endpoint_id for one in claims.deliveries] == [operations.id]
     assert operational_events(store) == [
         {
             "type": "endpoint.disabled",
