@@ -14,9 +14,11 @@ from sqlalchemy import (
     String,
     Text,
     UniqueConstraint,
+    func,
+    select,
     text,
 )
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+from sqlalchemy.orm import DeclarativeBase, Mapped, column_property, mapped_column, relationship
 
 from foundation.db.counters import CounterColumns
 from foundation.db.migrations import Schema
@@ -183,12 +185,28 @@ class Event(Base):
     traceparent: Mapped[str | None] = mapped_column(String(55))
 
 
+class Attempt(Base):
+    """One POST of a delivery: time, duration, response or failure, decision."""
+
+    __tablename__ = "attempts"
+    __table_args__ = (NEVER_REUSED,)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    delivery_id: Mapped[int] = mapped_column(ForeignKey("deliveries.id"), index=True)
+    started_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    milliseconds: Mapped[int]
+    status: Mapped[int | None]
+    failure: Mapped[str | None] = mapped_column(String(40))
+    detail: Mapped[str | None] = mapped_column(Text)
+    decided: Mapped[str] = mapped_column(String(20))
+
+
 class Delivery(Base):
     """The delivery of one event to one endpoint.
 
-    `attempts` counts since the start of the schedule; a replay restarts it. `lease_token` is the
-    claim that may settle the delivery until `leased_until`. `created_at` is the time of its event
-    and orders deliveries.
+    `attempts` counts since the start of the schedule; a replay restarts it. `attempt_count` is
+    the number of attempts that are recorded. `lease_token` is the claim that may settle the
+    delivery until `leased_until`. `created_at` is the time of its event and orders deliveries.
     """
 
     __tablename__ = "deliveries"
@@ -217,22 +235,13 @@ class Delivery(Base):
     leased_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
     event: Mapped[Event] = relationship()
     endpoint: Mapped[Endpoint] = relationship()
-
-
-class Attempt(Base):
-    """One POST of a delivery: time, duration, response or failure, decision."""
-
-    __tablename__ = "attempts"
-    __table_args__ = (NEVER_REUSED,)
-
-    id: Mapped[int] = mapped_column(primary_key=True)
-    delivery_id: Mapped[int] = mapped_column(ForeignKey("deliveries.id"), index=True)
-    started_at: Mapped[datetime] = mapped_column(UtcDateTime)
-    milliseconds: Mapped[int]
-    status: Mapped[int | None]
-    failure: Mapped[str | None] = mapped_column(String(40))
-    detail: Mapped[str | None] = mapped_column(Text)
-    decided: Mapped[str] = mapped_column(String(20))
+    attempt_count: Mapped[int] = column_property(
+        select(func.count(Attempt.id))
+        .where(Attempt.delivery_id == id)  # noqa: A003 - the column of this table
+        .correlate_except(Attempt)
+        .scalar_subquery(),
+        deferred=True,
+    )
 
 
 class EndpointPing(Base):

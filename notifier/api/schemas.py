@@ -29,6 +29,7 @@ from notifier.webhooks.delivery_filter import DeliveryFilter
 
 _TYPES = "|".join([*EVENT_TYPES, *OPERATIONAL_TYPES]).replace(".", r"\.")
 EventType = Annotated[str, Field(pattern=f"^({_TYPES})$")]
+_ATTEMPTS = "Attempts that were made, all in all; a replay does not reset the number."
 RowId = Annotated[int, Field(ge=1, le=MAX_ID)]
 Timestamp = Annotated[
     datetime,
@@ -272,7 +273,7 @@ class DeliveryResponse(Response):
     endpoint_id: int
     url: str
     status: DeliveryStatus
-    attempts: int
+    attempts: Annotated[int, Field(description=_ATTEMPTS)]
     occurred_at: Timestamp
     due_at: Timestamp | None
     settled_at: Timestamp | None
@@ -289,6 +290,7 @@ class DeliveryResponse(Response):
             course_id=row.event.course_id or None,
             course_version=row.event.course_version,
             url=row.endpoint.url,
+            attempts=row.attempt_count,
             occurred_at=row.event.occurred_at,
             due_at=row.due_at if row.settled_at is None else None,
             **more,

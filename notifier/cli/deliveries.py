@@ -89,7 +89,7 @@ def list_(criteria: DeliveryFilter, before: int | None, limit: int, as_json: boo
                 row.event.type,
                 row.event.course_id,
                 row.endpoint_id,
-                row.attempts,
+                row.attempt_count,
                 AttemptResponse.of_attempt(last[row.id], row.endpoint_id).answer
                 if row.id in last
                 else None,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sqlalchemy import ScalarSelect, func, or_, select
-from sqlalchemy.orm import Session, joinedload
+from sqlalchemy.orm import Session, joinedload, undefer
 
 from foundation.db import pagination
 from foundation.db.pagination import Page, PageRequest
@@ -17,6 +17,11 @@ from notifier.webhooks.delivery_filter import DeliveryFilter
 DEFAULT_LIMIT = 100
 # A worker retries an endpoint within this time after its pause has ended.
 RETRIED_WITHIN = timedelta(minutes=1)
+_LOADED = (
+    joinedload(Delivery.event),
+    joinedload(Delivery.endpoint),
+    undefer(Delivery.attempt_count),
+)
 _NOT_DELIVERED = (DeliveryStatus.PENDING, DeliveryStatus.HELD, DeliveryStatus.DEAD)
 
 
@@ -35,7 +40,7 @@ def find(
     before: int | None = None,
     limit: int = DEFAULT_LIMIT,
 ) -> list[Delivery]:
-    """Return deliveries with their events and endpoints, newest first, older than `before`."""
+    """Return deliveries with events, endpoints, attempt counts, newest first, before `before`."""
     scope = delivery_filter.scope_of(session, criteria)
     return _load(session, delivery_filter.newest(session, scope, before=before, limit=limit))
 
@@ -59,19 +64,14 @@ def page(
 
 
 def _load(session: Session, ids: Sequence[int]) -> list[Delivery]:
-    query = (
-        select(Delivery)
-        .where(Delivery.id.in_(ids))
-        .options(joinedload(Delivery.event), joinedload(Delivery.endpoint))
-    )
+    query = select(Delivery).where(Delivery.id.in_(ids)).options(*_LOADED)
     rows = {row.id: row for row in session.scalars(query)} if ids else {}
     return [rows[row_id] for row_id in ids]
 
 
 def get(session: Session, delivery_id: int) -> Delivery:
-    """Return a delivery with its event and endpoint, or raise DeliveryUnknownError."""
-    options = (joinedload(Delivery.event), joinedload(Delivery.endpoint))
-    delivery = session.get(Delivery, delivery_id, options=options)
+    """Return a delivery as `find` does, or raise DeliveryUnknownError."""
+    delivery = session.get(Delivery, delivery_id, options=_LOADED)
     if delivery is None:
         raise DeliveryUnknownError(f"there is no delivery {delivery_id}")
     return delivery

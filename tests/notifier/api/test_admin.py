@@ -163,7 +163,9 @@ def test_invalid_query_is_refused(admin: Admin, refused: Refused, path: str, poi
     assert [fault["pointer"] for fault in problem["errors"]] == [pointer]
 
 
-def test_delivery_is_listed_with_its_status(admin: Admin, dead: int) -> None:
+def test_delivery_is_listed_with_its_status(admin: Admin, store: Store, dead: int) -> None:
+    store.add_attempt(dead, status=500)
+
     _, delivery = admin("GET", "/deliveries").json["deliveries"]
 
     assert delivery.pop("webhook_id").startswith("msg_")
@@ -175,7 +177,7 @@ def test_delivery_is_listed_with_its_status(admin: Admin, dead: int) -> None:
         "endpoint_id": 1,
         "url": URL,
         "status": "dead",
-        "attempts": 10,
+        "attempts": 1,
         "occurred_at": "2026-11-22T09:00:00.123456+00:00",
         "due_at": None,
         "settled_at": "2026-11-22T09:00:00.123456+00:00",

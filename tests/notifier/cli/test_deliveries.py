@@ -56,8 +56,10 @@ def test_show_lists_attempts_and_replays_harmlessly(
 
     text = run("deliveries", "show", delivery_id).stdout
     shown = read_json("deliveries", "show", delivery_id)
+    (listed,) = read_json("deliveries", "list")
 
     assert "none yet" in new
+    assert listed["attempts"] == shown["attempts"] == len(shown["attempts_made"]) == 1
     for words in ("422", "dead", "owned", '"type":"course.deleted"', "  next: ", "Replays", "@"):
         assert words in text
     assert not {"\x1b", "\x07", "\u202e"} & set(text)

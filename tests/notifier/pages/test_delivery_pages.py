@@ -118,6 +118,8 @@ def test_page_shows_all_attempts(ada: Browser, store: Store) -> None:
 
     page = unescape(html)
     assert "<script>alert" not in html
+    assert "<dt>Attempts</dt><dd>3</dd>" in html
+    assert "(3 attempts)" in ada.look("/deliveries")
     for text in (
         "Delivery failed permanently: 10 attempts failed",
         "2026-11-22 09:00:00 UTC",

@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from notifier.webhooks import delivery_queries
+from notifier.webhooks import deliveries, delivery_queries
 from notifier.webhooks.delivery_filter import DeliveryFilter
 from notifier.webhooks.delivery_queries import Backlog
 from tests.notifier.conftest import MINUTE, NINE, Store
@@ -31,6 +31,19 @@ def test_last_attempts_are_the_latest(store: Store) -> None:
     found = store.read(delivery_queries.last_attempts, [tried, untried])
 
     assert {key: one.status for key, one in found.items()} == {tried: 503}
+
+
+def test_attempts_are_counted_across_schedules(store: Store) -> None:
+    tried, untried = store.add_deliveries(store.add_endpoint().id, 2)
+    for _ in range(3):
+        store.add_attempt(tried, status=500)
+    store.write(deliveries.restart, [tried], now=TEN)
+
+    found = store.read(delivery_queries.find, DeliveryFilter())
+    shown = store.read(delivery_queries.get, tried)
+
+    assert {one.id: one.attempt_count for one in found} == {tried: 3, untried: 0}
+    assert (shown.attempt_count, shown.attempts) == (3, 0)
 
 
 def test_backlog_counts_by_status(store: Store) -> None:
