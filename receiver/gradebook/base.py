@@ -68,12 +68,12 @@ def missing_activity(course_id: str = "COURSE_ID") -> Misconfigured:
 
 
 class Gradebook(Protocol):
-    """A kind of gradebook; `batch` is the maximum number of courses in one `write`.
+    """A kind of gradebook; `max_courses` limits how many one `write` accepts.
 
     `needs_activity`: a course is written only if its entry names a Moodle course and activity.
     """
 
-    batch: int
+    max_courses: int
     needs_activity: bool
 
     @property

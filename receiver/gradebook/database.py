@@ -16,7 +16,7 @@ from receiver.runs.lease import RunLease
 class DatabaseGradebook:
     """The gradebook in ELMS's own database, written in transactions of a run's lease."""
 
-    batch = 500
+    max_courses = 500
     needs_activity = False
     requests = 0
 

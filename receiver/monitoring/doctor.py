@@ -20,9 +20,9 @@ from receiver.runs import store as runs
 from receiver.sources import store as sources
 from receiver.sources.base import (
     Misconfigured,
+    RejectedOutcome,
     SiteOutage,
     SourceFactory,
-    TokenRefused,
     Transient,
 )
 from receiver.sync import planner
@@ -125,7 +125,7 @@ def _moodle(entry: Entry, clients: SourceFactory, vault: Vault) -> Finding | Non
     match client.check_course(query):
         case None:
             return Finding(check, True, f"the grades of the course {course_id} can be fetched")
-        case TokenRefused(problem=problem, detail=detail):
+        case RejectedOutcome(problem=problem, detail=detail):
             advice = Advice("Enter a current token.", "registry set-token", (course_id,))
             return Finding(check, False, f"course {course_id}: {problem}: {detail}", advice)
         case Misconfigured() | SiteOutage() | Transient() as failure:

@@ -11,9 +11,9 @@ from foundation.logging import REDACTED
 from receiver.gradebook.base import SET_ACTIVITY, WriteFailure
 from receiver.moodle.responses import (
     CHECK_URL,
-    LATER,
     SITE_LATER,
     TAKES_LONG,
+    TRY_LATER,
     AccessDenied,
     InvalidToken,
     Missing,
@@ -75,7 +75,7 @@ def call(
     except RequestFailedError as error:
         if error.timed_out:
             return Transient(str(error), TAKES_LONG, timed_out=True)
-        return Transient(str(error), LATER, unreachable=error.unreachable)
+        return Transient(str(error), TRY_LATER, unreachable=error.unreachable)
     # A Moodle in debug mode may repeat what it was sent.
     body = response.body.replace(token.reveal().encode("ascii"), REDACTED.encode("ascii"))
     headers = response.headers

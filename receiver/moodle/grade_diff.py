@@ -15,7 +15,7 @@ from receiver.moodle.users import UserDirectory
 from receiver.sources.base import PersonProblem
 
 
-class NoRange(StrEnum):
+class UnwritableReason(StrEnum):
     """Why points cannot be written into a student's grade: no such item, or no points in it."""
 
     NO_ITEM = "has no such activity in ELMS"
@@ -36,7 +36,7 @@ class CurrentGrade:
     kept_because: str | None = None
 
 
-Current = dict[int, CurrentGrade | NoRange]
+Current = dict[int, CurrentGrade | UnwritableReason]
 """What the students of a course have in an activity, by Moodle's user id."""
 
 # What Moodle shows as the range of an item with points, as numbers or percentages.
@@ -46,9 +46,9 @@ _POINTS = re.compile(rf"\s*{_NUMBER}\s*[-\u2013]\s*{_NUMBER}\s*", re.ASCII)
 
 @dataclass(frozen=True)
 class GradeChange:
-    """A grade to write: Moodle's user id, the source's, the new grade, and the current one."""
+    """A grade to write: whose it is in Moodle and in the source, and what it was before."""
 
-    student: int
+    moodle_user_id: int
     user_id: str
     grade: Decimal
     before: Decimal | None
@@ -65,7 +65,11 @@ class GradeDiff:
 
 def current_grades(users: Iterable[UserGrades], activity: str) -> Current:
     """Return the students of a course with their grade in an activity."""
-    return {user.user_id: _current(user, activity) for user in users if user.user_id is not None}
+    return {
+        user.moodle_user_id: _current(user, activity)
+        for user in users
+        if user.moodle_user_id is not None
+    }
 
 
 def compare(scores: Sequence[Score], users: UserDirectory, current: Current) -> GradeDiff:
@@ -89,7 +93,7 @@ def verify(diff: GradeDiff, current: Current) -> GradeDiff:
     verified: list[GradeChange] = []
     lost: list[PersonProblem] = []
     for change in diff.changes:
-        now = current.get(change.student)
+        now = current.get(change.moodle_user_id)
         given = now.given if isinstance(now, CurrentGrade) else None
         if given == change.grade:
             verified.append(change)
@@ -108,26 +112,26 @@ def counts(diff: GradeDiff) -> ScoreCounts:
     return ScoreCounts(added, len(diff.changes) - added, diff.unchanged)
 
 
-def _current(user: UserGrades, activity: str) -> CurrentGrade | NoRange:
+def _current(user: UserGrades, activity: str) -> CurrentGrade | UnwritableReason:
     for item in user.items:
         # An item with a number is an outcome of the activity.
         of_activity = item.get("itemtype") == "mod" and str(item.get("cmid")) == activity
         if of_activity and not item.get("itemnumber"):
             return _grade_in(item)
-    return NoRange.NO_ITEM
+    return UnwritableReason.NO_ITEM
 
 
-def _grade_in(item: dict[str, Any]) -> CurrentGrade | NoRange:
+def _grade_in(item: dict[str, Any]) -> CurrentGrade | UnwritableReason:
     try:
         given, minimum, maximum = (
             to_decimal(item.get(key)) for key in ("graderaw", "grademin", "grademax")
         )
     except ValueError:
-        return NoRange.UNREADABLE
+        return UnwritableReason.UNREADABLE
     if _is_scale(item, minimum):
-        return NoRange.SCALE
+        return UnwritableReason.SCALE
     if maximum is None:
-        return NoRange.UNREADABLE
+        return UnwritableReason.UNREADABLE
     return CurrentGrade(given, minimum or Decimal(0), maximum, _kept_because(item))
 
 
@@ -150,17 +154,17 @@ def _kept_because(item: dict[str, Any]) -> str | None:
 
 
 def _change(
-    score: Score, student: int | str, current: Current
+    score: Score, matched: int | str, current: Current
 ) -> GradeChange | PersonProblem | None:
     """Return the change, or why none can be made, or None if nothing differs.
 
-    `student` is the matched user, or why there is none.
+    `matched` is the id of the matched user, or why there is none.
     """
     user_id = score.user_id
-    if isinstance(student, str):
-        return PersonProblem(user_id, student)
-    now = current[student]
-    if isinstance(now, NoRange):
+    if isinstance(matched, str):
+        return PersonProblem(user_id, matched)
+    now = current[matched]
+    if isinstance(now, UnwritableReason):
         return PersonProblem(user_id, now.value)
     given = score.score_given
     grade = None if given is None else _rescaled(given, score.score_maximum, now)
@@ -176,7 +180,7 @@ def _change(
             "which its web service cannot remove"
         )
         return PersonProblem(user_id, detail)
-    return GradeChange(student, user_id, grade, now.given)
+    return GradeChange(matched, user_id, grade, now.given)
 
 
 def _rescaled(given: Decimal, maximum: Decimal, now: CurrentGrade) -> Decimal | str:

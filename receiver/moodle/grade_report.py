@@ -26,7 +26,7 @@ class ReportError(ValueError):
 class UserGrades:
     """One user's part of the report."""
 
-    user_id: int | None
+    moodle_user_id: int | None
     id_number: str
     items: tuple[dict[str, Any], ...]
 
@@ -38,10 +38,10 @@ def report_of(document: Any) -> list[UserGrades]:
         raise ReportError("responded 200, but not with grades: no list of usergrades")
     users = []
     for user in listed:
-        user_id, id_number, items = (user.get(k) for k in ("userid", "useridnumber", "gradeitems"))
+        row_id, id_number, items = (user.get(k) for k in ("userid", "useridnumber", "gradeitems"))
         users.append(
             UserGrades(
-                user_id if isinstance(user_id, int) else None,
+                row_id if isinstance(row_id, int) else None,
                 id_number if isinstance(id_number, str) else "",
                 tuple(item for item in items if isinstance(item, dict))
                 if isinstance(items, list)
@@ -58,15 +58,17 @@ def grades_of(document: Any, *, now: datetime) -> Grades:
     the whole report, and None if anyone was left out, so that it is fetched again.
     """
     users = report_of(document)
-    count = Counter(_compared(user.id_number) for user in users)
+    count = Counter(_comparison_key(user.id_number) for user in users)
     scores: list[Score] = []
     left_out: list[PersonProblem] = []
     for user in users:
-        same = count[_compared(user.id_number)]
+        same = count[_comparison_key(user.id_number)]
         if not user.id_number.strip():
-            problem = PersonProblem(None, f"user {user.user_id} there has no ID number")
+            problem = PersonProblem(None, f"user {user.moodle_user_id} there has no ID number")
         elif same > 1:
-            detail = f"{same} users there have this ID number: user {user.user_id} is one of them"
+            detail = (
+                f"{same} users there have this ID number: user {user.moodle_user_id} is one of them"
+            )
             problem = PersonProblem(user.id_number, detail)
         else:
             try:
@@ -85,7 +87,7 @@ def grades_of(document: Any, *, now: datetime) -> Grades:
     return Grades(tuple(scores), etag, left_out=tuple(left_out))
 
 
-def _compared(id_number: str) -> str:
+def _comparison_key(id_number: str) -> str:
     try:
         return parse_user_id(id_number)
     except ValueError:
@@ -108,7 +110,7 @@ def _score(user: UserGrades, now: datetime) -> Score:
         raise ValueError(f"{len(totals)} course totals instead of one: is it hidden?")
     total = totals[0]
     given = to_decimal(total.get("graderaw"))
-    if given is None and (why := _withheld(total)):
+    if given is None and (why := _why_withheld(total)):
         raise ValueError(why)
     graded, submitted = _time(total, "gradedategraded"), _time(total, "gradedatesubmitted")
     if given is not None:
@@ -137,7 +139,7 @@ def _reason(error: ValueError) -> str:
     return "".join(f"{part}: " for part in fault["loc"]) + validation_message(fault)
 
 
-def _withheld(total: dict[str, Any]) -> str | None:
+def _why_withheld(total: dict[str, Any]) -> str | None:
     """Return why a total that is null may exist all the same, or None.
 
     Moodle sends null for a person without a grade, too; only a grade has a date.

@@ -18,9 +18,9 @@ from receiver.gradebook.base import (
 )
 from receiver.moodle import client, grade_diff, grade_report, users
 from receiver.moodle.client import SITE_INFO, ElmsMoodle
-from receiver.moodle.grade_diff import Current, GradeChange, GradeDiff, NoRange
+from receiver.moodle.grade_diff import Current, GradeChange, GradeDiff, UnwritableReason
 from receiver.moodle.grade_report import UserGrades
-from receiver.moodle.responses import LATER, Success
+from receiver.moodle.responses import TRY_LATER, Success
 from receiver.moodle.users import UserDirectory
 from receiver.sources.base import Misconfigured, SiteOutage, Transient
 from receiver.sources.http_client import HttpClient
@@ -36,9 +36,9 @@ _SOURCE = "course-webhooks"
 
 # GRADE_UPDATE_OK; GRADE_UPDATE_FAILED, although only one grade of the batch may have been locked;
 # GRADE_UPDATE_ITEM_LOCKED. What was written is read back in any case.
-_ANSWERED_BY_READING = {0, 1, 4}
+_STATUSES_TO_VERIFY = {0, 1, 4}
 
-_RESTORE = Advice("Check in ELMS's Moodle whether the activity's grade item was removed.")
+_CHECK_GRADE_ITEM = Advice("Check in ELMS's Moodle whether the activity's grade item was removed.")
 _USE_POINTS = Advice(
     "Set the grade type of this assignment to Point in ELMS's Moodle, or choose another one.",
     *SET_ACTIVITY_COMMAND,
@@ -59,7 +59,7 @@ _SHOW_ACTIVITIES = Advice(
 class MoodleGradebook:
     """Writes into assignments of the Moodle at a URL with a token; for one run."""
 
-    batch = 20
+    max_courses = 20
     needs_activity = True
 
     def __init__(self, http_client: HttpClient, *, url: str, token: MoodleToken) -> None:
@@ -85,7 +85,9 @@ class MoodleGradebook:
             return result
         allowed = client.functions_of(result.document)
         if allowed is None:
-            return Transient("ELMS's own Moodle responded 200, but without its functions", LATER)
+            return Transient(
+                "ELMS's own Moodle responded 200, but without its functions", TRY_LATER
+            )
         missing = [name for name in NEEDED if name not in allowed]
         if missing:
             detail = f"the service of ELMS's token does not allow {', '.join(missing)}"
@@ -178,7 +180,7 @@ class MoodleGradebook:
         try:
             return grade_report.report_of(result.document)
         except grade_report.ReportError as error:
-            return Transient(f"ELMS's own Moodle {error}", LATER)
+            return Transient(f"ELMS's own Moodle {error}", TRY_LATER)
 
     def _apply(
         self, diff: GradeDiff, course: str, activity: str
@@ -212,7 +214,7 @@ class MoodleGradebook:
                 "activityid": activity,
                 "itemnumber": 0,
                 "grades": [
-                    {"studentid": change.student, "grade": format(change.grade, "f")}
+                    {"studentid": change.moodle_user_id, "grade": format(change.grade, "f")}
                     for change in changes
                 ],
             },
@@ -220,9 +222,9 @@ class MoodleGradebook:
         if not isinstance(result, Success):
             return result
         # False and an exact 0.0 are equal to 0, but not it.
-        if type(result.document) is int and result.document in _ANSWERED_BY_READING:
+        if type(result.document) is int and result.document in _STATUSES_TO_VERIFY:
             return None
-        return Misconfigured("ELMS's Moodle rejected the grades", _RESTORE)
+        return Misconfigured("ELMS's Moodle rejected the grades", _CHECK_GRADE_ITEM)
 
 
 def _current(report: Sequence[UserGrades], course: str, activity: str) -> Current | Misconfigured:
@@ -230,14 +232,14 @@ def _current(report: Sequence[UserGrades], course: str, activity: str) -> Curren
     current = grade_diff.current_grades(report, activity)
     reasons = set(current.values()) if current else set()
     where = f"of the course {course} of ELMS's Moodle"
-    if NoRange.SCALE in reasons:
+    if UnwritableReason.SCALE in reasons:
         detail = f"the activity {activity} {where} is graded by a scale, not by points"
         return Misconfigured(detail, _USE_POINTS)
-    if reasons == {NoRange.NO_ITEM}:
+    if reasons == {UnwritableReason.NO_ITEM}:
         if any(item.get("itemtype") == "mod" for user in report for item in user.items):
             detail = f"no activity {activity} is shown {where}"
             return Misconfigured(detail, _SHOW_ACTIVITY)
         return Misconfigured(f"no activities are shown {where}", _SHOW_ACTIVITIES)
-    if reasons == {NoRange.UNREADABLE}:
+    if reasons == {UnwritableReason.UNREADABLE}:
         return Misconfigured(f"the activity {activity} {where} has no points", SET_ACTIVITY)
     return current

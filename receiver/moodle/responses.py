@@ -58,7 +58,7 @@ class Missing:
 MoodleFailure = InvalidToken | AccessDenied | Missing | Misconfigured | SiteOutage | Transient
 MoodleResult = Success | MoodleFailure
 
-LATER = Advice(
+TRY_LATER = Advice(
     "No action needed yet: the next run tries again. If this persists, check that Moodle."
 )
 SITE_LATER = Advice(
@@ -69,7 +69,7 @@ TAKES_LONG = Advice(
     "The next run tries again. If this persists, set RECEIVER_MOODLE_TIMEOUT to more seconds, or "
     "find out why that Moodle takes so long."
 )
-_GATEWAY = Advice(
+_RAISE_GATEWAY_TIMEOUT = Advice(
     "Have that Moodle's administrator raise the time-out of its web server and of the proxies in "
     "front of it (nginx: fastcgi_read_timeout, proxy_read_timeout; Apache: ProxyTimeout)."
 )
@@ -77,12 +77,12 @@ CHECK_URL = Advice(
     "Check the URL of that Moodle, and what responds at its /webservice/rest/server.php.",
     "sources list",
 )
-_ACCOUNT = Advice(
+_FIX_ACCOUNT = Advice(
     "Have that Moodle's administrator fix the account that the tokens belong to: it must be "
     "confirmed and allowed to log in, neither suspended nor expired, its password current, its "
     "profile complete, and the site policy accepted."
 )
-RIGHTS = Advice(
+CHECK_RIGHTS = Advice(
     "Check that the token belongs to this course, and that its user may see the course and its "
     "grades (gradereport/user:view, moodle/grade:viewall; moodle/course:view and viewhiddencourses "
     "if not enrolled; moodle/site:accessallgroups if there are groups) and, in ELMS, edit them "
@@ -92,14 +92,14 @@ _VIEW_GRADES = Advice(
     "Have that Moodle's administrator give the token's user moodle/grade:viewall in the course "
     "and, in ELMS's Moodle, moodle/grade:edit."
 )
-_SERVICE = Advice(
+_ADD_FUNCTION = Advice(
     "Have that Moodle's administrator add the function to the service that the token belongs to."
 )
-_WEB_SERVICES = Advice(
+_ENABLE_WEB_SERVICES = Advice(
     "Have that Moodle's administrator enable web services and the REST protocol "
     "(Site administration > Server > Web services)."
 )
-_REPORT = Advice("Check the release of that Moodle; 4.3 and later are known to work.")
+_CHECK_RELEASE = Advice("Check the release of that Moodle; 4.3 and later are known to work.")
 
 _ACCOUNT_CODES = {
     "wsaccessusersuspended",
@@ -118,18 +118,18 @@ _ACCOUNT_CODES = {
 # Moodle responds with these whatever the request.
 _SITE_CODES = {"sitemaintenance", "upgraderunning", "dbconnectionfailed"}
 _ENTRY_CODES = {
-    "restrictedcontextexception": RIGHTS,
-    "errorcoursecontextnotvalid": RIGHTS,
-    "nopermissions": RIGHTS,
+    "restrictedcontextexception": CHECK_RIGHTS,
+    "errorcoursecontextnotvalid": CHECK_RIGHTS,
+    "nopermissions": CHECK_RIGHTS,
     "nopermissiontoviewgrades": _VIEW_GRADES,  # also if the grades may not be edited
-    "requireloginerror": RIGHTS,
-    "notingroup": RIGHTS,
+    "requireloginerror": CHECK_RIGHTS,
+    "notingroup": CHECK_RIGHTS,
     "invalidcoursemodule": SET_ACTIVITY,
-    "invalidparameter": _REPORT,
+    "invalidparameter": _CHECK_RELEASE,
 }
 _ENTRY_EXCEPTIONS = {
-    "restricted_context_exception": RIGHTS,
-    "required_capability_exception": RIGHTS,
+    "restricted_context_exception": CHECK_RIGHTS,
+    "required_capability_exception": CHECK_RIGHTS,
 }
 _MISSING_CODES = {"invalidrecord", "invalidrecordunknown", "invalidcourseid"}
 _TABLE = re.compile(r"\btable ([a-z0-9_]+)\.?\s*\Z", re.ASCII)
@@ -163,18 +163,22 @@ def classify(
     `location` is the target of a redirect, which is reported and not followed.
     """
     if status == 504:
-        return Transient("responded 504: its web server stopped waiting", _GATEWAY, timed_out=True)
+        return Transient(
+            "responded 504: its web server stopped waiting", _RAISE_GATEWAY_TIMEOUT, timed_out=True
+        )
     if is_temporary(status):
-        return Transient(f"responded {status}", LATER)
+        return Transient(f"responded {status}", TRY_LATER)
     if status == 403 and not body.strip():
-        return SiteOutage("responded 403 without a body: web services are disabled", _WEB_SERVICES)
+        return SiteOutage(
+            "responded 403 without a body: web services are disabled", _ENABLE_WEB_SERVICES
+        )
     if 300 <= status < 500:
         to = f" to {http.safe_line(location, MAX_DETAIL)}" if location else ""
         return SiteOutage(
             f"responded {status}{to}, which Moodle's web services never do", CHECK_URL
         )
     if status != 200:
-        return Transient(f"responded {status}", LATER)
+        return Transient(f"responded {status}", TRY_LATER)
     try:
         document = _load(body)
     except strict_json.StrictJsonError as error:
@@ -211,7 +215,7 @@ def _no_document(content_type: str | None, body: bytes, error: Exception) -> Moo
     if _PAGE.search(text):
         # The web services of a Moodle never respond with a page: another program did.
         return SiteOutage(f"responded {kind}, a page instead of JSON: {shown!r}", CHECK_URL)
-    return Transient(f"responded {kind}, and {error}: {shown!r}", LATER)
+    return Transient(f"responded {kind}, and {error}: {shown!r}", TRY_LATER)
 
 
 def _plain(text: str) -> str:
@@ -231,13 +235,13 @@ def _failure(document: dict[str, Any]) -> MoodleResult:
     if code in _MISSING_CODES:
         return _missing(message, detail)
     if code in _ACCOUNT_CODES:
-        return SiteOutage(detail, _ACCOUNT)
+        return SiteOutage(detail, _FIX_ACCOUNT)
     if code in _SITE_CODES:
         return SiteOutage(detail, SITE_LATER)
     # Without an error code it is a crash in Moodle, whatever its class.
     exception = _text(document, "exception").rpartition("\\")[2] if code else ""
     step = _ENTRY_CODES.get(code) or _ENTRY_EXCEPTIONS.get(exception)
-    return Misconfigured(detail, step) if step else Transient(detail, LATER)
+    return Misconfigured(detail, step) if step else Transient(detail, TRY_LATER)
 
 
 def _missing(message: str, detail: str) -> MoodleResult:
@@ -250,9 +254,9 @@ def _missing(message: str, detail: str) -> MoodleResult:
         case "context":
             return Missing(MissingRecord.CONTEXT, detail)
         case "external_functions":
-            return Misconfigured(detail, _SERVICE)
+            return Misconfigured(detail, _ADD_FUNCTION)
         case _:
-            return Transient(detail, LATER)
+            return Transient(detail, TRY_LATER)
 
 
 def _text(document: dict[str, Any], key: str) -> str:

@@ -12,8 +12,8 @@ from receiver.errors import CourseIdError
 from receiver.moodle import client, grade_report
 from receiver.moodle.client import SITE_INFO, Parameters, endpoint_url
 from receiver.moodle.responses import (
-    LATER,
-    RIGHTS,
+    CHECK_RIGHTS,
+    TRY_LATER,
     AccessDenied,
     InvalidToken,
     Missing,
@@ -24,13 +24,13 @@ from receiver.moodle.responses import (
     to_use,
 )
 from receiver.sources.base import (
-    CourseGone,
+    DeletedOutcome,
     FetchOutcome,
     GradeQuery,
     Grades,
     Misconfigured,
+    RejectedOutcome,
     SiteOutage,
-    TokenRefused,
     Transient,
     Unchanged,
 )
@@ -40,13 +40,13 @@ from receiver.sources.store import MOODLE_COURSE
 COURSES = "core_course_get_courses"
 COURSES_BY_FIELD = "core_course_get_courses_by_field"
 
-_ALLOW = Advice(
+_ALLOW_FUNCTIONS = Advice(
     f"Have that Moodle's administrator allow {grade_report.FUNCTION} and {SITE_INFO} in "
     "the token's service, and check the users and addresses that the service and the token are "
     "restricted to."
 )
-_USE = to_use([grade_report.FUNCTION, SITE_INFO, COURSES])
-_DECIDE = Advice(
+_CHECK_RESTRICTIONS = to_use([grade_report.FUNCTION, SITE_INFO, COURSES])
+_ALLOW_COURSE_LIST = Advice(
     f"Have that Moodle's administrator allow {COURSES} in the service of the course's token, or "
     "enter a site-wide token whose service allows it.",
     "sources set-site-token",
@@ -69,7 +69,7 @@ class MoodleGradeSource:
     `site_token` sees every course; it confirms deletions, and is not used to fetch grades.
     """
 
-    batch = 1
+    max_queries = 1
 
     def __init__(
         self,
@@ -105,7 +105,7 @@ class MoodleGradeSource:
             return result
         courses = result.document
         if not isinstance(courses, list) or not all(isinstance(one, dict) for one in courses):
-            return Transient("responded 200, but not with courses", LATER)
+            return Transient("responded 200, but not with courses", TRY_LATER)
         return any(str(course.get("id")) == query.course_id for course in courses)
 
     def check_course(self, query: GradeQuery) -> FetchOutcome | None:
@@ -133,7 +133,7 @@ class MoodleGradeSource:
                 return exists
             case _:
                 detail = f"it cannot be decided whether a course was deleted: {exists.detail}"
-                return Misconfigured(detail, _DECIDE)
+                return Misconfigured(detail, _ALLOW_COURSE_LIST)
 
     def courses_with_id_number(
         self, source_url: str, id_number: str
@@ -149,7 +149,7 @@ class MoodleGradeSource:
             return result
         courses = result.document.get("courses") if isinstance(result.document, dict) else None
         if not isinstance(courses, list) or not all(isinstance(one, dict) for one in courses):
-            return Transient("responded 200, but not with courses", LATER)
+            return Transient("responded 200, but not with courses", TRY_LATER)
         # Moodle's database may ignore case, and the ID number is shown only to some users.
         return [
             str(course.get("id"))
@@ -169,7 +169,7 @@ class MoodleGradeSource:
                 try:
                     grades = grade_report.grades_of(document, now=self._now())
                 except grade_report.ReportError as error:
-                    return Transient(str(error), LATER)
+                    return Transient(str(error), TRY_LATER)
                 return Unchanged() if grades.etag and grades.etag == query.etag else grades
             case AccessDenied(detail):
                 return self._denied_outcome(query, token, detail)
@@ -202,14 +202,14 @@ class MoodleGradeSource:
         probe = self._call(query, token, SITE_INFO)
         match probe:
             case Success():
-                return Misconfigured(detail, _ALLOW)
+                return Misconfigured(detail, _ALLOW_FUNCTIONS)
             case AccessDenied():
                 with self._lock:
                     self._denied += 1
                     denied = self._denied
                 if denied == 1 or self._accepted:
-                    return Misconfigured(f"{detail}, for every function", _USE)
-                return SiteOutage(f"{detail}, for every function and course", _USE)
+                    return Misconfigured(f"{detail}, for every function", _CHECK_RESTRICTIONS)
+                return SiteOutage(f"{detail}, for every function and course", _CHECK_RESTRICTIONS)
             case _:
                 return _outcome(probe)
 
@@ -231,7 +231,7 @@ class MoodleGradeSource:
             case Success(document):
                 allowed = client.functions_of(document)
                 if allowed is not None and grade_report.FUNCTION not in allowed:
-                    return Misconfigured(missing.detail, _ALLOW)
+                    return Misconfigured(missing.detail, _ALLOW_FUNCTIONS)
                 return self._deletion(query, missing, own_token=token)
             case AccessDenied():
                 return self._deletion(query, missing, own_token=token)
@@ -249,16 +249,16 @@ class MoodleGradeSource:
         for token in filter(None, (self._site_token, own_token)):
             exists = self.course_exists(query, token)
             if exists is True:
-                return Misconfigured(f"{missing.detail}, although the course exists", RIGHTS)
+                return Misconfigured(f"{missing.detail}, although the course exists", CHECK_RIGHTS)
             if exists is False:
-                return CourseGone(0, self._now())
+                return DeletedOutcome(0, self._now())
             failure = exists
         if own_token is None or failure is None:
-            return CourseGone(0, self._now())
+            return DeletedOutcome(0, self._now())
         unclear = f"{missing.detail}; whether the course was deleted is not certain: "
         if isinstance(failure, Transient | SiteOutage):
             return replace(failure, detail=f"{unclear}{failure.detail}")
-        return Misconfigured(f"{unclear}{COURSES}: {failure.detail}", _DECIDE)
+        return Misconfigured(f"{unclear}{COURSES}: {failure.detail}", _ALLOW_COURSE_LIST)
 
     def _timed_out_outcome(
         self, query: GradeQuery, token: MoodleToken, failure: Transient
@@ -266,17 +266,19 @@ class MoodleGradeSource:
         """Return that the course takes long or, if the site info takes long too, the site."""
         probe = self._call(query, token, SITE_INFO)
         if isinstance(probe, Transient):
-            return SiteOutage(f"{failure.detail}, and to a small request: {probe.detail}", LATER)
+            return SiteOutage(
+                f"{failure.detail}, and to a small request: {probe.detail}", TRY_LATER
+            )
         return replace(failure, detail=f"{failure.detail} (other requests are answered)")
 
 
 def _outcome(result: InvalidToken | AccessDenied | Missing | FetchOutcome) -> FetchOutcome:
     match result:
         case InvalidToken(detail):
-            return TokenRefused("invalidtoken", detail.removeprefix("invalidtoken: "))
+            return RejectedOutcome("invalidtoken", detail.removeprefix("invalidtoken: "))
         case AccessDenied(detail):
-            return Misconfigured(detail, _USE)
+            return Misconfigured(detail, _CHECK_RESTRICTIONS)
         case Missing(_, detail):
-            return Transient(detail, LATER)
+            return Transient(detail, TRY_LATER)
         case _:
             return result

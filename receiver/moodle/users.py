@@ -9,7 +9,7 @@ from typing import Any
 from foundation.errors import Advice
 from receiver.gradebook.base import WriteFailure
 from receiver.moodle.client import ElmsMoodle
-from receiver.moodle.responses import LATER, Success
+from receiver.moodle.responses import TRY_LATER, Success
 from receiver.sources.base import SiteOutage, Transient
 
 FUNCTION = "core_user_get_users_by_field"
@@ -66,9 +66,9 @@ class UserDirectory:
 
 def _unusable(document: Any) -> WriteFailure | None:
     if not isinstance(document, list) or not all(isinstance(user, dict) for user in document):
-        return Transient("ELMS's own Moodle responded 200, but not with users", LATER)
+        return Transient("ELMS's own Moodle responded 200, but not with users", TRY_LATER)
     if not all(isinstance(user.get("id"), int) for user in document):
-        return Transient("ELMS's own Moodle responded 200, but with users without ids", LATER)
+        return Transient("ELMS's own Moodle responded 200, but with users without ids", TRY_LATER)
     if not all(isinstance(user.get("idnumber"), str) for user in document):
         return SiteOutage(
             "ELMS's own Moodle does not show the ID numbers of users", SHOW_ID_NUMBERS

@@ -60,7 +60,7 @@ class Unchanged:
 
 
 @dataclass(frozen=True)
-class CourseGone:
+class DeletedOutcome:
     """The course was deleted; `course_version` is 0 if the site has no versions."""
 
     course_version: int
@@ -68,7 +68,7 @@ class CourseGone:
 
 
 @dataclass(frozen=True)
-class TokenReplaced:
+class RegeneratedOutcome:
     """The token was valid once; `token_id` is the current one."""
 
     course_version: int
@@ -77,7 +77,7 @@ class TokenReplaced:
 
 
 @dataclass(frozen=True)
-class TokenRefused:
+class RejectedOutcome:
     """The token is not valid for this course, and the site named no current one.
 
     `problem` is the stable name of the refusal.
@@ -121,9 +121,9 @@ class Transient:
 FetchOutcome = (
     Grades
     | Unchanged
-    | CourseGone
-    | TokenReplaced
-    | TokenRefused
+    | DeletedOutcome
+    | RegeneratedOutcome
+    | RejectedOutcome
     | Misconfigured
     | SiteOutage
     | Transient
@@ -134,7 +134,7 @@ class GradeSource(Protocol):
     """A client of one kind of source; several threads use it at once."""
 
     @property
-    def batch(self) -> int:
+    def max_queries(self) -> int:
         """The maximum number of queries in one `fetch`."""
         ...
 

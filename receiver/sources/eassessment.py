@@ -20,13 +20,13 @@ from foundation.errors import Advice
 from foundation.http import client as http
 from foundation.text import validation_message
 from receiver.sources.base import (
-    CourseGone,
+    DeletedOutcome,
     FetchOutcome,
     GradeQuery,
     Grades,
     Misconfigured,
-    TokenRefused,
-    TokenReplaced,
+    RegeneratedOutcome,
+    RejectedOutcome,
     Transient,
     Unchanged,
 )
@@ -56,10 +56,10 @@ class BatchItem:
 class EAssessmentClient:
     """A `GradeSource` for all sources that have our own grades API."""
 
-    def __init__(self, http_client: HttpClient, batch: int = MAX_BATCH) -> None:
+    def __init__(self, http_client: HttpClient, max_queries: int = MAX_BATCH) -> None:
         self._http_client = http_client
         self._sites_without_batch: set[str] = set()
-        self.batch = batch
+        self.max_queries = max_queries
 
     def url_of(self, query: GradeQuery) -> str:
         """Return the URL of a query that is sent on its own."""
@@ -270,13 +270,13 @@ def _refusal(query: GradeQuery, status: int, body: bytes) -> FetchOutcome:
             deleted = _DeletedFacts.model_validate(document)
             if deleted.course_id != query.course_id:
                 return Misconfigured("responded that another course was deleted", CHECK_URL)
-            return CourseGone(deleted.course_version, deleted.deleted_at)
+            return DeletedOutcome(deleted.course_version, deleted.deleted_at)
         if problem is ProblemType.TOKEN_REGENERATED:
             return _regenerated(query, _RegeneratedFacts.model_validate(document))
     except ValidationError as error:
         return Misconfigured(f"responded {problem}, but {_first_fault(error)}", CHECK_URL)
     if problem in _TOKEN_PROBLEMS:
-        return TokenRefused(problem, _detail(document))
+        return RejectedOutcome(problem, _detail(document))
     return Misconfigured(f"responded {status} {problem}: {_detail(document)}", _CHECK_COURSE)
 
 
@@ -285,7 +285,7 @@ def _regenerated(query: GradeQuery, facts: _RegeneratedFacts) -> FetchOutcome:
         return Misconfigured(
             "responded that the token was replaced, but by itself or for another course", CHECK_URL
         )
-    return TokenReplaced(facts.course_version, facts.token_id, facts.regenerated_at)
+    return RegeneratedOutcome(facts.course_version, facts.token_id, facts.regenerated_at)
 
 
 def _detail(document: dict[str, Any]) -> str:

@@ -194,7 +194,7 @@ class Fetcher:
                     self._add(FetchResult(entry, failure))
                 continue
             # The number of courses in one request: a tenth in each round of retries.
-            size = int(max(1, self._clients[name].batch // 10**self._round))
+            size = int(max(1, self._clients[name].max_queries // 10**self._round))
             if pairs := self._take_queries(queue, size):
                 return pairs
         return []

@@ -25,15 +25,15 @@ from receiver.models import Entry
 from receiver.registry import entries as registry
 from receiver.runs.store import SITE_TROUBLE, CourseOutcome, CourseResult
 from receiver.sources.base import (
-    CourseGone,
+    DeletedOutcome,
     FetchOutcome,
     GradeQuery,
     Grades,
     Misconfigured,
     PersonProblem,
+    RegeneratedOutcome,
+    RejectedOutcome,
     SiteOutage,
-    TokenRefused,
-    TokenReplaced,
     Transient,
     Unchanged,
 )
@@ -141,14 +141,14 @@ def facts_of(result: FetchResult, *, now: datetime) -> tuple[Fact, ...]:
         case Grades() | Unchanged():
             # Stored once: then the token is confirmed, and needs a check before it is replaced.
             return () if is_token_confirmed(state) else (TokenAccepted(token_id, now),)
-        case CourseGone(course_version=version, deleted_at=at):
+        case DeletedOutcome(course_version=version, deleted_at=at):
             return (Deleted(version, at),)
-        case TokenReplaced(course_version=version, token_id=present, regenerated_at=at):
+        case RegeneratedOutcome(course_version=version, token_id=present, regenerated_at=at):
             return (
                 TokenAnnounced(version, present, at),
                 TokenRejected(token_id, REGENERATED, now),
             )
-        case TokenRefused(problem=problem, detail=detail):
+        case RejectedOutcome(problem=problem, detail=detail):
             return (TokenRejected(token_id, f"{problem}: {detail}", now),)
         case _:
             return ()

@@ -21,10 +21,10 @@ from receiver.services import Services
 from receiver.sources.base import (
     Grades,
     Misconfigured,
+    RegeneratedOutcome,
+    RejectedOutcome,
     SiteOutage,
     SourceFactory,
-    TokenRefused,
-    TokenReplaced,
     Transient,
     Unchanged,
 )
@@ -179,9 +179,9 @@ def _why_not(result: FetchResult) -> str:
         return f"it could not be checked: {failure.detail}"
     platform = result.entry.source.platform
     match result.outcome:
-        case TokenReplaced(token_id=present):
+        case RegeneratedOutcome(token_id=present):
             return f"it was regenerated, and the current token is {present}"
-        case TokenRefused(problem=problem, detail=detail):
+        case RejectedOutcome(problem=problem, detail=detail):
             return f"{platform} rejected it: {problem}: {detail}"
         case _:
             return f"the course was deleted in {platform}"

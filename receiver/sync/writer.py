@@ -22,7 +22,7 @@ class ResultWriter:
         courses = 0
         for result in results:
             if isinstance(result.outcome, Grades):
-                if courses == self.gradebook.batch:
+                if courses == self.gradebook.max_courses:
                     yield batch
                     batch, courses = [], 0
                 courses += 1

@@ -387,7 +387,7 @@ def http_client() -> Iterator[HttpClient]:
 @pytest.fixture
 def api_client(http_client: HttpClient) -> EAssessmentClient:
     """A client with short time-outs and without batches."""
-    return EAssessmentClient(http_client, batch=1)
+    return EAssessmentClient(http_client, max_queries=1)
 
 
 @dataclass(frozen=True)

@@ -29,12 +29,12 @@ from receiver.moodle.gradebook import MoodleGradebook
 from receiver.moodle.responses import InvalidToken, Missing, MissingRecord, Success
 from receiver.moodle.source import MoodleGradeSource
 from receiver.sources.base import (
-    CourseGone,
+    DeletedOutcome,
     GradeQuery,
     Grades,
     Misconfigured,
+    RejectedOutcome,
     SiteOutage,
-    TokenRefused,
     Unchanged,
 )
 from receiver.sources.http_client import HttpClient
@@ -109,10 +109,10 @@ def student(site: Site) -> Student:
     """The student whose grade is changed."""
     wanted = os.environ.get("TEST_MOODLE_STUDENT")
     for user in report(site):
-        current = user.user_id is not None and current_grades(site).get(user.user_id)
+        current = user.moodle_user_id is not None and current_grades(site).get(user.moodle_user_id)
         named = user.id_number == wanted if wanted else bool(user.id_number)
         if current and current.given is not None and named:
-            return Student(int(user.user_id or 0), user.id_number, current)
+            return Student(int(user.moodle_user_id or 0), user.id_number, current)
     pytest.skip("no student with an ID number has a grade in the activity")
 
 
@@ -168,7 +168,7 @@ def test_unchanged_grades_have_the_same_etag(site: Site) -> None:
 def test_unknown_token_is_refused(site: Site) -> None:
     (outcome,) = site.source().fetch([site.query(site.course, unknown_token())])
 
-    assert isinstance(outcome, TokenRefused), outcome
+    assert isinstance(outcome, RejectedOutcome), outcome
 
 
 @pytest.mark.parametrize("with_site_token", [True, False])
@@ -177,7 +177,7 @@ def test_unknown_course_is_gone(site: Site, with_site_token: bool) -> None:
 
     (outcome,) = source.fetch([site.query(NOWHERE, site.token)])
 
-    assert isinstance(outcome, CourseGone), outcome
+    assert isinstance(outcome, DeletedOutcome), outcome
 
 
 def test_known_course_exists(site: Site) -> None:

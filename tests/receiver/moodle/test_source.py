@@ -15,13 +15,13 @@ from receiver.moodle.client import SITE_INFO
 from receiver.moodle.grade_report import FUNCTION
 from receiver.moodle.source import COURSES, MoodleGradeSource
 from receiver.sources.base import (
-    CourseGone,
+    DeletedOutcome,
     FetchOutcome,
     GradeQuery,
     Grades,
     Misconfigured,
+    RejectedOutcome,
     SiteOutage,
-    TokenRefused,
     Transient,
     Unchanged,
 )
@@ -43,7 +43,7 @@ def refused(code: str, message: str) -> Recorded:
 
 
 TOKEN_INVALID = RECORDED["token_invalid"]
-GONE = CourseGone(0, NINE)
+GONE = DeletedOutcome(0, NINE)
 ECHO = refused("invalidtoken", TOKEN.reveal())
 
 
@@ -120,8 +120,10 @@ def test_unchanged_report_is_recognized_by_its_etag(moodle: FakeMoodle, fetch: F
 @pytest.mark.parametrize(
     ("answer", "kind", "facts"),
     [
-        pytest.param(TOKEN_INVALID, TokenRefused, {"problem": "invalidtoken"}, id="invalid token"),
-        pytest.param(ECHO, TokenRefused, {"detail": "[redacted]"}, id="echoed token"),
+        pytest.param(
+            TOKEN_INVALID, RejectedOutcome, {"problem": "invalidtoken"}, id="invalid token"
+        ),
+        pytest.param(ECHO, RejectedOutcome, {"detail": "[redacted]"}, id="echoed token"),
         pytest.param(RECORDED["token_of_another_course"], Misconfigured, {}, id="other course"),
         pytest.param(RECORDED["user_suspended"], SiteOutage, {}, id="suspended"),
         pytest.param(RECORDED["maintenance"], SiteOutage, {}, id="maintenance"),
@@ -167,7 +169,7 @@ def test_failure_is_an_outcome(
     [
         pytest.param("site_info", Misconfigured, id="valid, function not allowed"),
         pytest.param("token_expired_first_call", Misconfigured, id="denied again"),
-        pytest.param("token_invalid", TokenRefused, id="expired and removed"),
+        pytest.param("token_invalid", RejectedOutcome, id="expired and removed"),
         pytest.param("maintenance", SiteOutage, id="maintenance"),
         pytest.param("record_missing", Transient, id="no meaning"),
     ],
@@ -281,10 +283,10 @@ class TestMissingRecord:
     @pytest.mark.parametrize(
         ("report", "courses", "expected"),
         [
-            pytest.param("course_deleted", "get_courses_none", CourseGone, id="confirmed"),
+            pytest.param("course_deleted", "get_courses_none", DeletedOutcome, id="confirmed"),
             pytest.param("course_deleted", LISTED, Misconfigured, id="it exists"),
-            pytest.param("course_deleted", "token_invalid", CourseGone, id="certain anyway"),
-            pytest.param("record_missing", "get_courses_none", CourseGone, id="5.0, confirmed"),
+            pytest.param("course_deleted", "token_invalid", DeletedOutcome, id="certain anyway"),
+            pytest.param("record_missing", "get_courses_none", DeletedOutcome, id="5.0, confirmed"),
             pytest.param("record_missing", LISTED, Misconfigured, id="5.0, it exists"),
         ],
     )
@@ -312,7 +314,7 @@ class TestMissingRecord:
             pytest.param("site_info", "token_invalid", Misconfigured, COURSES, id="not allowed"),
             pytest.param("site_info", "maintenance", SiteOutage, "not certain", id="maintenance"),
             pytest.param("site_info", "grades", Transient, "not certain", id="other document"),
-            pytest.param("token_invalid", "site_info", TokenRefused, "not found", id="no token"),
+            pytest.param("token_invalid", "site_info", RejectedOutcome, "not found", id="no token"),
         ],
     )
     def test_undecided_course_is_no_deletion(
@@ -364,7 +366,7 @@ class TestCheckCourse:
     @pytest.mark.parametrize(
         ("answers", "expected", "words"),
         [
-            pytest.param({FUNCTION: TOKEN_INVALID}, TokenRefused, "invalidtoken", id="no token"),
+            pytest.param({FUNCTION: TOKEN_INVALID}, RejectedOutcome, "invalidtoken", id="no token"),
             pytest.param(
                 {FUNCTION: DENIED, SITE_INFO: DENIED},
                 Misconfigured,

@@ -14,13 +14,13 @@ import pytest
 from contract.problems import Problem, ProblemType
 from contract.tokens import CourseToken
 from receiver.sources.base import (
-    CourseGone,
+    DeletedOutcome,
     FetchOutcome,
     GradeQuery,
     Grades,
     Misconfigured,
-    TokenRefused,
-    TokenReplaced,
+    RegeneratedOutcome,
+    RejectedOutcome,
     Transient,
     Unchanged,
 )
@@ -136,10 +136,10 @@ def test_environment_and_cookies_are_ignored(
 @pytest.mark.parametrize(
     ("status", "body", "expected"),
     [
-        pytest.param(410, deleted(), CourseGone(4, AT), id="course deleted"),
-        pytest.param(401, regenerated(), TokenReplaced(5, "new", AT), id="token regenerated"),
+        pytest.param(410, deleted(), DeletedOutcome(4, AT), id="course deleted"),
+        pytest.param(401, regenerated(), RegeneratedOutcome(5, "new", AT), id="token regenerated"),
         *(
-            pytest.param(kind.status, refusal(kind), TokenRefused(kind, "so it is"), id=kind)
+            pytest.param(kind.status, refusal(kind), RejectedOutcome(kind, "so it is"), id=kind)
             for kind in (
                 ProblemType.TOKEN_UNKNOWN,
                 ProblemType.TOKEN_MALFORMED,
@@ -207,7 +207,7 @@ def test_detail_of_a_refusal_is_sanitized() -> None:
 
     outcome = classify(about(), 401, None, body)
 
-    assert isinstance(outcome, TokenRefused)
+    assert isinstance(outcome, RejectedOutcome)
     assert TOKEN.secret not in outcome.detail
     assert outcome.detail.isprintable()
     assert len(outcome.detail) <= 300
@@ -242,7 +242,7 @@ def test_single_requests_share_the_time_of_one_request(fake_site: FakeSite) -> N
     http_client = HttpClient(connect_timeout=5, read_timeout=5, total=0.1)
 
     with closing(http_client):
-        client = EAssessmentClient(http_client, batch=1)
+        client = EAssessmentClient(http_client, max_queries=1)
         outcomes = client.fetch([about(one, fake_site.url) for one in ("CS101", "CS102", "CS103")])
 
     left = Transient("not requested: the courses before it took all the time")

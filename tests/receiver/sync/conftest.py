@@ -26,7 +26,7 @@ class StubSource:
     """A source that returns the outcomes of a course one after another; the last one stays."""
 
     outcomes: dict[str, list[FetchOutcome]] = field(default_factory=dict)
-    batch: int = 1
+    max_queries: int = 1
     on_fetch: Callable[[], object] = lambda: None
     fetched: list[list[str]] = field(default_factory=list)
     cancelled: threading.Event = field(default_factory=threading.Event)

@@ -47,7 +47,7 @@ def test_time_out_is_not_repeated_in_the_same_run(lab: Lab) -> None:
 def test_failed_batch_is_retried_in_smaller_ones(lab: Lab) -> None:
     ids = [f"C{number}" for number in range(6)]
     lab.add_courses(*ids)
-    stub = StubSource({**{one: [BUSY, SYNCED] for one in ids}, "C0": [BUSY]}, batch=40)
+    stub = StubSource({**{one: [BUSY, SYNCED] for one in ids}, "C0": [BUSY]}, max_queries=40)
 
     result = lab.sync(stub, retry_waits=(0.01, 0.01))
 

@@ -55,15 +55,20 @@ class MoodleLab(Lab):
         return token
 
     def run(
-        self, stub: StubSource | None = None, *, batch: int = 20, seconds: float = 0.5, **more: Any
+        self,
+        stub: StubSource | None = None,
+        *,
+        max_courses: int = 20,
+        seconds: float = 0.5,
+        **more: Any,
     ) -> RunResult:
-        """Run the sync into ELMS's Moodle, `batch` courses in one write."""
+        """Run the sync into ELMS's Moodle, `max_courses` in one write."""
         clients = self.clients if stub is None else Clients(stub)
         options = self.make_options(**more)
         http_client = HttpClient(connect_timeout=0.5, read_timeout=seconds, total=2 * seconds)
         with closing(http_client):
             gradebook = MoodleGradebook(http_client, url=self.elms.moodle.url, token=TOKEN)
-            gradebook.batch = batch
+            gradebook.max_courses = max_courses
             return SyncRun(self.database, self.vault, clients, options, gradebook).execute()
 
 
@@ -310,7 +315,7 @@ def test_stopped_run_finishes_only_the_part_in_progress(lab: MoodleLab) -> None:
     lab.elms.moodle.during(UPDATE, stop.set)
 
     result = lab.run(
-        StubSource({"CS101": [grades], "CS102": [grades]}, batch=2), batch=1, stop=stop
+        StubSource({"CS101": [grades], "CS102": [grades]}, max_queries=2), max_courses=1, stop=stop
     )
 
     assert outcomes(result) == {"CS101": ("synced", None), "CS102": ("failed", "stopped")}

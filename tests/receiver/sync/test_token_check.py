@@ -24,12 +24,12 @@ from receiver.registry import entries as registry
 from receiver.registry.csv_files import RegistryRow
 from receiver.registry.history import Actor, ActorKind
 from receiver.sources.base import (
-    CourseGone,
+    DeletedOutcome,
     FetchOutcome,
     Grades,
     Misconfigured,
-    TokenRefused,
-    TokenReplaced,
+    RegeneratedOutcome,
+    RejectedOutcome,
     Transient,
     Unchanged,
 )
@@ -44,7 +44,7 @@ STORED, NEW = CourseToken.generate(), CourseToken.generate()
 STORED_ID, NEW_ID = STORED.token_id, NEW.token_id
 ANNOUNCED, ACCEPTED = TokenAnnounced(4, STORED_ID, NINE), TokenAccepted(STORED_ID, NINE)
 AWAY = Transient("responded 503", unreachable=True)
-REFUSED = TokenRefused("token-unknown", "no course has it")
+REFUSED = RejectedOutcome("token-unknown", "no course has it")
 NEW_GRADES = Grades((), None, 5, NEW_ID)
 
 Check = Callable[[StubSource], TokenCheck]
@@ -95,14 +95,16 @@ def test_token_is_checked_if_the_stored_one_is_valid(
     ("outcome", "reason"),
     [
         pytest.param(
-            TokenReplaced(4, STORED_ID, NINE),
+            RegeneratedOutcome(4, STORED_ID, NINE),
             f"it was regenerated, and the current token is {STORED_ID}",
             id="regenerated",
         ),
         pytest.param(
             REFUSED, "eAssessment rejected it: token-unknown: no course has it", id="rejected"
         ),
-        pytest.param(CourseGone(5, NINE), "the course was deleted in eAssessment", id="deleted"),
+        pytest.param(
+            DeletedOutcome(5, NINE), "the course was deleted in eAssessment", id="deleted"
+        ),
         pytest.param(AWAY, "it could not be checked: responded 503", id="no answer"),
     ],
 )
@@ -124,7 +126,7 @@ def test_token_that_is_not_accepted_does_not_replace_a_valid_one(
 def test_token_entered_at_the_same_time_is_not_overwritten(check_with: Check, store: Store) -> None:
     current = CourseToken.generate()
     entry = store.add_course("CS101", ANNOUNCED, token=STORED)
-    source = responding(NEW_GRADES, TokenReplaced(6, current.token_id, NINE))
+    source = responding(NEW_GRADES, RegeneratedOutcome(6, current.token_id, NINE))
 
     def enter_the_current_one() -> None:
         source.on_fetch = lambda: None
@@ -160,7 +162,7 @@ def test_tokens_of_a_file_are_rejected_on_their_own(check_with: Check, store: St
         pytest.param(Grades((), None, 5, STORED_ID), CourseStatus.ACTIVE, id="grades"),
         pytest.param(Grades((), None), CourseStatus.ACTIVE, id="grades without a token id"),
         pytest.param(Unchanged(), CourseStatus.ACTIVE, id="unchanged grades"),
-        pytest.param(CourseGone(5, NINE), CourseStatus.COURSE_DELETED, id="course deleted"),
+        pytest.param(DeletedOutcome(5, NINE), CourseStatus.COURSE_DELETED, id="course deleted"),
         pytest.param(REFUSED, CourseStatus.TOKEN_INVALID, id="rejected"),
     ],
 )
@@ -210,10 +212,10 @@ def test_accepted_token_is_recorded_once(check_with: Check, store: Store) -> Non
 
 
 def test_each_token_is_checked_on_its_own(check_with: Check, store: Store) -> None:
-    outcomes = {"CS2": [REFUSED], "CS3": [CourseGone(0, NINE)], "CS4": [AWAY]}
+    outcomes = {"CS2": [REFUSED], "CS3": [DeletedOutcome(0, NINE)], "CS4": [AWAY]}
     courses = [store.add_course(f"CS{number}") for number in (1, 2, 3, 4)]
 
-    check_with(StubSource(outcomes, batch=10)).fetch_and_apply(courses)
+    check_with(StubSource(outcomes, max_queries=10)).fetch_and_apply(courses)
 
     assert [status_of(store.entry(course.course_id)) for course in courses] == [
         CourseStatus.ACTIVE,
