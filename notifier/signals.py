@@ -19,6 +19,9 @@ course_deleted = _namespace.signal("course-deleted")
 token_regenerated = _namespace.signal("token-regenerated")
 endpoint_disabled = _namespace.signal("endpoint-disabled")
 deliveries_dead = _namespace.signal("deliveries-dead")
+# Sent after the others, once for the changes that are made together, so that what they cause is
+# written with few statements.
+changes_complete = _namespace.signal("changes-complete")
 
 
 @dataclass(frozen=True)
@@ -76,32 +79,35 @@ class NoSubscriberError(EventNotWrittenError):
     """A signal has no subscriber, so no endpoint would be notified."""
 
 
-def send(signal: NamedSignal, session: Session, change: Change) -> None:
-    """Send a change to the signal's subscribers; if one of them raises, the change is refused.
+def send(signal: NamedSignal, session: Session, *changes: Change) -> None:
+    """Send each change to the signal's subscribers, then `changes_complete`.
 
-    Refusals and database errors pass through. Raises EventNotWrittenError for any other error of a
-    subscriber, and NoSubscriberError.
+    If a subscriber raises, all of the changes are refused. Refusals and database errors pass
+    through. Raises EventNotWrittenError for any other error of a subscriber, and NoSubscriberError.
     """
     try:
-        called = signal.send(session, change=change)
+        called = [signal.send(session, change=change) for change in changes]
+        called.append(changes_complete.send(session))
     except (Refusal, *db.UNUSABLE):
         raise
     except Exception as error:
         _log.debug("subscriber failed unexpectedly", signal=signal.name, exc_info=error)
         raise EventNotWrittenError(
-            f"{_unchanged(change)}: a subscriber to {signal.name} failed: {type(error).__name__}"
+            f"{_unchanged(changes)}: a subscriber to {signal.name} failed: {type(error).__name__}"
         ) from error
-    if not called:
+    if not all(called):
         raise NoSubscriberError(
             f"{signal.name} has no subscriber: `outbox.subscribe()` was not called"
         )
 
 
-def _unchanged(change: Change) -> str:
-    match change:
-        case CourseChange(course_id=course_id):
+def _unchanged(changes: Sequence[Change]) -> str:
+    match changes:
+        case [CourseChange(course_id=course_id)]:
             return f"the course {course_id!r} was not changed"
-        case EndpointChange(endpoint_id=endpoint_id):
+        case [EndpointChange(endpoint_id=endpoint_id)]:
             return f"the endpoint {endpoint_id} was not changed"
+        case [CourseChange(), *_]:
+            return f"{len(changes):,} courses were not changed"
         case _:
             return "the deliveries were not changed"

@@ -1,7 +1,7 @@
 """Courses: add, delete, regenerate or announce a token; each change sends a signal."""
 
 import secrets
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import datetime
 
 from sqlalchemy import select, update
@@ -87,10 +87,7 @@ def delete_course(session: Session, course_id: str, *, now: datetime) -> Course:
     Raises CourseUnknownError, or CourseDeletedError if it is already deleted.
     """
     course = _lock(session, course_id)
-    course.deleted_at = now
-    course.version += 1
-    token_id = current_token(session, course) or ""
-    signals.send(signals.course_deleted, session, _change(course, token_id, now))
+    _delete(session, [course], now=now)
     return course
 
 
@@ -99,18 +96,13 @@ def delete_courses(
 ) -> dict[str, Course | NotifierError]:
     """Delete several courses at the same time; return the row of each, or why it was refused.
 
-    A course that is unknown or already deleted does not prevent the deletion of the others.
+    A course that is unknown or already deleted does not prevent the deletion of the others. The
+    number of statements does not grow with the number of courses.
     """
-    results: dict[str, Course | NotifierError] = {}
-    # Locked in the order of ids, as by a grade import, so that two transactions cannot deadlock.
-    selected = select(Course.id).where(db.among(Course.course_id, set(course_ids)))
-    session.execute(selected.order_by(Course.id).with_for_update())
-    for course_id in sorted(set(course_ids)):
-        try:
-            results[course_id] = delete_course(session, course_id, now=now)
-        except (CourseUnknownError, CourseDeletedError) as refusal:
-            results[course_id] = refusal
-    return results
+    rows = _lock_rows(session, course_ids)
+    refusals = {one: _refusal(one, rows.get(one)) for one in dict.fromkeys(course_ids)}
+    _delete(session, [rows[one] for one, refusal in refusals.items() if not refusal], now=now)
+    return {one: refusal or rows[one] for one, refusal in refusals.items()}
 
 
 def regenerate_token(
@@ -190,17 +182,40 @@ def lock_courses(session: Session, course_ids: Collection[str]) -> dict[str, Cou
 
     Raises CourseUnknownError or CourseDeletedError.
     """
-    # Read again: the session may hold a course as it was before another transaction changed it.
-    query = select(Course).where(db.among(Course.course_id, course_ids)).order_by(Course.id)
-    rows = session.scalars(query.with_for_update().execution_options(populate_existing=True))
-    courses = {row.course_id: row for row in rows}
+    rows = _lock_rows(session, course_ids)
     for course_id in sorted(course_ids):
-        course = courses.get(course_id)
-        if course is None:
-            raise CourseUnknownError(f"there is no course {course_id!r}", course_id=course_id)
-        if (deleted_at := course.deleted_at) is not None:
-            raise CourseDeletedError.of(course_id, version=course.version, deleted_at=deleted_at)
-    return courses
+        if refusal := _refusal(course_id, rows.get(course_id)):
+            raise refusal
+    return rows
+
+
+def _lock_rows(session: Session, course_ids: Collection[str]) -> dict[str, Course]:
+    # In one order for all transactions, so that two cannot deadlock. Read again: the session may
+    # hold a course as it was before another transaction changed it.
+    query = select(Course).where(db.among(Course.course_id, set(course_ids))).order_by(Course.id)
+    rows = session.scalars(query.with_for_update().execution_options(populate_existing=True))
+    return {row.course_id: row for row in rows}
+
+
+def _refusal(
+    course_id: str, course: Course | None
+) -> CourseUnknownError | CourseDeletedError | None:
+    if course is None:
+        return CourseUnknownError(f"there is no course {course_id!r}", course_id=course_id)
+    if course.deleted_at is not None:
+        return CourseDeletedError.of(
+            course_id, version=course.version, deleted_at=course.deleted_at
+        )
+    return None
+
+
+def _delete(session: Session, courses: Sequence[Course], *, now: datetime) -> None:
+    tokens = current_tokens(session, [course.id for course in courses])
+    for course in courses:
+        course.deleted_at = now
+        course.version += 1
+    changes = [_change(course, tokens.get(course.id, ""), now) for course in courses]
+    signals.send(signals.course_deleted, session, *changes)
 
 
 def _lock(session: Session, course_id: str, version: int | None = None) -> Course:

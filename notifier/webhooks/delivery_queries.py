@@ -1,6 +1,7 @@
 """Read access to deliveries: lists, pages, attempts, counts, the backlog."""
 
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -8,9 +9,10 @@ from sqlalchemy import ScalarSelect, func, or_, select
 from sqlalchemy.orm import Session, joinedload, undefer
 
 from foundation.db import pagination
+from foundation.db import session as db
 from foundation.db.pagination import Page, PageRequest
 from notifier.errors import DeliveryUnknownError
-from notifier.models import Attempt, Delivery, DeliveryStatus, Endpoint, Lane, Replay
+from notifier.models import Attempt, Delivery, DeliveryStatus, Endpoint, Event, Lane, Replay
 from notifier.webhooks import delivery_filter
 from notifier.webhooks.delivery_filter import DeliveryFilter
 
@@ -61,6 +63,24 @@ def page(
         ids = delivery_filter.newest(session, scope, before=cursor, limit=limit + 1)
     items = [(row, (row.id,)) for row in _load(session, ids)]
     return pagination.page_of(items, page_request, limit)
+
+
+def count_by_course(
+    session: Session, event_type: str, course_ids: Collection[str]
+) -> defaultdict[str, Counter[str]]:
+    """Return by course id the number of deliveries of its events of a type, by status."""
+    # The type is compared here: in the query, SQLite would read all events of that type.
+    rows = session.execute(
+        select(Event.course_id, Event.type, Delivery.status, func.count())
+        .join(Delivery.event)
+        .where(db.among(Event.course_id, course_ids))
+        .group_by(Event.course_id, Event.type, Delivery.status)
+    )
+    counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for course_id, found_type, status, number in rows:
+        if found_type == event_type:
+            counts[course_id][status] = number
+    return counts
 
 
 def _load(session: Session, ids: Sequence[int]) -> list[Delivery]:

@@ -14,6 +14,11 @@ from notifier import signals
 from notifier.models import SOURCE, Event
 from notifier.webhooks import deliveries, endpoints
 
+_Event = events.Event | events.OperationalEvent
+
+# The key in a session's `info` of the events to be written when their changes are complete.
+_ADDED = "added_events"
+
 
 def subscribe() -> None:
     """Connect the outbox to every signal; repeated calls have no effect."""
@@ -21,36 +26,66 @@ def subscribe() -> None:
     signals.token_regenerated.connect(on_token_regenerated)
     signals.endpoint_disabled.connect(on_endpoint_disabled)
     signals.deliveries_dead.connect(on_deliveries_dead)
+    signals.changes_complete.connect(on_changes_complete)
 
 
-def on_course_deleted(session: Session, change: signals.CourseChange) -> str:
-    """Write the event of a deletion and return its id."""
+def on_course_deleted(session: Session, change: signals.CourseChange) -> None:
+    """Add the event of a deletion."""
     data = events.CourseDeletedData(**_facts(session, change))
-    return _write(session, events.CourseDeleted(timestamp=change.at, data=data))
+    _add(session, events.CourseDeleted(timestamp=change.at, data=data))
 
 
-def on_token_regenerated(session: Session, change: signals.CourseChange) -> str:
-    """Write the event of a regeneration, with only the public id of the new token."""
+def on_token_regenerated(session: Session, change: signals.CourseChange) -> None:
+    """Add the event of a regeneration, with only the public id of the new token."""
     data = events.TokenRegeneratedData(**_facts(session, change))
-    return _write(session, events.TokenRegenerated(timestamp=change.at, data=data))
+    _add(session, events.TokenRegenerated(timestamp=change.at, data=data))
 
 
-def on_endpoint_disabled(session: Session, change: signals.EndpointChange) -> int:
-    """Write the event of a disabled endpoint if any endpoint subscribes to it; return how many."""
+def on_endpoint_disabled(session: Session, change: signals.EndpointChange) -> None:
+    """Add the event of a disabled endpoint."""
     facts = _facts(session, replace(change, url=change.url.partition("?")[0]))
     data = events.EndpointDisabledData(**facts)
-    return _write_operational(session, [events.EndpointDisabled(timestamp=change.at, data=data)])
+    _add(session, events.EndpointDisabled(timestamp=change.at, data=data))
 
 
-def on_deliveries_dead(session: Session, change: Sequence[signals.DeadDelivery]) -> int:
-    """Write an event for each dead delivery if any endpoint subscribes; return how many."""
-    written = [
-        events.DeliveryDead(
-            timestamp=dead.at, data=events.DeliveryDeadData(**_facts(session, dead))
-        )
-        for dead in change
-    ]
-    return _write_operational(session, written)
+def on_deliveries_dead(session: Session, change: Sequence[signals.DeadDelivery]) -> None:
+    """Add an event for each dead delivery."""
+    for dead in change:
+        data = events.DeliveryDeadData(**_facts(session, dead))
+        _add(session, events.DeliveryDead(timestamp=dead.at, data=data))
+
+
+def on_changes_complete(session: Session) -> None:
+    """Write the events that were added, and a delivery of each for every subscribed endpoint.
+
+    An operational event that no endpoint subscribes to is not written.
+    """
+    added: list[_Event] = session.info.pop(_ADDED, [])
+    if not added:
+        return
+    event_type, at = added[0].type, added[0].timestamp  # of all: a signal has one type of event
+    is_operational = event_type in events.OPERATIONAL_TYPES
+    # For an operational event without a lock: deliveries are locked already, and endpoints must be
+    # locked before those.
+    subscribers = endpoints.subscribed_to(session, event_type, lock=not is_operational)
+    if is_operational and not subscribers:
+        return
+    rows = [_row(event) for event in added]
+    db.insert_all(session, Event, rows)
+    deliveries.create(session, [row["id"] for row in rows], subscribers, now=at)
+
+
+def _row(event: _Event) -> dict[str, Any]:
+    course = event.data if isinstance(event, events.Event) else None
+    return {
+        "id": new_webhook_id(),
+        "type": event.type,
+        "course_id": course.course_id if course else "",
+        "course_version": course.course_version if course else 0,
+        "body": events.dump(event),
+        "occurred_at": event.timestamp,
+        "traceparent": _traceparent(),
+    }
 
 
 def _facts(session: Session, change: object) -> dict[str, Any]:
@@ -58,44 +93,8 @@ def _facts(session: Session, change: object) -> dict[str, Any]:
     return {"source": session.info[SOURCE], **vars(change)}
 
 
-def _write_operational(session: Session, written: Sequence[events.OperationalEvent]) -> int:
-    # Without a lock: the caller has locked deliveries, and endpoints must be locked before those.
-    subscribers = endpoints.subscribed_to(session, written[0].type, lock=False)
-    if not subscribers:
-        return 0
-    rows = [
-        {
-            "id": new_webhook_id(),
-            "type": event.type,
-            "course_id": "",
-            "course_version": 0,
-            "body": events.dump(event),
-            "occurred_at": event.timestamp,
-            "traceparent": _traceparent(),
-        }
-        for event in written
-    ]
-    db.insert_all(session, Event, rows)
-    ids = [str(row["id"]) for row in rows]
-    deliveries.create(session, ids, subscribers, now=written[0].timestamp)
-    return len(rows)
-
-
-def _write(session: Session, event: events.Event) -> str:
-    row = Event(
-        id=new_webhook_id(),
-        type=event.type,
-        course_id=event.data.course_id,
-        course_version=event.data.course_version,
-        body=events.dump(event),
-        occurred_at=event.timestamp,
-        traceparent=_traceparent(),
-    )
-    session.add(row)
-    session.flush()
-    subscribers = endpoints.subscribed_to(session, event.type)
-    deliveries.create(session, [row.id], subscribers, now=event.timestamp)
-    return row.id
+def _add(session: Session, event: _Event) -> None:
+    session.info.setdefault(_ADDED, []).append(event)
 
 
 def _traceparent() -> str:

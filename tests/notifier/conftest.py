@@ -6,7 +6,7 @@ import shutil
 import socket
 import threading
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
@@ -142,6 +142,7 @@ def no_subscriber() -> None:
     signals.token_regenerated.disconnect(outbox.on_token_regenerated)
     signals.endpoint_disabled.disconnect(outbox.on_endpoint_disabled)
     signals.deliveries_dead.disconnect(outbox.on_deliveries_dead)
+    signals.changes_complete.disconnect(outbox.on_changes_complete)
 
 
 @dataclass(frozen=True)
@@ -198,6 +199,12 @@ class Store:
         """Add a course and return its token."""
         given = {"title": "Introduction to Programming", "now": NINE, **overrides}
         return self.write(courses.add_course, course_id, **given)
+
+    def add_courses(self, course_ids: Iterable[str]) -> None:
+        """Add courses in one transaction."""
+        with self.database.writing() as session:
+            for course_id in course_ids:
+                courses.add_course(session, course_id, "a course", now=NINE)
 
     def course(self, course_id: str = "CS101") -> Course:
         """Return a course."""

@@ -5,18 +5,21 @@ from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import select
 
 from contract.tokens import MOODLE_TOKEN_ID
+from notifier import signals
 from notifier.courses import service as courses
 from notifier.errors import (
     CourseChangedError,
     CourseDeletedError,
     CourseExistsError,
     CourseUnknownError,
+    EventNotWrittenError,
     TokenIssuerError,
 )
-from notifier.models import Event, IssuedToken
-from notifier.signals import NoSubscriberError
+from notifier.models import Course, Delivery, Event, IssuedToken
+from notifier.signals import CourseChange, NoSubscriberError
 from tests.notifier.conftest import NINE, Store
 
 HOUR = timedelta(hours=1)
@@ -138,16 +141,26 @@ def test_change_without_subscriber_is_refused(store: Store, no_subscriber: None)
     assert (course.version, course.deleted_at) == (1, None)
 
 
-def test_statements_of_a_change_do_not_grow(store: Store) -> None:
-    def statements(course_id: str, endpoints: int) -> int:
-        for _ in range(endpoints):
+def test_statements_of_a_deletion_do_not_grow(store: Store) -> None:
+    def statements(prefix: str, courses_added: int, endpoints_added: int) -> int:
+        for _ in range(endpoints_added):
             store.add_endpoint()
-        store.add_course(course_id)
+        course_ids = [f"{prefix}{number}" for number in range(courses_added)]
+        store.add_courses(course_ids)
         return store.count_statements(
-            lambda: store.write(courses.delete_course, course_id, now=TEN)
+            lambda: store.write(courses.delete_courses, course_ids, now=TEN)
         )
 
-    assert statements("CS1", 1) == statements("CS2", 19)
+    assert statements("A", 1, 1) == statements("B", 30, 0) == statements("C", 1, 19) == 6
+
+
+def test_more_courses_than_a_statement_has_parameters(store: Store) -> None:
+    store.add_courses(["7", "69999"])
+
+    results = store.write(courses.delete_courses, [*map(str, range(70_000))], now=TEN)
+
+    deleted = [one for one, result in results.items() if isinstance(result, Course)]
+    assert (len(results), deleted) == (70_000, ["7", "69999"])
 
 
 @pytest.mark.parametrize(
@@ -215,8 +228,9 @@ def test_tokens_are_issued_here_or_by_a_moodle(store: Store) -> None:
 
 
 def test_several_courses_are_deleted_together(store: Store) -> None:
-    for course_id in ("CS1", "CS2", "CS3"):
-        store.add_course(course_id)
+    endpoint_ids = [store.add_endpoint().id, store.add_endpoint().id]
+    store.add_courses(["CS1", "CS2", "CS3"])
+    store.write(courses.regenerate_token, "CS3", now=NINE)
     store.write(courses.delete_course, "CS2", now=NINE)
 
     results = store.write(courses.delete_courses, ["CS3", "CS1", "CS2", "CS9", "CS1"], now=TEN)
@@ -226,7 +240,28 @@ def test_several_courses_are_deleted_together(store: Store) -> None:
         "CS9": "there is no course 'CS9'",
     }
     assert [store.course(one).deleted_at for one in ("CS1", "CS3")] == [TEN, TEN]
-    assert len(store.all(Event)) == 3
+    written = {row.course_id: row for row in store.all(Event) if row.occurred_at == TEN}
+    assert {one: row.course_version for one, row in written.items()} == {"CS1": 2, "CS3": 3}
+    for row in written.values():
+        receivers = store.all(select(Delivery.endpoint_id).where(Delivery.event_id == row.id))
+        assert sorted(receivers) == endpoint_ids
+
+
+def test_courses_deleted_together_are_all_kept_if_a_subscriber_fails(store: Store) -> None:
+    def fail(session: object, change: CourseChange) -> None:
+        if change.course_id == "CS2":
+            raise RuntimeError("the outbox cannot write")
+
+    store.add_courses(["CS1", "CS2"])
+
+    with (
+        signals.course_deleted.connected_to(fail),
+        pytest.raises(EventNotWrittenError, match="2 courses were not changed: a subscriber"),
+    ):
+        store.write(courses.delete_courses, ["CS1", "CS2"], now=TEN)
+
+    assert [store.course(one).deleted_at for one in ("CS1", "CS2")] == [None, None]
+    assert store.all(Event) == []
 
 
 def test_change_of_an_old_version_is_refused(store: Store) -> None:

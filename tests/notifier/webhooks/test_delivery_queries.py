@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 
+from notifier.courses import service as courses
 from notifier.webhooks import deliveries, delivery_queries
 from notifier.webhooks.delivery_filter import DeliveryFilter
 from notifier.webhooks.delivery_queries import Backlog
@@ -56,3 +57,15 @@ def test_backlog_counts_by_status(store: Store) -> None:
     found = store.read(delivery_queries.backlog, now=TEN)
 
     assert found == Backlog({"pending": 2, "dead": 1}, NINE + MINUTE)
+
+
+def test_deliveries_are_counted_by_course_and_status(store: Store) -> None:
+    store.add_endpoint()
+    store.add_endpoint(disabled=True)
+    store.add_courses(["CS101", "CS102", "CS103"])
+    store.write(courses.regenerate_token, "CS101", now=NINE)
+    store.write(courses.delete_courses, ["CS101", "CS102"], now=TEN)
+
+    found = store.read(delivery_queries.count_by_course, "course.deleted", ["CS101", "CS103"])
+
+    assert found == {"CS101": {"pending": 1, "held": 1}}
