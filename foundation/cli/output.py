@@ -6,8 +6,8 @@ import os
 import shutil
 import socket
 import sys
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -115,6 +115,16 @@ def print_facts(facts: Iterable[tuple[str, object]]) -> None:
 def console() -> Console:
     """Return a console on stdout that wraps at the terminal's width."""
     return Console(width=shutil.get_terminal_size((_PLAIN_WIDTH, 50)).columns, highlight=False)
+
+
+@contextmanager
+def progress_bar(
+    length: int, label: str, *, hidden: bool = False
+) -> Iterator[Callable[[int], None]]:
+    """Show a progress bar on stderr if that is a terminal; yield the function that advances it."""
+    hidden = hidden or not sys.stderr.isatty()
+    with click.progressbar(length=length, label=label, file=sys.stderr, hidden=hidden) as bar:
+        yield bar.update
 
 
 def read_secret(prompt: str) -> str:

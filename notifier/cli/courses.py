@@ -3,7 +3,7 @@
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
 import click
@@ -20,12 +20,21 @@ from notifier.api import schemas
 from notifier.api.schemas import DeletionResult
 from notifier.cli.params import MOODLE_TOKEN, TITLE
 from notifier.courses import service as courses
-from notifier.errors import CourseUnknownError, NotifierError, TokenMalformedError
+from notifier.errors import (
+    CourseDeletedError,
+    CourseUnknownError,
+    NotifierError,
+    TokenMalformedError,
+)
+from notifier.models import Course
 from notifier.webhooks import delivery_queries
 from notifier.webhooks.delivery_filter import DeliveryFilter
 
 # A course id as a Moodle assigns it.
 _MOODLE_COURSE_ID = re.compile(r"[1-9][0-9]{0,17}", re.ASCII)
+# Courses that `delete` deletes in one transaction. Meanwhile other writers wait, for a second at
+# most.
+_DELETED_AT_ONCE = 500
 
 
 @click.command()
@@ -107,8 +116,9 @@ def delete(
 ) -> None:
     """Delete courses permanently and notify all endpoints.
 
-    Each course is deleted on its own; exit code 1 if one is refused. On a terminal the command
-    asks for confirmation, unless --yes is given.
+    A course that is unknown or already deleted does not prevent the deletion of the others; exit
+    code 1 if there is one. Courses are deleted 500 at a time: if the command is interrupted, run
+    it again. On a terminal it asks for confirmation, unless --yes is given.
     """
     ids = list(dict.fromkeys([*course_ids, *_ids_in(from_file)]))
     if not ids:
@@ -118,14 +128,13 @@ def delete(
     database: Database = context.checked_services().database
     results: list[DeletionResult] = []
     try:
-        for course_id in ids:
-            results.append(_delete_one(database, course_id))
+        with output.progress_bar(len(ids), "Deleting courses", hidden=as_json) as advance:
+            for start in range(0, len(ids), _DELETED_AT_ONCE):
+                deleted = _delete_together(database, ids[start : start + _DELETED_AT_ONCE])
+                results += deleted
+                advance(len(deleted))
     finally:
-        if as_json:
-            output.print_json(results)
-        else:
-            for result in results:
-                click.echo(printable(f"{result.course_id}: {result.result}"))
+        _print_deletions(results, len(ids), as_json=as_json)
     if not all(result.deleted for result in results):
         raise click.exceptions.Exit(output.EXIT_REFUSED)
 
@@ -196,18 +205,40 @@ def _check_course(course_id: str, *, ask: bool) -> None:
         click.confirm(f"The course {course_id} is not known here. Continue?", abort=True)
 
 
-def _delete_one(database: Database, course_id: str) -> DeletionResult:
-    try:
-        with database.writing() as session:
-            courses.delete_course(session, course_id, now=db.now(session))
-            caused = DeliveryFilter(event_type="course.deleted", course_id=course_id)
-            statuses = Counter(row.status for row in delivery_queries.find(session, caused))
-    except NotifierError as refusal:
-        result = f"refused: {refusal}. {output.next_step(refusal.advice)}"
-        return DeletionResult(course_id=course_id, deleted=False, result=result)
-    deliveries = ", ".join(f"{number} {status}" for status, number in sorted(statuses.items()))
-    result = f"deleted; deliveries: {deliveries or 'none, because no endpoint gets this event'}"
-    return DeletionResult(course_id=course_id, deleted=True, result=result)
+def _delete_together(database: Database, course_ids: Sequence[str]) -> list[DeletionResult]:
+    """Delete courses in one transaction; return the result of each, in their order."""
+    with database.writing() as session:
+        outcomes = courses.delete_courses(session, course_ids, now=db.now(session))
+        deliveries = delivery_queries.count_by_course(session, "course.deleted", course_ids)
+    return [_deletion_result(one, outcomes[one], deliveries[one]) for one in course_ids]
+
+
+def _deletion_result(
+    course_id: str, outcome: Course | NotifierError, deliveries: Counter[str]
+) -> DeletionResult:
+    match outcome:
+        case Course():
+            counts = ", ".join(
+                f"{number} {status}" for status, number in sorted(deliveries.items())
+            )
+            result = f"deleted; deliveries: {counts or 'none, because no endpoint gets this event'}"
+        case CourseDeletedError(facts={"deleted_at": deleted_at}):
+            result = f"already deleted at {deleted_at:%Y-%m-%d %H:%M:%S} UTC"
+        case _:
+            result = f"refused: {outcome}. {output.next_step(outcome.advice)}"
+    deleted = isinstance(outcome, Course)
+    return DeletionResult(course_id=course_id, deleted=deleted, result=result)
+
+
+def _print_deletions(results: Sequence[DeletionResult], wanted: int, *, as_json: bool) -> None:
+    if as_json:
+        output.print_json(results)
+        return
+    for result in results:
+        click.echo(printable(f"{result.course_id}: {result.result}"))
+    if wanted > 1:
+        deleted = sum(result.deleted for result in results)
+        click.echo(f"Deleted {deleted:,} of {count(wanted, 'course')}")
 
 
 def _ids_in(file: BinaryIO | None) -> Iterator[str]:

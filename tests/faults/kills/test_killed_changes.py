@@ -38,3 +38,22 @@ def test_killed_change_is_whole_or_not_there(
     assert killed == -signal.SIGKILL
     assert found == (committed if is_committed else (1, False, 1, 0, 0))
     assert len(both.observer.on(PLAIN)) == is_committed
+
+
+def test_killed_deletion_of_many_courses_is_resumed(both: Site) -> None:
+    both.register(PLAIN)
+    course_ids = [f"CS{number}" for number in range(600)]
+    both.add_courses(*course_ids)
+    words = ("notifier", "courses", "delete", *course_ids, "--yes")
+
+    killed = both.start(*words, fault=Fault(Point.BEFORE_COMMIT, nth=2)).wait_ended()
+    resumed = both.start(*words)
+    ended = resumed.wait_ended()
+
+    with both.notifier.reading() as session:
+        versions = set(session.execute(select(Event.course_id, Event.course_version)).all())
+        deliveries = session.scalar(select(func.count()).select_from(Delivery))
+    assert (killed, ended) == (-signal.SIGKILL, 1)
+    assert resumed.printed().count(": already deleted at ") == 500
+    assert resumed.printed().count(": deleted; deliveries: 1 pending") == 100
+    assert (versions, deliveries) == ({(one, 2) for one in course_ids}, 600)

@@ -2,6 +2,9 @@
 
 import io
 import json
+import os
+import pty
+import re
 from datetime import UTC, datetime
 from decimal import Decimal
 
@@ -86,6 +89,30 @@ def test_empty_secret_is_refused(monkeypatch: pytest.MonkeyPatch, given: str) ->
 
     with pytest.raises(click.UsageError, match=r"^Token: nothing on standard input$"):
         output.read_secret("Token")
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+def test_progress_is_shown_on_a_terminal(monkeypatch: pytest.MonkeyPatch, hidden: bool) -> None:
+    ours, theirs = pty.openpty()
+
+    with os.fdopen(theirs, "w") as terminal:
+        monkeypatch.setattr("sys.stderr", terminal)
+        with output.progress_bar(2, "Reading", hidden=hidden) as advance:
+            advance(1)
+            advance(1)
+        print("end", file=terminal, flush=True)
+        shown = os.read(ours, 4096).decode()
+
+    os.close(ours)
+    bars = re.findall(r"Reading  \[(#*)", shown)
+    assert [len(bar) for bar in bars] == ([] if hidden else [0, 18, 36])
+
+
+def test_progress_is_not_shown_on_a_pipe(capsys: Capture) -> None:
+    with output.progress_bar(1, "Reading") as advance:
+        advance(1)
+
+    assert capsys.readouterr() == ("", "")
 
 
 def test_user_is_the_person_and_the_machine() -> None:
