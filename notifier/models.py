@@ -186,7 +186,10 @@ class Event(Base):
 
 
 class Attempt(Base):
-    """One POST of a delivery: time, duration, response or failure, decision."""
+    """One POST of a delivery: time, duration, response or failure, decision.
+
+    If its worker was lost, `started_at` is when the lease expired: the start was not recorded.
+    """
 
     __tablename__ = "attempts"
     __table_args__ = (NEVER_REUSED,)

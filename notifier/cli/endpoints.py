@@ -175,11 +175,11 @@ def ping(endpoint_id: int, as_json: bool) -> None:
 
 
 def _status(row: Endpoint) -> tuple[str, datetime | None, str | None]:
-    status = circuit_breaker.status_of(row)
-    if status.tried_at is None:
-        return status.state, status.since, status.reason
-    reason = f"{status.reason}; next attempt at {readable(status.tried_at)}"
-    return status.state, status.since, reason
+    details = circuit_breaker.status_details(row)
+    if details.tried_at is None:
+        return details.status, details.since, details.reason
+    reason = f"{details.reason}; next attempt at {readable(details.tried_at)}"
+    return details.status, details.since, reason
 
 
 def _show_ping(endpoint_id: int, result: PingResult, *, as_json: bool) -> None:

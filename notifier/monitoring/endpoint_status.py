@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from notifier.errors import EndpointUnknownError
 from notifier.models import Attempt, Delivery, DeliveryStatus, Endpoint, EndpointPing, Lane
 from notifier.webhooks import circuit_breaker, delivery_queries
-from notifier.webhooks.circuit_breaker import EndpointState, EndpointStatus
+from notifier.webhooks.circuit_breaker import EndpointStatus, EndpointStatusDetails
 
 # The latest attempts of all endpoints in which the last one of each is searched.
 _RECENT_ATTEMPTS = 1000
@@ -27,7 +27,7 @@ class EndpointSummary:
     """
 
     endpoint: Endpoint
-    status: EndpointStatus
+    status_details: EndpointStatusDetails
     pending: int
     held: int
     dead: int
@@ -46,12 +46,12 @@ class EndpointSummary:
         """When the next attempt is made, or None if nothing is pending."""
         if self.due_at is None:
             return None
-        return max(self.due_at, self.status.tried_at or self.due_at)
+        return max(self.due_at, self.status_details.tried_at or self.due_at)
 
     @property
     def is_failing(self) -> bool:
         """Whether the last attempt failed."""
-        return self.status.state in {EndpointState.FAILING, EndpointState.PAUSED}
+        return self.status_details.status in {EndpointStatus.FAILING, EndpointStatus.PAUSED}
 
 
 def read_one(session: Session, endpoint_id: int) -> EndpointSummary:
@@ -74,7 +74,7 @@ def read(session: Session, *, only: int | None = None) -> list[EndpointSummary]:
     return [
         EndpointSummary(
             endpoint=row.Endpoint,
-            status=circuit_breaker.status_of(row.Endpoint),
+            status_details=circuit_breaker.status_details(row.Endpoint),
             pending=row.pending,
             held=row.held,
             dead=row.dead,

@@ -11,7 +11,7 @@ from notifier.pages.dashboard import overview
 from notifier.pages.deliveries import deliveries
 from notifier.pages.endpoint_secrets import credentials
 from notifier.pages.endpoints import endpoints
-from notifier.webhooks.circuit_breaker import EndpointState
+from notifier.webhooks.circuit_breaker import EndpointStatus
 from notifier.webhooks.failure_advice import advice_for
 
 # The colours of statuses and states.
@@ -20,10 +20,10 @@ TONES = {
     DeliveryStatus.DELIVERED: "good",
     DeliveryStatus.DEAD: "bad",
     DeliveryStatus.HELD: "warn",
-    EndpointState.ENABLED: "good",
-    EndpointState.FAILING: "warn",
-    EndpointState.PAUSED: "warn",
-    EndpointState.DISABLED: "bad",
+    EndpointStatus.ENABLED: "good",
+    EndpointStatus.FAILING: "warn",
+    EndpointStatus.PAUSED: "warn",
+    EndpointStatus.DISABLED: "bad",
 }
 
 # The decision after an attempt: its colour and its meaning.

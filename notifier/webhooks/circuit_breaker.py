@@ -1,19 +1,20 @@
-"""The circuit breaker of endpoints: pause one that keeps failing, and try it again later."""
+"""The circuit breaker of endpoints: pause one that keeps failing, and try it again later.
 
-from collections.abc import Collection, Mapping, Sequence
+These are the rules; `breaker_store` reads and writes the states.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from sqlalchemy import select, update
-from sqlalchemy.orm import Session
-
 from notifier.models import Endpoint
 from notifier.webhooks.retry_policy import (
+    SCHEDULE,
     AttemptResult,
-    EndpointSignal,
+    EndpointHealth,
+    health_of,
     requested_wait,
-    signal_of,
 )
 
 # Failures in a row after which an endpoint is paused.
@@ -22,8 +23,9 @@ PAUSED_AFTER = 5
 # A pause lasts half as long as the endpoint has been failing, within these bounds.
 SHORTEST_PAUSE, LONGEST_PAUSE = timedelta(seconds=15), timedelta(minutes=15)
 
-# Failures further apart than the longest wait of the schedule do not belong together.
-RESET_AFTER = timedelta(hours=36)
+# Failures further apart than this do not belong together: clearly more than the longest wait of
+# the schedule, to which jitter and the time until a worker is free are added.
+RESET_AFTER = 1.5 * max(SCHEDULE)
 
 
 @dataclass(frozen=True)
@@ -43,9 +45,17 @@ class BreakerState:
         """Return True if the pause is over and a single attempt may try the endpoint."""
         return self.paused_until is not None and now >= self.paused_until
 
+    def end_pause(self, now: datetime) -> "BreakerState":
+        """Return the state with its pause over, so that a single attempt tries the endpoint."""
+        return replace(self, paused_until=now) if self.is_paused(now) else self
 
-class EndpointState(StrEnum):
-    """The state of an endpoint in one word."""
+    def pause_for_trial(self, now: datetime) -> "BreakerState":
+        """Return a half-open state paused again while the single attempt is made."""
+        return replace(self, paused_until=now + SHORTEST_PAUSE)
+
+
+class EndpointStatus(StrEnum):
+    """The status of an endpoint."""
 
     ENABLED = "enabled"
     FAILING = "failing"
@@ -54,38 +64,38 @@ class EndpointState(StrEnum):
 
 
 @dataclass(frozen=True)
-class EndpointStatus:
-    """An endpoint's state: since when, why, and when it is tried again if it is paused."""
+class EndpointStatusDetails:
+    """The status of an endpoint: since when, why, and when it is tried again if it is paused."""
 
-    state: EndpointState
+    status: EndpointStatus
     since: datetime | None
     reason: str | None = None
     tried_at: datetime | None = None
 
 
-def status_of(endpoint: Endpoint) -> EndpointStatus:
-    """Return the status of an endpoint."""
+def status_details(endpoint: Endpoint) -> EndpointStatusDetails:
+    """Return the status of an endpoint with its details."""
     if endpoint.disabled_at:
-        return EndpointStatus(
-            EndpointState.DISABLED, endpoint.disabled_at, endpoint.disabled_reason
+        return EndpointStatusDetails(
+            EndpointStatus.DISABLED, endpoint.disabled_at, endpoint.disabled_reason
         )
     since, failures = endpoint.failing_since, f"failures in a row: {endpoint.failures}"
     if endpoint.paused_until:
-        return EndpointStatus(EndpointState.PAUSED, since, failures, endpoint.paused_until)
+        return EndpointStatusDetails(EndpointStatus.PAUSED, since, failures, endpoint.paused_until)
     if since:
-        return EndpointStatus(EndpointState.FAILING, since, failures)
-    return EndpointStatus(EndpointState.ENABLED, endpoint.created_at)
+        return EndpointStatusDetails(EndpointStatus.FAILING, since, failures)
+    return EndpointStatusDetails(EndpointStatus.ENABLED, endpoint.created_at)
 
 
 def record_results(
     state: BreakerState, results: Sequence[AttemptResult], *, now: datetime
 ) -> BreakerState:
-    """Return the state after the results of attempts; one healthy signal resets it."""
+    """Return the state after the results of attempts; one healthy result resets it."""
     for result in results:
-        match signal_of(result):
-            case EndpointSignal.HEALTHY:
+        match health_of(result):
+            case EndpointHealth.HEALTHY:
                 state = BreakerState()
-            case EndpointSignal.FAILING:
+            case EndpointHealth.FAILING:
                 state = _record_failure(state, requested_wait(result, now), now)
     return state
 
@@ -106,67 +116,3 @@ def is_failing_for(state: BreakerState, duration: timedelta, *, now: datetime) -
     """Return True if an endpoint has kept failing for at least a duration."""
     since = state.failing_since
     return since is not None and state.failures >= PAUSED_AFTER and now - since >= duration
-
-
-def read_states(
-    session: Session, *, only: Collection[int] | None = None, lock: bool = False
-) -> dict[int, BreakerState]:
-    """Return the state of each enabled endpoint by id; `lock` locks the rows, in this order."""
-    query = (
-        select(
-            Endpoint.id,
-            Endpoint.failures,
-            Endpoint.failing_since,
-            Endpoint.failed_at,
-            Endpoint.paused_until,
-        )
-        .where(Endpoint.disabled_at.is_(None))
-        .order_by(Endpoint.id)
-    )
-    if only is not None:
-        query = query.where(Endpoint.id.in_(only))
-    # KEY SHARE: a transaction that writes a delivery for the endpoint need not wait for this one.
-    rows = session.execute(query.with_for_update(key_share=True) if lock else query)
-    return {endpoint_id: BreakerState(*columns) for endpoint_id, *columns in rows}
-
-
-def read_and_lock(
-    session: Session,
-    results: Mapping[int, Sequence[AttemptResult]],
-    *,
-    also: Collection[int],
-    now: datetime,
-) -> dict[int, BreakerState]:
-    """Return the state of each enabled endpoint, and lock those that are about to change.
-
-    That is those whose state the results change, those that are half-open, and `also`.
-    """
-    every = read_states(session)
-    changing = {
-        endpoint_id
-        for endpoint_id, state in every.items()
-        if endpoint_id in also
-        or state.is_half_open(now)
-        or record_results(state, results.get(endpoint_id, ()), now=now) != state
-    }
-    if not changing:
-        return every
-    unchanged = {one: state for one, state in every.items() if one not in changing}
-    return unchanged | read_states(session, only=changing, lock=True)
-
-
-def write_states(session: Session, changed: Mapping[int, BreakerState]) -> None:
-    """Store the states of endpoints."""
-    if changed:
-        rows = [{"id": endpoint_id, **vars(state)} for endpoint_id, state in changed.items()]
-        session.execute(update(Endpoint), rows)
-
-
-def end_pauses(session: Session, *, now: datetime) -> None:
-    """End every pause, so that each paused endpoint is tried at once."""
-    if not any(state.is_paused(now) for state in read_states(session).values()):
-        return
-    # All are locked, although only some change: locking some now and others later can deadlock.
-    locked = read_states(session, lock=True)
-    paused = {one: state for one, state in locked.items() if state.is_paused(now)}
-    write_states(session, {one: replace(state, paused_until=now) for one, state in paused.items()})

@@ -13,7 +13,16 @@ from foundation.db import session as db
 from foundation.tracing import Span
 from notifier import signals
 from notifier.models import Attempt, Delivery, DeliveryStatus, Endpoint, Lane
-from notifier.webhooks.retry_policy import Dead, Decision, Delivered, Disable, RetryAt
+from notifier.webhooks.retry_policy import (
+    AttemptResult,
+    Dead,
+    Decision,
+    Delivered,
+    Disable,
+    Failure,
+    RetryAt,
+    WebhookResponse,
+)
 
 
 @dataclass(frozen=True)
@@ -52,6 +61,15 @@ class SettleResult:
 
     applied: list[Settlement]
     fenced: list[Settlement]
+
+
+def result_columns(result: AttemptResult) -> dict[str, Any]:
+    """Return the columns that store a result, of an attempt or of a ping."""
+    match result:
+        case WebhookResponse(status, _, excerpt):
+            return {"status": status, "failure": None, "detail": excerpt or None}
+        case Failure(kind, detail):
+            return {"status": None, "failure": kind, "detail": detail}
 
 
 def create(

@@ -22,7 +22,8 @@ from notifier.errors import (
     EndpointUrlError,
 )
 from notifier.models import Endpoint, EndpointPing, EndpointSecret
-from notifier.webhooks import deliveries, url_policy
+from notifier.webhooks import breaker_store, deliveries, url_policy
+from notifier.webhooks.circuit_breaker import BreakerState
 
 # How long a replaced secret keeps signing together with the new one.
 DEFAULT_OVERLAP = timedelta(hours=24)
@@ -91,7 +92,7 @@ def enable(session: Session, endpoint_id: int, *, now: datetime) -> tuple[Endpoi
     """Enable an endpoint as healthy and release its held deliveries; return it and their number."""
     endpoint = _lock(session, endpoint_id)
     endpoint.disabled_at = endpoint.disabled_reason = None
-    _reset_breaker(endpoint)
+    breaker_store.set_state(endpoint, BreakerState())
     return endpoint, deliveries.release(session, endpoint_id, now=now)
 
 
@@ -104,8 +105,7 @@ def try_now(session: Session, endpoint_id: int, *, now: datetime) -> int:
     endpoint = _lock(session, endpoint_id)
     if endpoint.disabled_at is not None or not endpoint.failures:
         return 0
-    if endpoint.paused_until is not None:
-        endpoint.paused_until = min(endpoint.paused_until, now)
+    breaker_store.set_state(endpoint, breaker_store.state_of(endpoint).end_pause(now))
     return deliveries.make_due_now(session, endpoint_id, now=now)
 
 
@@ -116,7 +116,7 @@ def resume_after_ping(session: Session, endpoint_id: int, *, now: datetime) -> i
     """
     due = try_now(session, endpoint_id, now=now)
     if not deliveries.any_pending(session, endpoint_id):
-        _reset_breaker(get(session, endpoint_id))
+        breaker_store.set_state(get(session, endpoint_id), BreakerState())
     return due
 
 
@@ -154,7 +154,7 @@ def correct_url(
             endpoint.url = url
     except IntegrityError:
         raise EndpointExistsError(f"{url} is registered already") from None
-    _reset_breaker(endpoint)
+    breaker_store.set_state(endpoint, BreakerState())
     session.execute(delete(EndpointPing).where(EndpointPing.endpoint_id == endpoint_id))
     return due
 
@@ -230,11 +230,6 @@ def _add_secret(session: Session, endpoint: Endpoint, *, vault: Vault, now: date
     session.add(EndpointSecret(endpoint_id=endpoint.id, encrypted=encrypted, created_at=now))
     session.flush()
     return secret
-
-
-def _reset_breaker(endpoint: Endpoint) -> None:
-    endpoint.failures = 0
-    endpoint.failing_since = endpoint.failed_at = endpoint.paused_until = None
 
 
 def _lock(session: Session, endpoint_id: int) -> Endpoint:

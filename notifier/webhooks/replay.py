@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from foundation.db import session as db
 from notifier.errors import DeliveryUnknownError, ReplayRefusedError
 from notifier.models import Delivery, DeliveryStatus, Endpoint, Replay
-from notifier.webhooks import circuit_breaker, deliveries, delivery_filter
+from notifier.webhooks import breaker_store, deliveries, delivery_filter
 from notifier.webhooks.delivery_filter import DeliveryFilter, DeliveryScope
 
 _BATCH = 500
@@ -97,7 +97,7 @@ def replay(
     Raises DeliveryUnknownError, or ReplayRefusedError for a delivery of a disabled endpoint; then
     nothing is replayed.
     """
-    circuit_breaker.end_pauses(session, now=now)
+    breaker_store.end_pauses(session, now=now)
     replayed: list[int] = []
     for locked in _locked_batches(session, ids):
         rows = [row for row in locked if row.status in statuses]

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from enum import Enum
-from typing import Any
 
 from notifier.webhooks.failure_advice import FailureKind
 
@@ -81,8 +80,8 @@ class Disable:
 Decision = Delivered | RetryAt | Dead | Disable
 
 
-class EndpointSignal(Enum):
-    """What the result of an attempt says about the endpoint."""
+class EndpointHealth(Enum):
+    """What the result of an attempt says about the health of the endpoint."""
 
     HEALTHY = "healthy"
     FAILING = "failing"
@@ -94,6 +93,9 @@ def decide(result: AttemptResult, attempts: int, *, now: datetime, jitter: float
 
     `jitter`, from 0 to 1, is the part of `JITTER` that is added to the wait. `Retry-After` can
     delay the next attempt, never advance it, and is capped at `MAX_RETRY_AFTER`.
+
+    `deliveries.settle` applies the decision to the delivery; for `Disable`, the 410, it is held,
+    and `worker/batch` disables the endpoint (`endpoints.disable`).
     """
     if isinstance(result, WebhookResponse):
         if 200 <= result.status < 300:
@@ -109,21 +111,12 @@ def decide(result: AttemptResult, attempts: int, *, now: datetime, jitter: float
     return RetryAt(now + max(wait, requested_wait(result, now)))
 
 
-def columns_of(result: AttemptResult) -> dict[str, Any]:
-    """Return a result as it is stored."""
-    match result:
-        case WebhookResponse(status, _, excerpt):
-            return {"status": status, "failure": None, "detail": excerpt or None}
-        case Failure(kind, detail):
-            return {"status": None, "failure": kind, "detail": detail}
-
-
-def signal_of(result: AttemptResult) -> EndpointSignal:
-    """Return what a result says about the endpoint; one that refuses an event is healthy."""
+def health_of(result: AttemptResult) -> EndpointHealth:
+    """Return the endpoint's health by a result; an endpoint that refuses an event is healthy."""
     if isinstance(result, Failure):
-        return EndpointSignal.NONE if result.kind in _INTERNAL else EndpointSignal.FAILING
+        return EndpointHealth.NONE if result.kind in _INTERNAL else EndpointHealth.FAILING
     is_healthy = 200 <= result.status < 300 or result.status in _FINAL | {_GONE}
-    return EndpointSignal.HEALTHY if is_healthy else EndpointSignal.FAILING
+    return EndpointHealth.HEALTHY if is_healthy else EndpointHealth.FAILING
 
 
 def requested_wait(result: AttemptResult, now: datetime) -> timedelta:

@@ -2,14 +2,14 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sqlalchemy.orm import Session
 
 from foundation.db import counters
 from notifier.models import CounterShard
-from notifier.webhooks import circuit_breaker, deliveries, endpoints, retry_policy
+from notifier.webhooks import breaker_store, circuit_breaker, deliveries, endpoints, retry_policy
 from notifier.webhooks.circuit_breaker import BreakerState
 from notifier.webhooks.deliveries import Claimed, Settlement, SettleResult
 from notifier.webhooks.retry_policy import AttemptResult, Disable
@@ -61,7 +61,7 @@ def settle(
     settled = [_settlement(one, now) for one in finished]
     results = _by_endpoint(finished)
     gone = {one.claimed.endpoint_id for one in settled if isinstance(one.decision, Disable)}
-    before = circuit_breaker.read_and_lock(session, results, also=gone, now=now)
+    before = breaker_store.lock_changing(session, results, also=gone, now=now)
     after = {
         endpoint_id: circuit_breaker.record_results(state, results.get(endpoint_id, ()), now=now)
         for endpoint_id, state in before.items()
@@ -70,7 +70,7 @@ def settle(
     applied = _settle(session, settled, now)
     disabled = _disable_failing(session, changed, disable_after, now)
     expired = claims.reclaim_expired(session, now=now)
-    circuit_breaker.write_states(session, changed)
+    breaker_store.write_states(session, changed)
     counters.add(session, CounterShard, metrics.of_batch(settled, applied, expired, now=now))
     enabled = {one: state for one, state in after.items() if one not in disabled}
     return SettledBatch(settled, expired, disabled, enabled)
@@ -92,18 +92,18 @@ def claim(
     claimed = claims.claim(session, limits, lease=lease, now=now)
     endpoint_ids = sorted({one.endpoint_id for one in claimed})
     paused = {
-        one: replace(states[one], paused_until=now + circuit_breaker.SHORTEST_PAUSE)
+        one: states[one].pause_for_trial(now)
         for one in endpoint_ids
         if states[one].is_half_open(now)
     }
-    circuit_breaker.write_states(session, paused)
+    breaker_store.write_states(session, paused)
     secrets = endpoints.encrypted_secrets(session, endpoint_ids, now=now) if claimed else {}
     return ClaimedBatch(claimed, secrets)
 
 
 def _settlement(one: Finished, now: datetime) -> Settlement:
     decision = retry_policy.decide(one.result, one.claimed.attempts, now=now, jitter=one.jitter)
-    columns = retry_policy.columns_of(one.result)
+    columns = deliveries.result_columns(one.result)
     return Settlement(one.claimed, one.started_at, one.milliseconds, decision, **columns)
 
 

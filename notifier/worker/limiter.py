@@ -12,7 +12,7 @@ from datetime import datetime
 from notifier.models import Lane
 from notifier.webhooks.circuit_breaker import BreakerState
 from notifier.webhooks.deliveries import Claimed
-from notifier.webhooks.retry_policy import EndpointSignal
+from notifier.webhooks.retry_policy import EndpointHealth
 from notifier.worker.claims import ClaimLimits, EndpointLimit
 
 # One slot in this many is reserved for first attempts.
@@ -53,14 +53,14 @@ class Limiter:
             self._clock(),
         )
 
-    def finish(self, claimed: Claimed, signal: EndpointSignal) -> None:
+    def finish(self, claimed: Claimed, health: EndpointHealth) -> None:
         """Count an attempt that has ended, and adapt the endpoint's concurrency."""
         self._busy[claimed.endpoint_id, claimed.lane] -= 1
         current = self._concurrency.get(claimed.endpoint_id, self._maximum)
-        match signal:
-            case EndpointSignal.HEALTHY:
+        match health:
+            case EndpointHealth.HEALTHY:
                 self._concurrency[claimed.endpoint_id] = min(current + 1, self._maximum)
-            case EndpointSignal.FAILING:
+            case EndpointHealth.FAILING:
                 minimum = min(_MINIMUM, self._maximum)
                 self._concurrency[claimed.endpoint_id] = max(current // 2, minimum)
 

@@ -16,7 +16,8 @@ from notifier.errors import EndpointDisabledError
 from notifier.models import EndpointPing
 from notifier.services import Services
 from notifier.webhooks import endpoints, outbox
-from notifier.webhooks.retry_policy import AttemptResult, Delivered, columns_of, decide
+from notifier.webhooks.deliveries import result_columns
+from notifier.webhooks.retry_policy import AttemptResult, Delivered, decide
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def send_ping(services: Services, endpoint_id: int) -> PingResult:
             "started_at": now,
             "milliseconds": milliseconds,
             "accepted": accepted,
-            **columns_of(result),
+            **result_columns(result),
         }
         insert = db.insert(session, EndpointPing).values(endpoint_id=endpoint_id, **columns)
         session.execute(insert.on_conflict_do_update(index_elements=["endpoint_id"], set_=columns))

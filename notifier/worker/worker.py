@@ -16,12 +16,12 @@ from foundation.db import session as db
 from foundation.db.session import Database
 from foundation.errors import DecryptionError
 from foundation.tracing import HEADER
-from notifier.webhooks import circuit_breaker
+from notifier.webhooks import breaker_store
 from notifier.webhooks.circuit_breaker import BreakerState
 from notifier.webhooks.deliveries import Claimed
 from notifier.webhooks.failure_advice import FailureKind
 from notifier.webhooks.http_client import Transport
-from notifier.webhooks.retry_policy import AttemptResult, Failure, signal_of
+from notifier.webhooks.retry_policy import AttemptResult, Failure, health_of
 from notifier.worker import batch, claims, reporter
 from notifier.worker.batch import Finished
 from notifier.worker.claims import ClaimLimits
@@ -151,7 +151,7 @@ class Worker:
             return False
         with self.database.reading() as session:
             now = db.now(session)
-            limits = self._limits(circuit_breaker.read_states(session), now).by_endpoint
+            limits = self._limits(breaker_store.read_states(session), now).by_endpoint
             open_ids = [endpoint_id for endpoint_id, limit in limits.items() if limit.total > 0]
             return claims.any_due(session, open_ids, now=now)
 
@@ -189,7 +189,7 @@ class Worker:
                 return
             if one is None:
                 return
-            self._limiter.finish(one.claimed, signal_of(one.result))
+            self._limiter.finish(one.claimed, health_of(one.result))
             self._unsettled.append(one)
             if not self._limiter.busy:
                 return

@@ -26,7 +26,7 @@ from notifier.courses import grades
 from notifier.courses import service as courses
 from notifier.models import SCHEMA as NOTIFIER
 from notifier.models import SOURCE
-from notifier.webhooks import circuit_breaker, endpoints, outbox
+from notifier.webhooks import breaker_store, endpoints, outbox
 from notifier.webhooks.deliveries import Claimed
 from notifier.webhooks.retry_policy import Failure, RetryAt, WebhookResponse
 from notifier.worker import batch, claims
@@ -204,7 +204,7 @@ class _Day:
     def _work(self, at: datetime) -> None:
         """Send what is due, as a worker does, and plan the retries."""
         with self.eassessment.writing() as session:
-            limits = _LIMITER.limits(circuit_breaker.read_states(session), now=at)
+            limits = _LIMITER.limits(breaker_store.read_states(session), now=at)
             claimed = claims.claim(session, limits, lease=timedelta(minutes=1), now=at)
         finished = [
             Finished(one, at, self.chance.randrange(24, 190), self._respond(one, at), jitter=0.5)

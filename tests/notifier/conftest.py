@@ -42,7 +42,7 @@ from notifier.models import (
     Endpoint,
     Event,
 )
-from notifier.webhooks import circuit_breaker, deliveries, delivery_queries, endpoints, outbox
+from notifier.webhooks import breaker_store, deliveries, delivery_queries, endpoints, outbox
 from notifier.webhooks.circuit_breaker import BreakerState
 from notifier.webhooks.deliveries import Claimed, Settlement
 from notifier.webhooks.http_client import Transport
@@ -231,7 +231,7 @@ class Store:
 
     def set_state(self, endpoint_id: int, state: BreakerState) -> None:
         """Write an endpoint's breaker state."""
-        self.write(circuit_breaker.write_states, {endpoint_id: state})
+        self.write(breaker_store.write_states, {endpoint_id: state})
 
     def add_delivery(self, endpoint_id: int, **overrides: Any) -> int:
         """Write an event with one delivery, due at `NINE`; return the delivery's id."""
@@ -275,7 +275,7 @@ class Store:
         most = {"total": 1000, "retry": 1000, "isolated": 1000, **limits}
         with self.database.writing() as session:
             claims.reclaim_expired(session, now=now)
-            states = circuit_breaker.read_states(session)
+            states = breaker_store.read_states(session)
             by_endpoint = dict.fromkeys(states, EndpointLimit(endpoint, endpoint))
             return claims.claim(
                 session, ClaimLimits(by_endpoint=by_endpoint, **most), lease=lease, now=now

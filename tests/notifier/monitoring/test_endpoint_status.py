@@ -7,7 +7,7 @@ import pytest
 from notifier.errors import EndpointUnknownError
 from notifier.models import DeliveryStatus, EndpointPing
 from notifier.monitoring import endpoint_status
-from notifier.webhooks.circuit_breaker import BreakerState, EndpointState
+from notifier.webhooks.circuit_breaker import BreakerState, EndpointStatus
 from tests.notifier.conftest import MINUTE, NINE, Store
 
 
@@ -15,7 +15,7 @@ def test_new_endpoint_has_no_result(store: Store) -> None:
     report = store.read(endpoint_status.read_one, store.add_endpoint().id)
 
     assert (report.pending, report.held, report.dead) == (0, 0, 0)
-    assert report.status.state == EndpointState.ENABLED
+    assert report.status_details.status == EndpointStatus.ENABLED
     assert (report.last, report.ping, report.has_answered) == (None, None, False)
 
 
@@ -96,8 +96,8 @@ def test_paused_endpoint_has_a_next_attempt(store: Store) -> None:
     made = store.add_endpoint()
     store.set_state(made.id, BreakerState(7, NINE, NINE + MINUTE, NINE + 9 * MINUTE))
 
-    status = store.read(endpoint_status.read_one, made.id).status
+    details = store.read(endpoint_status.read_one, made.id).status_details
 
-    assert (status.state, status.since) == (EndpointState.PAUSED, NINE)
-    assert status.tried_at == NINE + 9 * MINUTE
-    assert status.reason == "failures in a row: 7"
+    assert (details.status, details.since) == (EndpointStatus.PAUSED, NINE)
+    assert details.tried_at == NINE + 9 * MINUTE
+    assert details.reason == "failures in a row: 7"

@@ -1,6 +1,5 @@
 """The circuit breaker: pauses, half-open endpoints, long failures."""
 
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -14,7 +13,7 @@ from notifier.webhooks.circuit_breaker import (
     record_results,
 )
 from notifier.webhooks.retry_policy import AttemptResult, Failure, WebhookResponse
-from tests.notifier.conftest import MINUTE, NINE, Store
+from tests.notifier.conftest import MINUTE, NINE
 
 SECOND, HOUR = timedelta(seconds=1), timedelta(hours=1)
 DAY = timedelta(days=1)
@@ -40,7 +39,7 @@ def test_result_changes_the_state(result: AttemptResult, state: BreakerState) ->
 
 
 def test_five_failures_in_a_row_pause() -> None:
-    """The fifth failure pauses the endpoint, for a short time at first (F11)."""
+    """The fifth failure pauses the endpoint, for a short time at first (F25)."""
     one_short = record_results(BreakerState(), [REFUSED] * (PAUSED_AFTER - 1), now=NINE)
 
     paused = record_results(one_short, [REFUSED], now=NINE)
@@ -115,36 +114,3 @@ def test_old_failure_does_not_count() -> None:
 )
 def test_failing_for_days(state: BreakerState, expected: bool) -> None:
     assert circuit_breaker.is_failing_for(state, 5 * DAY, now=NINE) is expected
-
-
-def test_states_of_enabled_endpoints_are_read(store: Store) -> None:
-    paused, healthy = store.add_endpoint(), store.add_endpoint()
-    store.add_endpoint(disabled=True)
-
-    store.set_state(paused.id, PAUSED)
-
-    assert store.read(circuit_breaker.read_states) == {
-        paused.id: PAUSED,
-        healthy.id: BreakerState(),
-    }
-
-
-def test_unchanged_states_are_not_locked(store: Store) -> None:
-    results = {store.add_endpoint().id: [WebhookResponse(200)]}
-
-    def read() -> None:
-        store.write(circuit_breaker.read_and_lock, results, also=(), now=NINE)
-
-    assert store.count_statements(read) == 1
-
-
-def test_end_pauses_makes_endpoints_half_open(store: Store) -> None:
-    paused, healthy = store.add_endpoint(), store.add_endpoint()
-    store.set_state(paused.id, PAUSED)
-
-    store.write(circuit_breaker.end_pauses, now=NINE)
-
-    assert store.read(circuit_breaker.read_states) == {
-        paused.id: replace(PAUSED, paused_until=NINE),
-        healthy.id: BreakerState(),
-    }

@@ -131,7 +131,7 @@ def test_disabling_holds_pending_deliveries(store: Store) -> None:
 
 
 def test_enabling_releases_held_deliveries_and_forgets_failures(store: Store) -> None:
-    """An endpoint that was disabled for its failures starts without failures (F12)."""
+    """An endpoint that was disabled for its failures starts without failures."""
     made, other = store.add_endpoint(), store.add_endpoint(disabled=True)
     store.set_state(made.id, FAILING)
     store.write(endpoints.disable, made.id, "it kept failing", now=NINE)

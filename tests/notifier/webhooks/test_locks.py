@@ -13,7 +13,7 @@ from notifier.courses import grades
 from notifier.courses import service as courses
 from notifier.errors import ReplayRefusedError
 from notifier.models import SOURCE, Course, Delivery, Endpoint
-from notifier.webhooks import circuit_breaker, deliveries, endpoints
+from notifier.webhooks import breaker_store, deliveries, endpoints
 from notifier.webhooks import replay as replays
 from notifier.webhooks.circuit_breaker import BreakerState
 from tests.notifier.conftest import NINE, SITE, Store, make_score
@@ -57,7 +57,7 @@ def wait_for_a_waiter(store: Store) -> None:
     "lock",
     [
         pytest.param(
-            lambda session, one: circuit_breaker.read_states(session, lock=True), id="batch"
+            lambda session, one: breaker_store.read_states(session, lock=True), id="batch"
         ),
         pytest.param(
             lambda session, one: endpoints.disable(session, one, "", now=NINE), id="disable"
@@ -87,10 +87,10 @@ def test_replay_locks_endpoints_in_their_order(
     store.set_state(second.id, PAUSED)
 
     with impatient.writing() as session:
-        circuit_breaker.read_states(session, only=[first.id], lock=True)
+        breaker_store.read_states(session, only=[first.id], lock=True)
         replaying = other.submit(store.write, replays.replay, [delivery_id], by="ada", now=NINE)
         wait_for_a_waiter(store)
-        locked = circuit_breaker.read_states(session, only=[second.id], lock=True)
+        locked = breaker_store.read_states(session, only=[second.id], lock=True)
 
     assert locked == {second.id: PAUSED}
     assert replaying.result(timeout=10) == [delivery_id]

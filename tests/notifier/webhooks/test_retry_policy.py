@@ -15,7 +15,7 @@ from notifier.webhooks.retry_policy import (
     Dead,
     Delivered,
     Disable,
-    EndpointSignal,
+    EndpointHealth,
     Failure,
     RetryAt,
     WebhookResponse,
@@ -135,16 +135,16 @@ def test_no_retry_after_costs_a_delivery(given: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("result", "signal"),
+    ("result", "health"),
     [
-        pytest.param(WebhookResponse(204), EndpointSignal.HEALTHY, id="delivered"),
-        pytest.param(WebhookResponse(422), EndpointSignal.HEALTHY, id="refused event"),
-        pytest.param(WebhookResponse(410), EndpointSignal.HEALTHY, id="gone"),
-        pytest.param(WebhookResponse(401), EndpointSignal.FAILING, id="refused signature"),
-        pytest.param(WebhookResponse(503), EndpointSignal.FAILING, id="unavailable"),
-        pytest.param(Failure("refused", ""), EndpointSignal.FAILING, id="failure"),
-        pytest.param(Failure("internal", ""), EndpointSignal.NONE, id="internal failure"),
+        pytest.param(WebhookResponse(204), EndpointHealth.HEALTHY, id="delivered"),
+        pytest.param(WebhookResponse(422), EndpointHealth.HEALTHY, id="refused event"),
+        pytest.param(WebhookResponse(410), EndpointHealth.HEALTHY, id="gone"),
+        pytest.param(WebhookResponse(401), EndpointHealth.FAILING, id="refused signature"),
+        pytest.param(WebhookResponse(503), EndpointHealth.FAILING, id="unavailable"),
+        pytest.param(Failure("refused", ""), EndpointHealth.FAILING, id="failure"),
+        pytest.param(Failure("internal", ""), EndpointHealth.NONE, id="internal failure"),
     ],
 )
-def test_signal_of_a_result(result: AttemptResult, signal: EndpointSignal) -> None:
-    assert retry_policy.signal_of(result) is signal
+def test_health_by_a_result(result: AttemptResult, health: EndpointHealth) -> None:
+    assert retry_policy.health_of(result) is health

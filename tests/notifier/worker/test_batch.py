@@ -43,7 +43,7 @@ def operational_events(store: Store) -> list[dict[str, Any]]:
 
 
 def test_pause_uses_up_no_attempts(store: Store) -> None:
-    """After five failures the other deliveries stay due and unattempted (F11)."""
+    """After five failures the other deliveries stay due and unattempted (F25)."""
     failing, healthy = store.add_endpoint(), store.add_endpoint()
     store.add_deliveries(failing.id, PAUSED_AFTER)
     claimed = store.claim()
@@ -82,7 +82,6 @@ def test_half_open_endpoint_without_deliveries_is_unchanged(store: Store) -> Non
 
 
 def test_days_of_failure_disable_the_endpoint(store: Store) -> None:
-    """An endpoint that fails for days is disabled and its deliveries are held (F12)."""
     endpoint = store.add_endpoint()
     ids = store.add_deliveries(endpoint.id, 2)
     store.set_state(endpoint.id, BreakerState(40, NINE - 5 * DAY, NINE - MINUTE, NINE))

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from notifier.models import DeliveryStatus, Lane
-from notifier.webhooks import circuit_breaker
+from notifier.webhooks import breaker_store
 from notifier.webhooks.deliveries import Claimed
 from notifier.webhooks.retry_policy import MAX_ATTEMPTS
 from notifier.worker import claims
@@ -21,7 +21,7 @@ SECOND = timedelta(seconds=1)
 
 def is_due(store: Store) -> bool:
     """Return True if there is anything to claim or reclaim at nine."""
-    return store.read(claims.any_due, store.read(circuit_breaker.read_states), now=NINE)
+    return store.read(claims.any_due, store.read(breaker_store.read_states), now=NINE)
 
 
 def test_claim_takes_a_lease_and_holds_all_that_a_post_needs(store: Store) -> None:
@@ -196,7 +196,7 @@ RACERS = """
 import json, multiprocessing, sys
 from datetime import datetime, timedelta
 from foundation.db.session import Database
-from notifier.webhooks import circuit_breaker
+from notifier.webhooks import breaker_store
 from notifier.worker import claims
 from notifier.worker.claims import ClaimLimits, EndpointLimit
 
@@ -205,12 +205,12 @@ def race(url, now, start, won):
     start.wait(20)
     while due:
         with database.writing() as session:
-            states = circuit_breaker.read_states(session)
+            states = breaker_store.read_states(session)
             limits = ClaimLimits(2, 2, 1, dict.fromkeys(states, EndpointLimit(2, 2)))
             claimed = claims.claim(session, limits, lease=timedelta(minutes=1), now=now)
         ids += [one.delivery_id for one in claimed]
         with database.reading() as session:
-            due = claims.any_due(session, circuit_breaker.read_states(session), now=now)
+            due = claims.any_due(session, breaker_store.read_states(session), now=now)
     database.dispose()
     won.put(ids)
 

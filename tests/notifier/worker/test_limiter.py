@@ -8,7 +8,7 @@ from foundation import tracing
 from notifier.models import Lane
 from notifier.webhooks.circuit_breaker import BreakerState
 from notifier.webhooks.deliveries import Claimed
-from notifier.webhooks.retry_policy import EndpointSignal
+from notifier.webhooks.retry_policy import EndpointHealth
 from notifier.worker.claims import ClaimLimits, EndpointLimit
 from notifier.worker.limiter import Limiter
 from tests.notifier.conftest import BODY, MINUTE, NINE
@@ -32,11 +32,11 @@ def make_claimed(lane: Lane = Lane.FIRST) -> Claimed:
     )
 
 
-def finish(limiter: Limiter, signal: EndpointSignal) -> int:
+def finish(limiter: Limiter, health: EndpointHealth) -> int:
     """Start and finish an attempt; return how many the endpoint may then have."""
     claimed = make_claimed()
     limiter.start(claimed)
-    limiter.finish(claimed, signal)
+    limiter.finish(claimed, health)
     return limits(limiter).by_endpoint[1].total
 
 
@@ -63,31 +63,31 @@ def test_one_isolated_delivery_at_a_time() -> None:
     limiter.start(suspect)
 
     during = limits(limiter).isolated
-    limiter.finish(suspect, EndpointSignal.HEALTHY)
+    limiter.finish(suspect, EndpointHealth.HEALTHY)
 
     assert (during, limits(limiter).isolated) == (0, 1)
 
 
 def test_failures_halve_the_concurrency_and_successes_add_one() -> None:
-    """A failing endpoint keeps one slot for first attempts and one for others (F11, F24)."""
+    """A failing endpoint keeps one slot for first attempts and one for others (F24)."""
     limiter = make_limiter()
 
-    failing = [finish(limiter, EndpointSignal.FAILING) for _ in range(3)]
+    failing = [finish(limiter, EndpointHealth.FAILING) for _ in range(3)]
     smallest = limits(limiter).by_endpoint[1]
-    healthy = [finish(limiter, EndpointSignal.HEALTHY) for _ in range(7)]
+    healthy = [finish(limiter, EndpointHealth.HEALTHY) for _ in range(7)]
 
     assert (failing, smallest) == ([4, 2, 2], EndpointLimit(2, 1))
     assert healthy == [3, 4, 5, 6, 7, 8, 8]
 
 
 def test_internal_failure_changes_nothing() -> None:
-    assert finish(make_limiter(), EndpointSignal.NONE) == 8
+    assert finish(make_limiter(), EndpointHealth.NONE) == 8
 
 
 def test_limits_of_an_endpoint_are_its_own() -> None:
     """A failing endpoint leaves others their slots; paused has none, half-open one (F25)."""
     limiter = make_limiter()
-    finish(limiter, EndpointSignal.FAILING)
+    finish(limiter, EndpointHealth.FAILING)
     paused = BreakerState(5, NINE, NINE, NINE + MINUTE)
     half_open = BreakerState(5, NINE, NINE, NINE)
     states = {1: BreakerState(), 2: BreakerState(), 3: paused, 4: half_open}
@@ -110,7 +110,7 @@ def test_rate_limits_the_starts_per_second(later: float, starts: int) -> None:
     seconds = 100.0
     limiter = make_limiter(rate=4, clock=lambda: seconds)
     for _ in range(4):
-        finish(limiter, EndpointSignal.HEALTHY)
+        finish(limiter, EndpointHealth.HEALTHY)
 
     seconds += later
 

@@ -1,0 +1,88 @@
+"""The breaker states of endpoints in the database: read, lock, write."""
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from notifier.models import Endpoint
+from notifier.webhooks.circuit_breaker import BreakerState, record_results
+from notifier.webhooks.retry_policy import AttemptResult
+
+
+def state_of(endpoint: Endpoint) -> BreakerState:
+    """Return the breaker state of an endpoint that is loaded."""
+    return BreakerState(
+        endpoint.failures, endpoint.failing_since, endpoint.failed_at, endpoint.paused_until
+    )
+
+
+def set_state(endpoint: Endpoint, state: BreakerState) -> None:
+    """Give a breaker state to an endpoint that is loaded and locked."""
+    for column, value in vars(state).items():
+        setattr(endpoint, column, value)
+
+
+def read_states(
+    session: Session, *, only: Collection[int] | None = None, lock: bool = False
+) -> dict[int, BreakerState]:
+    """Return the state of each enabled endpoint by id; `lock` locks the rows, in this order."""
+    query = (
+        select(
+            Endpoint.id,
+            Endpoint.failures,
+            Endpoint.failing_since,
+            Endpoint.failed_at,
+            Endpoint.paused_until,
+        )
+        .where(Endpoint.disabled_at.is_(None))
+        .order_by(Endpoint.id)
+    )
+    if only is not None:
+        query = query.where(Endpoint.id.in_(only))
+    # KEY SHARE: a transaction that writes a delivery for the endpoint need not wait for this one.
+    rows = session.execute(query.with_for_update(key_share=True) if lock else query)
+    return {endpoint_id: BreakerState(*columns) for endpoint_id, *columns in rows}
+
+
+def lock_changing(
+    session: Session,
+    results: Mapping[int, Sequence[AttemptResult]],
+    *,
+    also: Collection[int],
+    now: datetime,
+) -> dict[int, BreakerState]:
+    """Return the state of each enabled endpoint, and lock those that are about to change.
+
+    That is those whose state the results change, those that are half-open, and `also`.
+    """
+    every = read_states(session)
+    changing = {
+        endpoint_id
+        for endpoint_id, state in every.items()
+        if endpoint_id in also
+        or state.is_half_open(now)
+        or record_results(state, results.get(endpoint_id, ()), now=now) != state
+    }
+    if not changing:
+        return every
+    unchanged = {one: state for one, state in every.items() if one not in changing}
+    return unchanged | read_states(session, only=changing, lock=True)
+
+
+def write_states(session: Session, changed: Mapping[int, BreakerState]) -> None:
+    """Store the states of endpoints."""
+    if changed:
+        rows = [{"id": endpoint_id, **vars(state)} for endpoint_id, state in changed.items()]
+        session.execute(update(Endpoint), rows)
+
+
+def end_pauses(session: Session, *, now: datetime) -> None:
+    """End every pause, so that each paused endpoint is tried at once."""
+    if not any(state.is_paused(now) for state in read_states(session).values()):
+        return
+    # All are locked, although only some change: locking some now and others later can deadlock.
+    locked = read_states(session, lock=True)
+    paused = {one: state for one, state in locked.items() if state.is_paused(now)}
+    write_states(session, {one: state.end_pause(now) for one, state in paused.items()})
