@@ -132,7 +132,7 @@ class TokenNotEnteredError(ReceiverError):
 
     advice = Advice(
         "No action needed if the course is synced. If a newer token was generated, copy it from "
-        "eAssessment and enter it while eAssessment responds."
+        "the site of the course and enter it while that site responds."
     )
 
 

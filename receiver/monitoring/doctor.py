@@ -151,8 +151,7 @@ def _gradebook(gradebook: MoodleGradebook, plan: Plan) -> Finding:
         detail = f"{courses} no gradebook activity"
         return Finding("gradebook", False, detail, plan.without_activity[0].advice)
     tried = f", tried with {entry.course_id}" if entry else ""
-    detail = f"ELMS's own Moodle can be read{tried}; moodle/grade:edit shows with the first grade"
-    return Finding("gradebook", True, detail)
+    return Finding("gradebook", True, f"ELMS's own Moodle accepts grades{tried}")
 
 
 def _last_run(session: Session, now: datetime) -> Finding:

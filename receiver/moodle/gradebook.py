@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from decimal import Decimal
 
 from contract.tokens import MoodleToken
 from foundation.errors import Advice
@@ -37,6 +38,9 @@ _SOURCE = "course-webhooks"
 # GRADE_UPDATE_OK; GRADE_UPDATE_FAILED, although only one grade of the batch may have been locked;
 # GRADE_UPDATE_ITEM_LOCKED. What was written is read back in any case.
 _STATUSES_TO_VERIFY = {0, 1, 4}
+
+# Moodle checks the right to edit grades first, and then ignores a grade of the user 0.
+_NOT_STORED = GradeChange(0, "", Decimal(0), None)
 
 _CHECK_GRADE_ITEM = Advice("Check in ELMS's Moodle whether the activity's grade item was removed.")
 _USE_POINTS = Advice(
@@ -95,10 +99,7 @@ class MoodleGradebook:
         return None
 
     def check_course(self, course: str, activity: str) -> WriteFailure | None:
-        """Return why grades could not be written into an activity, or None; writes nothing.
-
-        moodle/grade:edit is not tried: only a written grade shows it.
-        """
+        """Return why grades could not be written into an activity, or None; writes nothing."""
         report = self._report(course)
         if not isinstance(report, list):
             return report
@@ -111,13 +112,15 @@ class MoodleGradebook:
             return Misconfigured(f"{detail} by ELMS's Moodle", _SHOW_LOCKS)
         id_numbers = {user.id_number for user in report if user.id_number.strip()}
         failure = self._users.look_up(sorted(id_numbers)[: users.MAX_USERS])
+        # Without a student it is not known whether the activity has a grade item: a write of
+        # any grade would create one.
         if failure or not report:
             return failure
         if not self._users.knows_any(id_numbers):
             people = count(len(report), "person", "people")
             detail = f"ELMS's own Moodle finds none of {people} by ID number"
             return Misconfigured(detail, users.SHOW_ID_NUMBERS)
-        return None
+        return self._send([_NOT_STORED], course, activity)
 
     def write(self, courses: Sequence[CourseScores]) -> list[WriteResult]:
         """Write the grades that differ; one person's problem does not affect another's grade.

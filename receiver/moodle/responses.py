@@ -139,7 +139,7 @@ _DOCUMENT = re.compile(rb"[>\n]\s*([{\[])")
 _MAX_MESSAGES_BYTES = 64 * 1024
 _MAX_STARTS = 10
 
-_PAGE = re.compile(r"<(?:!doctype\s+html|html)\b", re.IGNORECASE)
+_PAGE = re.compile(r"<(?:!doctype\s+html|html|head|body|title)\b", re.IGNORECASE)
 _TITLE = re.compile(r"<title[^>]*>([^<]*)", re.IGNORECASE)
 # How much of a body that is no document is shown, in bytes.
 _MAX_SHOWN = 120

@@ -33,8 +33,9 @@ def resolve(rows: Sequence[RegistryRow], clients: SourceFactory) -> list[Registr
         if len(ids) == 1:
             resolved.append(replace(row, course_id=ids[0], id_number=""))
         else:
-            found = f"{len(ids) or 'no'} courses of {row.source.name} have it"
-            faults.append(Fault(row.line, f"{csv_files.ID_NUMBER}: {found}, expected exactly one"))
+            found = f"the site-wide token of {row.source.name} sees {len(ids) or 'no'} courses"
+            fault = f"{csv_files.ID_NUMBER}: {found} with this ID number, expected exactly one"
+            faults.append(Fault(row.line, fault))
     csv_reader.refuse([*faults, *csv_files.repeated(resolved)])
     return resolved
 

@@ -166,6 +166,13 @@ def _check_failure(result: FetchResult) -> CheckFailure | None:
         case Transient() as failure:
             platform = result.entry.source.platform
             advice = Advice(f"The token is stored. Enter it again when {platform} responds.")
+            if failure.timed_out:
+                advice = Advice(
+                    "The token is stored. Set it again with the command, which waits for "
+                    "RECEIVER_MOODLE_TIMEOUT seconds.",
+                    "registry set-token",
+                    (result.entry.course_id,),
+                )
             return replace(failure, advice=advice)
         case Misconfigured() | SiteOutage() | InternalFailure() as failure:
             return failure

@@ -140,8 +140,10 @@ def test_import_finds_courses_by_their_id_number(
 @pytest.mark.parametrize(
     ("found", "words"),
     [
-        pytest.param([], "line 2: course_idnumber: no courses of moodle have it", id="none"),
-        pytest.param([{"id": 7}, {"id": 8}], "2 courses of moodle have it", id="several"),
+        pytest.param(
+            [], "line 2: course_idnumber: the site-wide token of moodle sees no courses", id="none"
+        ),
+        pytest.param([{"id": 7}, {"id": 8}], "sees 2 courses with this ID number", id="several"),
         pytest.param([{"id": 7}], "line 3: the course is the same as in line 2", id="the same"),
     ],
 )

@@ -102,7 +102,8 @@ class Elms:
             return RECORDED["update_grades_no_activity"]
         if self.item_locked:
             return _json(4)
-        failed = False
+        # A grade of the user 0 is ignored.
+        failed = form.get("grades[0][studentid]") == "0"
         for key in form:
             named = _GRADE.fullmatch(key)
             student = int(form[key]) if named else None

@@ -432,8 +432,21 @@ def test_check_returns_the_outage(
 def test_course_that_can_be_written_passes_the_check(
     elms: Elms, gradebook: MoodleGradebook
 ) -> None:
+    before = dict(elms.grades)
+
     assert gradebook.check_course(COURSE, ACTIVITY) is None
-    assert elms.moodle.functions() == [FUNCTION, users.FUNCTION]
+    assert elms.moodle.functions() == [FUNCTION, users.FUNCTION, UPDATE]
+    assert elms.moodle.called[-1].form["grades[0][studentid]"] == "0"
+    assert elms.grades == before
+
+
+def test_check_of_a_course_without_students_sends_no_grade(
+    elms: Elms, gradebook: MoodleGradebook
+) -> None:
+    elms.grades.clear()
+
+    assert gradebook.check_course(COURSE, ACTIVITY) is None
+    assert UPDATE not in elms.moodle.functions()
 
 
 @pytest.mark.parametrize(
@@ -467,6 +480,11 @@ def test_course_that_can_be_written_passes_the_check(
             "webservice/rest:use",
             id="nothing",
         ),
+        pytest.param(
+            lambda elms: elms.moodle.sends(UPDATE, denied("nopermissiontoviewgrades")),
+            "moodle/grade:edit",
+            id="no writing",
+        ),
     ],
 )
 def test_check_of_a_course_names_the_missing_right(
@@ -478,4 +496,3 @@ def test_check_of_a_course_names_the_missing_right(
 
     assert failure is not None
     assert right in failure.advice.text
-    assert UPDATE not in elms.moodle.functions()

@@ -183,6 +183,11 @@ def test_check_returns_the_status_that_follows(
     [
         pytest.param(AWAY, "Enter it again when eAssessment responds.", id="no answer"),
         pytest.param(
+            Transient("no data for 20 s", timed_out=True),
+            "which waits for RECEIVER_MOODLE_TIMEOUT seconds.",
+            id="time-out",
+        ),
+        pytest.param(
             Misconfigured("responded 302", Advice("Check the URL.")),
             "Check the URL.",
             id="redirect",
