@@ -74,7 +74,7 @@ def apply(
     if not stale:
         for column, value in course_state.to_columns(after).items():
             setattr(entry, column, value)
-    line = history.of_fact(entry.id, fact, after, actor, stale=stale)
+    line = history.entry_for_fact(entry.id, fact, after, actor, stale=stale)
     history.write(session, [line], actor=actor, now=now)
     return ApplyResult.STALE if stale else ApplyResult.APPLIED
 
@@ -97,7 +97,7 @@ def apply_updates(
         for fact in result.facts:
             after = course_state.apply(state, fact)
             if after != state:
-                lines.append(history.of_fact(entry.id, fact, after, actor))
+                lines.append(history.entry_for_fact(entry.id, fact, after, actor))
             state = after
         # The etag of grades that went elsewhere would keep them out of the present target.
         is_target = (entry.gradebook_course, entry.gradebook_activity) == result.target

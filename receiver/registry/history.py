@@ -74,7 +74,7 @@ _CAUSES: dict[str, type[Cause]] = {
 }
 
 
-def of_fact(
+def entry_for_fact(
     entry_id: int, fact: Fact, state: CourseState, actor: Actor, *, stale: bool = False
 ) -> NewHistoryEntry:
     """Return the history entry of a fact; a stale fact changed nothing."""

@@ -22,9 +22,6 @@ from receiver.sources.base import PersonProblem
 # searched.
 RUNS_SEARCHED = 20
 
-# The reason of a course that was not synced because its site cannot be used.
-SITE_TROUBLE = "site_trouble"
-
 # What a site sends as an ID can be megabytes long.
 _MAX_USER_ID = 255
 
@@ -36,6 +33,28 @@ class CourseOutcome(StrEnum):
     UNCHANGED = "unchanged"
     SKIPPED = "skipped"
     FAILED = "failed"
+
+
+class ResultReason(StrEnum):
+    """Why a course has its outcome in a run; these values are stable.
+
+    A course that is skipped because of its status has that status as its reason.
+    """
+
+    SITE_TROUBLE = "site_trouble"
+    GRADEBOOK_TROUBLE = "gradebook_trouble"
+    MISCONFIGURED = "misconfigured"
+    TRANSIENT = "transient"
+    TOKEN_UNREADABLE = "token_unreadable"  # noqa: S105 - a reason, no secret
+    UNFORESEEN = "unforeseen"
+    # The run ended before the course was stored.
+    STOPPED = "stopped"
+    DEADLINE = "deadline"
+    LEASE_LOST = "lease_lost"
+    DATABASE_UNAVAILABLE = "database_unavailable"
+    # The course was synced, but not for everyone in it, or not where ELMS keeps its own grades.
+    PEOPLE_LEFT_OUT = "people_left_out"
+    PEOPLE_KEPT = "people_kept"
 
 
 # The outcomes after which ELMS has the current grades.
@@ -63,7 +82,7 @@ class CourseResult:
     source: str
     course_id: str
     outcome: CourseOutcome
-    reason: str | None = None
+    reason: ResultReason | CourseStatus | None = None
     detail: str | None = None
     since: datetime | None = None
     advice: Advice | None = None

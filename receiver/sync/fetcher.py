@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from contract.tokens import CourseToken, MoodleToken
 from foundation.crypto import Vault
 from receiver.models import MOODLE, Entry
-from receiver.runs.store import SITE_TROUBLE, CourseResult
+from receiver.runs.store import CourseResult, ResultReason
 from receiver.sources.base import (
     FetchOutcome,
     GradeQuery,
@@ -20,9 +20,9 @@ from receiver.sources.base import (
     SourceFactory,
     Transient,
 )
-from receiver.sync.heartbeat import StopSignal
 from receiver.sync.planner import Planner
 from receiver.sync.results import FetchResult, InternalFailure, to_internal_failure
+from receiver.sync.run_control import StopSignal
 
 # The seconds to wait before each round of retries; RECEIVER_SYNC_RETRIES is the number of rounds.
 RETRY_WAITS = (2.0, 10.0, 30.0, 60.0, 120.0)
@@ -148,7 +148,7 @@ class Fetcher:
                 self.outages[source.name] = SiteOutage(failure.detail, failure.advice)
         for entry in entries:
             if outage := self.outages.get(entry.source.name):
-                failure = InternalFailure(SITE_TROUBLE, outage.detail, outage.advice)
+                failure = InternalFailure(ResultReason.SITE_TROUBLE, outage.detail, outage.advice)
                 self._results.append(FetchResult(entry, failure))
 
     def _run_round(

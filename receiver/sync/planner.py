@@ -74,9 +74,9 @@ def plan_entries(entries: Sequence[Entry], *, needs_activity: bool) -> Plan:
     for entry in entries:
         status = registry.explain_status(entry, needs_activity=needs_activity)
         if status.status is not CourseStatus.ACTIVE:
-            skipped.append(results.skipped(entry, status))
+            skipped.append(results.skipped_result(entry, status))
         elif needs_activity and not registry.has_activity(entry):
-            without_activity.append(results.without_activity(entry))
+            without_activity.append(results.missing_activity_result(entry))
         else:
             to_fetch.append(entry)
     return Plan(tuple(to_fetch), tuple(skipped), tuple(without_activity))

@@ -6,15 +6,26 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from foundation.errors import fields_of
+from receiver.course_state import CourseStatus
 from receiver.gradebook.base import Outage
-from receiver.runs.store import SITE_TROUBLE, CourseOutcome, CourseResult
+from receiver.runs.store import CourseOutcome, CourseResult, ResultReason
 from receiver.sources.base import SiteOutage
-from receiver.sync.results import GRADEBOOK_TROUBLE
 
 _QUIET = {CourseOutcome.SYNCED, CourseOutcome.UNCHANGED}
-_NEEDS_ATTENTION = {"token_invalid", "misconfigured", "token_unreadable", "unforeseen"}
-_LOGGED_ONCE = {SITE_TROUBLE, GRADEBOOK_TROUBLE}
-_NOT_COURSE_SPECIFIC = {"transient", "stopped", "deadline", "database_unavailable", "lease_lost"}
+_NEEDS_ATTENTION = {
+    CourseStatus.TOKEN_INVALID,
+    ResultReason.MISCONFIGURED,
+    ResultReason.TOKEN_UNREADABLE,
+    ResultReason.UNFORESEEN,
+}
+_LOGGED_ONCE = {ResultReason.SITE_TROUBLE, ResultReason.GRADEBOOK_TROUBLE}
+_NOT_COURSE_SPECIFIC = {
+    ResultReason.TRANSIENT,
+    ResultReason.STOPPED,
+    ResultReason.DEADLINE,
+    ResultReason.LEASE_LOST,
+    ResultReason.DATABASE_UNAVAILABLE,
+}
 
 # How many courses that failed for the same reason, not their own, have a log line each. A site
 # that is down fails all of its courses, run after run; the run's record has each of them.
@@ -61,7 +72,7 @@ class Reporter:
                 detail=outage.detail,
                 **fields_of(outage.advice),
                 courses=sum(
-                    course.reason == SITE_TROUBLE and course.source == name
+                    course.reason == ResultReason.SITE_TROUBLE and course.source == name
                     for course in self.courses
                 ),
             )
@@ -71,7 +82,9 @@ class Reporter:
                 "gradebook cannot be used",
                 detail=gradebook.detail,
                 **fields_of(gradebook.advice),
-                courses=sum(course.reason == GRADEBOOK_TROUBLE for course in self.courses),
+                courses=sum(
+                    course.reason == ResultReason.GRADEBOOK_TROUBLE for course in self.courses
+                ),
             )
 
     def _is_one_of_many(self, course: CourseResult) -> bool:

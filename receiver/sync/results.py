@@ -23,7 +23,7 @@ from receiver.course_state import (
 from receiver.gradebook.base import WriteFailure, WriteResult, missing_activity
 from receiver.models import Entry
 from receiver.registry import entries as registry
-from receiver.runs.store import SITE_TROUBLE, CourseOutcome, CourseResult
+from receiver.runs.store import CourseOutcome, CourseResult, ResultReason
 from receiver.sources.base import (
     DeletedOutcome,
     FetchOutcome,
@@ -38,19 +38,10 @@ from receiver.sources.base import (
     Unchanged,
 )
 
-# The reason of a course that was not synced because nothing can be written in ELMS.
-GRADEBOOK_TROUBLE = "gradebook_trouble"
-
-# The reason of a course that was synced, but not for every person in it.
-PEOPLE_LEFT_OUT = "people_left_out"
-
-# The reason of a course that was synced, but for grades that someone locked or overrode in ELMS.
-PEOPLE_KEPT = "people_kept"
-
-_WRITE_REASONS: dict[type[WriteFailure], str] = {
-    Misconfigured: "misconfigured",
-    SiteOutage: GRADEBOOK_TROUBLE,
-    Transient: "transient",
+_WRITE_REASONS: dict[type[WriteFailure], ResultReason] = {
+    Misconfigured: ResultReason.MISCONFIGURED,
+    SiteOutage: ResultReason.GRADEBOOK_TROUBLE,
+    Transient: ResultReason.TRANSIENT,
 }
 NEXT_RUN = Advice("No action needed yet: the next run tries again.")
 _KEPT = Advice(
@@ -66,7 +57,7 @@ _log = logging.get_logger(__name__)
 class InternalFailure:
     """A failure of one course in ELMS itself, before or after the response."""
 
-    reason: str
+    reason: ResultReason
     detail: str
     advice: Advice
 
@@ -102,10 +93,10 @@ class FetchResult:
 
 @dataclass(frozen=True)
 class StopReason:
-    """Why a run stopped early; `reason` is a stable code."""
+    """Why a run stopped early."""
 
     exit_code: int
-    reason: str
+    reason: ResultReason
     detail: str
     advice: Advice = NEXT_RUN
 
@@ -114,9 +105,9 @@ def to_internal_failure(error: Exception) -> InternalFailure:
     """Return why a course failed in ELMS itself, from the exception."""
     _log.debug("internal failure", exc_info=error)
     if isinstance(error, DecryptionError):
-        return InternalFailure("token_unreadable", str(error), error.advice)
+        return InternalFailure(ResultReason.TOKEN_UNREADABLE, str(error), error.advice)
     return InternalFailure(
-        "unforeseen",
+        ResultReason.UNFORESEEN,
         f"unexpected error: {type(error).__name__}",
         Advice(
             "Report this to the operators of ELMS; RECEIVER_LOG_LEVEL=DEBUG logs where it failed."
@@ -163,12 +154,12 @@ def to_course_result(result: FetchResult, facts: Sequence[Fact]) -> CourseResult
         case Unchanged():
             return _result(entry, CourseOutcome.UNCHANGED, url=url)
         case Misconfigured() as failure:
-            return _failed(entry, "misconfigured", failure, url)
+            return _failed(entry, ResultReason.MISCONFIGURED, failure, url)
         case SiteOutage(detail=detail, advice=advice):
             outcome = CourseOutcome.FAILED if url else CourseOutcome.SKIPPED
-            return _result(entry, outcome, SITE_TROUBLE, detail, advice, url=url)
+            return _result(entry, outcome, ResultReason.SITE_TROUBLE, detail, advice, url=url)
         case Transient() as failure:
-            return _failed(entry, "transient", failure, url)
+            return _failed(entry, ResultReason.TRANSIENT, failure, url)
         case InternalFailure() as failure:
             return _failed(entry, failure.reason, failure, url)
         case _:
@@ -177,17 +168,17 @@ def to_course_result(result: FetchResult, facts: Sequence[Fact]) -> CourseResult
             return _not_active(entry, CourseOutcome.FAILED, status, url)
 
 
-def skipped(entry: Entry, status: CourseStatusDetails) -> CourseResult:
+def skipped_result(entry: Entry, status: CourseStatusDetails) -> CourseResult:
     """Return the report line of a course that is not fetched because of its status."""
     return _not_active(entry, CourseOutcome.SKIPPED, status, None)
 
 
-def without_activity(entry: Entry) -> CourseResult:
+def missing_activity_result(entry: Entry) -> CourseResult:
     """Return the report line of a course that is not fetched because it has no target activity."""
-    return _failed(entry, "misconfigured", missing_activity(entry.course_id))
+    return _failed(entry, ResultReason.MISCONFIGURED, missing_activity(entry.course_id))
 
 
-def not_reached(entry: Entry, stop: StopReason) -> CourseResult:
+def not_reached_result(entry: Entry, stop: StopReason) -> CourseResult:
     """Return the report line of a course that was not stored before the run stopped."""
     detail = f"the run ended before this course was stored: {stop.detail}"
     return _failed(entry, stop.reason, replace(stop, detail=detail))
@@ -204,18 +195,18 @@ def _written(result: FetchResult, left_out: Sequence[PersonProblem]) -> CourseRe
         failure = replace(failure, detail="; ".join([failure.detail, *named]))
         failed = _failed(result.entry, _WRITE_REASONS[type(failure)], failure, result.url)
         return replace(failed, people=people)
-    reason: str | None = None
+    reason: ResultReason | None = None
     advice: Advice | None = None
     if missing:
         where = ["at the source"] * bool(left_out) + ["in ELMS"] * (len(missing) > len(left_out))
-        reason = PEOPLE_LEFT_OUT
+        reason = ResultReason.PEOPLE_LEFT_OUT
         advice = Advice(
             f"Fix each problem {' and '.join(where)}; the next run imports these grades.",
             "runs show",
             ("--people",),
         )
     elif kept:
-        reason, advice = PEOPLE_KEPT, _KEPT
+        reason, advice = ResultReason.PEOPLE_KEPT, _KEPT
     synced = _result(
         result.entry,
         CourseOutcome.SYNCED,
@@ -246,7 +237,7 @@ def _id_of(problem: PersonProblem) -> str:
 
 def _failed(
     entry: Entry,
-    reason: str,
+    reason: ResultReason,
     failure: WriteFailure | InternalFailure | StopReason,
     url: str | None = None,
 ) -> CourseResult:
@@ -257,14 +248,14 @@ def _failed(
 def _not_active(
     entry: Entry, outcome: CourseOutcome, status: CourseStatusDetails, url: str | None
 ) -> CourseResult:
-    reason, since = status.status.value, status.since
+    reason, since = status.status, status.since
     return _result(entry, outcome, reason, status.reason, status.advice, since=since, url=url)
 
 
 def _result(
     entry: Entry,
     outcome: CourseOutcome,
-    reason: str | None = None,
+    reason: ResultReason | CourseStatus | None = None,
     detail: str | None = None,
     advice: Advice | None = None,
     *,

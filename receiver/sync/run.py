@@ -17,15 +17,15 @@ from receiver.gradebook.database import DatabaseGradebook
 from receiver.models import Entry
 from receiver.runs import store as runs
 from receiver.runs.lease import RunLease
-from receiver.runs.store import CourseOutcome, RunResult
+from receiver.runs.store import CourseOutcome, ResultReason, RunResult
 from receiver.sources.base import SourceFactory
 from receiver.sync import results
 from receiver.sync.fetcher import FetchBatch, Fetcher, FetchLimits
-from receiver.sync.heartbeat import LeaseHeartbeat, StopSignal
 from receiver.sync.planner import Plan, Planner
 from receiver.sync.recorder import Recorder
 from receiver.sync.reporter import Reporter
-from receiver.sync.results import GRADEBOOK_TROUBLE, StopReason
+from receiver.sync.results import StopReason
+from receiver.sync.run_control import LeaseHeartbeat, StopSignal
 from receiver.sync.writer import ResultWriter
 
 EXIT_FAILED, EXIT_LEASED, EXIT_DATABASE, EXIT_STOPPED = 1, 3, 4, 143
@@ -131,18 +131,18 @@ class SyncRun:
                 # Once the run has to stop, a request that was cancelled is no outage.
                 self._outage = None if self._stop.is_set else outage
         except db.UNUSABLE as error:
-            return StopReason(EXIT_DATABASE, "database_unavailable", db.cause(error))
+            return StopReason(EXIT_DATABASE, ResultReason.DATABASE_UNAVAILABLE, db.cause(error))
         except LeaseLostError as error:
-            return StopReason(EXIT_LEASED, "lease_lost", str(error))
+            return StopReason(EXIT_LEASED, ResultReason.LEASE_LOST, str(error))
         if self._outage is not None:
             detail, advice = self._outage.detail, self._outage.advice
-            return StopReason(EXIT_FAILED, GRADEBOOK_TROUBLE, detail, advice)
+            return StopReason(EXIT_FAILED, ResultReason.GRADEBOOK_TROUBLE, detail, advice)
         if self._stop.stop_requested:
-            return StopReason(EXIT_STOPPED, "stopped", "SIGTERM was received")
+            return StopReason(EXIT_STOPPED, ResultReason.STOPPED, "SIGTERM was received")
         if self._stop.timed_out:
             seconds = self._options.deadline.total_seconds()
             detail = f"its time limit of {seconds:g} seconds was reached"
-            return StopReason(EXIT_FAILED, "deadline", detail)
+            return StopReason(EXIT_FAILED, ResultReason.DEADLINE, detail)
         return None
 
     def _run_stages(self, entries: Sequence[Entry]) -> Outage | None:
@@ -186,7 +186,7 @@ class SyncRun:
         if reason is not None:
             stored = {(course.source, course.course_id) for course in self._reporter.courses}
             not_reached = [
-                results.not_reached(entry, reason)
+                results.not_reached_result(entry, reason)
                 for entry in plan.to_fetch
                 if (entry.source.name, entry.course_id) not in stored
             ]
@@ -198,7 +198,7 @@ class SyncRun:
                 runs.record(session, self._run_id, not_reached)
                 runs.end(session, result, now=db.now(session))
         except db.UNUSABLE as error:
-            reason = StopReason(EXIT_DATABASE, "database_unavailable", db.cause(error))
+            reason = StopReason(EXIT_DATABASE, ResultReason.DATABASE_UNAVAILABLE, db.cause(error))
             result = self._result(reason)
         self._log.info("grade sync ended", exit_code=result.exit_code, stopped=result.stopped)
         return result

@@ -30,8 +30,8 @@ from receiver.sources.base import (
 )
 from receiver.sync import results
 from receiver.sync.fetcher import Fetcher, FetchLimits
-from receiver.sync.heartbeat import StopSignal
 from receiver.sync.results import FetchResult, InternalFailure
+from receiver.sync.run_control import StopSignal
 
 # Why the check of a token could not be completed.
 CheckFailure = Misconfigured | SiteOutage | Transient | InternalFailure

@@ -9,7 +9,7 @@ import pytest
 
 from foundation.errors import Advice
 from receiver.sources.base import SiteOutage, Transient
-from receiver.sync import heartbeat
+from receiver.sync import run_control
 from tests.receiver.sync.conftest import SYNCED, Lab, StubSource, outcomes
 
 pytestmark = pytest.mark.parametrize("database_kind", ["sqlite"], indirect=True)
@@ -143,7 +143,7 @@ def test_client_that_raises_fails_only_its_request(lab: Lab) -> None:
 def test_deadline_ends_a_run(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     lab.add_courses("CS1", "CS2")
     clock = SimpleNamespace(monotonic=time.monotonic)
-    monkeypatch.setattr(heartbeat, "time", clock)
+    monkeypatch.setattr(run_control, "time", clock)
 
     def pass_an_hour() -> None:
         clock.monotonic = lambda: time.monotonic() + 3600
@@ -169,7 +169,7 @@ def test_stop_finishes_what_is_in_progress(lab: Lab) -> None:
 def test_request_that_outlasts_the_run_is_cancelled(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(heartbeat, "GRACE_SECONDS", 0.0)
+    monkeypatch.setattr(run_control, "GRACE_SECONDS", 0.0)
     lab.add_courses("CS1", "CS2")
     stop = threading.Event()
     stub = StubSource({"CS1": [Transient("cancelled")]})

@@ -23,7 +23,7 @@ from receiver.moodle.gradebook import UPDATE, MoodleGradebook
 from receiver.runs.store import RunResult
 from receiver.sources.base import Grades, PersonProblem
 from receiver.sources.http_client import HttpClient
-from receiver.sync import heartbeat
+from receiver.sync import run_control
 from receiver.sync.run import SyncRun
 from tests.receiver.conftest import NINE, Clients
 from tests.receiver.moodle.elms import ACTIVITY, COURSE, Elms
@@ -293,7 +293,7 @@ def test_outage_during_the_run_stops_it(
 def test_moodle_that_hangs_does_not_delay_the_end(
     lab: MoodleLab, monkeypatch: pytest.MonkeyPatch, function: str
 ) -> None:
-    monkeypatch.setattr(heartbeat, "GRACE_SECONDS", 0.0)
+    monkeypatch.setattr(run_control, "GRACE_SECONDS", 0.0)
     lab.add("CS101", lab.score("ada"))
     stop = threading.Event()
     lab.elms.moodle.slow.add(function)

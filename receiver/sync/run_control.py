@@ -1,4 +1,4 @@
-"""The end of a run: when it has to stop, and the thread that renews its lease until then."""
+"""The control of a run: SIGTERM, its deadline, the renewal of its lease, cancellation."""
 
 import threading
 import time

@@ -1,4 +1,4 @@
-"""The heartbeat: it renews the lease of a run, and cancels what outlasts the run."""
+"""The stop signal and the heartbeat: a lease is renewed, what outlasts the run is cancelled."""
 
 import threading
 import time
@@ -14,8 +14,8 @@ from foundation.db.session import Database
 from receiver.errors import LeaseLostError
 from receiver.runs import lease as leases
 from receiver.runs.lease import RunLease
-from receiver.sync import heartbeat
-from receiver.sync.heartbeat import LeaseHeartbeat, StopSignal
+from receiver.sync import run_control
+from receiver.sync.run_control import LeaseHeartbeat, StopSignal
 from tests.receiver.sync.conftest import StubSource
 
 
@@ -70,13 +70,13 @@ def test_lost_lease_cancels_at_once(database: Database, lease: RunLease) -> None
 def test_stop_cancels_after_the_grace_period(
     lease: RunLease, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(heartbeat, "GRACE_SECONDS", 60.0)
+    monkeypatch.setattr(run_control, "GRACE_SECONDS", 60.0)
     event, stage = threading.Event(), StubSource()
     event.set()
 
     with LeaseHeartbeat(lease, StopSignal(event, 60), [stage]):
         early = stage.cancelled.wait(0.5)
-        monkeypatch.setattr(heartbeat, "GRACE_SECONDS", 0.0)
+        monkeypatch.setattr(run_control, "GRACE_SECONDS", 0.0)
         late = stage.cancelled.wait(10)
 
     assert (early, late) == (False, True)
