@@ -3,7 +3,7 @@
 from flask import Flask
 
 from contract.problems import ProblemType
-from foundation.pages import site
+from foundation.pages import app as pages
 from foundation.web import health, openapi
 from receiver import services
 from receiver.config import Settings
@@ -27,7 +27,7 @@ def create_app(settings: Settings | None = None) -> Flask:
 
 def app_of(app_services: services.Services) -> Flask:
     """Return the app that uses the services."""
-    return site.new_app(
+    return pages.new_app(
         __name__,
         app_services,
         SITE,

@@ -39,7 +39,7 @@ def _every() -> dict[str, Asset]:
     }
 
 
-def address(name: str) -> str:
+def url_of(name: str) -> str:
     """Return the URL of a file."""
     return url_for("assets.serve", version=_every()[name].version, name=name)
 

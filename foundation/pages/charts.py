@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 WIDTH, HEIGHT = 520, 200
 _LEFT, _TOP, _BOTTOM = 88, 14, 30
@@ -129,9 +130,9 @@ class Chart:
     format_value: FormatValue = "{:,.0f}".format
     ticks: TickValues = count_ticks
     stacked: bool = False
-    width: int = WIDTH
-    height: int = HEIGHT
-    left: int = _LEFT
+    width: ClassVar[int] = WIDTH
+    height: ClassVar[int] = HEIGHT
+    left: ClassVar[int] = _LEFT
 
     @property
     def description(self) -> str:

@@ -8,9 +8,10 @@ from werkzeug.wrappers import Response as AnyResponse
 from contract.problems import Problem, ProblemType
 from foundation.errors import Advice, Refusal
 from foundation.pages import context, redirects, sessions
-from foundation.pages.errors import SignInNeeded
+from foundation.pages.errors import SignInRequiredError
 from foundation.pages.filters import sentence
 from foundation.pages.redirects import local_path
+from foundation.pages.sessions import SignedInUser
 
 # Requests below these paths come from programs.
 _API_PATHS = ("/api/", "/webhooks/")
@@ -44,9 +45,16 @@ def show(problem: Problem, advice: Advice) -> Response | None:
         back=redirects.referring_page(),
         request_id=g.get("request_id"),
         # A database that has just failed is not queried again.
-        person=g.get("person") if problem.status >= 500 else sessions.person_if_known(),
+        current_user=g.get("current_user")
+        if problem.status >= 500
+        else sessions.current_user_if_available(),
     )
     return make_response(page, problem.status)
+
+
+def _current_user(status: int) -> SignedInUser | None:
+    # A database that has just failed is not queried again.
+    return g.get("current_user") if status >= 500 else sessions.current_user_if_available()
 
 
 def render_refusal(refusal: Refusal) -> Markup:
@@ -55,7 +63,7 @@ def render_refusal(refusal: Refusal) -> Markup:
     return Markup("{} {}").format(sentence(str(refusal)), advice)
 
 
-def to_sign_in(_: SignInNeeded) -> AnyResponse:
+def to_sign_in(_: SignInRequiredError) -> AnyResponse:
     """Redirect to the sign-in page, which returns to the requested page."""
     requested = request.full_path.rstrip("?") if request.method == "GET" else "/"
     return redirect(url_for("sign_in.show", next=local_path(requested)), 303)

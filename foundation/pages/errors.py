@@ -30,7 +30,7 @@ class UserUnknownError(Refusal):
     advice = Advice("Check the name.", "users list")
 
 
-class SignInNeeded(Refusal):
+class SignInRequiredError(Refusal):
     """The page requires sign-in."""
 
     advice = Advice("Sign in.")

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from flask import request
 
 from foundation.pages import forms, sessions
-from foundation.pages.errors import SignInNeeded
+from foundation.pages.errors import SignInRequiredError
 from foundation.web.app import guarded
 
 # The header of a request that a page sends to refresh itself; such requests do not renew a session.
@@ -13,8 +13,8 @@ REFRESH = "X-Refresh"
 
 
 def _check_signed_in() -> None:
-    if sessions.person() is None:
-        raise SignInNeeded("not signed in")
+    if sessions.current_user() is None:
+        raise SignInRequiredError("not signed in")
     if REFRESH not in request.headers:
         sessions.renew(now=datetime.now(UTC))
     forms.check()

@@ -1,4 +1,4 @@
-"""The tables of users, recent sign-in failures and ended sessions."""
+"""The tables of users, recent sign-in attempts and ended sessions."""
 
 from datetime import datetime
 
@@ -34,8 +34,8 @@ class User(Base):
     password_changed_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
-class SignInFailure(Base):
-    """A sign-in that failed or is in progress, by hashed name and address."""
+class SignInAttempt(Base):
+    """A sign-in that failed or is in progress, by hashed name and IP address."""
 
     __tablename__ = "sign_in_failures"
     __table_args__ = (NEVER_REUSED,)

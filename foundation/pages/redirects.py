@@ -5,16 +5,16 @@ from urllib.parse import urlsplit
 from flask import current_app, request
 
 
-def local_path(address: str) -> str:
+def local_path(url: str) -> str:
     """Return the URL if it is a path of this site, or `/`."""
-    plain = address.isprintable() and "\\" not in address and len(address) <= 2000
-    if not plain or not address.startswith("/") or address.startswith("//"):
+    plain = url.isprintable() and "\\" not in url and len(url) <= 2000
+    if not plain or not url.startswith("/") or url.startswith("//"):
         return "/"
     try:
-        parts = urlsplit(address)
+        parts = urlsplit(url)
     except ValueError:
         return "/"
-    return "/" if parts.scheme or parts.netloc else address
+    return "/" if parts.scheme or parts.netloc else url
 
 
 def referring_page() -> str | None:

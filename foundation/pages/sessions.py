@@ -29,7 +29,7 @@ _USER_FORMAT = re.compile(r"(?P<number>[0-9]{1,9})\.(?P<fingerprint>.*)", re.ASC
 
 
 @dataclass(frozen=True)
-class Person:
+class SignedInUser:
     """A user who is signed in."""
 
     user_id: int
@@ -67,18 +67,18 @@ def end(writing: Session, *, now: datetime) -> None:
         writing.execute(db.insert(writing, EndedSession).values(ended).on_conflict_do_nothing())
 
 
-def person() -> Person | None:
+def current_user() -> SignedInUser | None:
     """Return who is signed in, or None; one query per request."""
-    if "person" not in g:
-        g.person = _load()
-    person: Person | None = g.person
-    return person
+    if "current_user" not in g:
+        g.current_user = _load()
+    current_user: SignedInUser | None = g.current_user
+    return current_user
 
 
-def person_if_known() -> Person | None:
-    """Return who is signed in, or None; also if the database cannot be used."""
+def current_user_if_available() -> SignedInUser | None:
+    """Return who is signed in, or None; None also while the database cannot be used."""
     try:
-        return person()
+        return current_user()
     except db.UNUSABLE:
         return None
 
@@ -90,7 +90,7 @@ def renew(*, now: datetime) -> None:
         session["seen"] = int(now.timestamp())
 
 
-def _load() -> Person | None:
+def _load() -> SignedInUser | None:
     times, claim = _times(), _USER_FORMAT.fullmatch(str(session.get(_USER, "")))
     if times is None or claim is None or times.is_over(datetime.now(UTC)):
         return None
@@ -101,7 +101,7 @@ def _load() -> Person | None:
             users.fingerprint(user).encode(), claim["fingerprint"].encode()
         ):
             return None
-        return Person(user.id, user.name)
+        return SignedInUser(user.id, user.name)
 
 
 def _times() -> _Times | None:

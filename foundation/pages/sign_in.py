@@ -37,7 +37,7 @@ class Credentials(forms.Form):
 def show() -> _ViewResponse:
     """Show the form; redirect users who are already signed in."""
     next_path = local_path(request.args.get("next", "/"))
-    if sessions.person() is not None:
+    if sessions.current_user() is not None:
         return redirect(next_path, 303)
     return _form(next=next_path)
 
@@ -95,7 +95,7 @@ def _authenticate(name: str, password: str) -> User | None:
 
 
 def _address() -> str:
-    """Return the client's address, from a web server on this machine if there is one."""
+    """Return the client's IP address, from a web server on this machine if there is one."""
     peer = request.remote_addr or ""
     forwarded = request.headers.get("X-Forwarded-For", "").rpartition(",")[2].strip()
     return forwarded if forwarded and peer in _THIS_MACHINE else peer

@@ -1,4 +1,4 @@
-"""The limit of failed sign-ins, for each name and each address."""
+"""The limit of failed sign-ins, for each name and each IP address."""
 
 import hashlib
 from collections.abc import Sequence
@@ -9,11 +9,11 @@ from sqlalchemy import delete, or_, select
 from sqlalchemy.orm import Session
 
 from foundation.pages.errors import TooManyAttemptsError
-from foundation.pages.models import SignInFailure
+from foundation.pages.models import SignInAttempt
 from foundation.pages.users import normalize_name
 
 WINDOW = timedelta(minutes=15)
-"""Older failures are deleted."""
+"""Older attempts are deleted."""
 MAX_FAILURES_PER_NAME = 10
 """The limit of failures for one name."""
 MAX_FAILURES_PER_ADDRESS = 30
@@ -21,28 +21,28 @@ MAX_FAILURES_PER_ADDRESS = 30
 
 
 def register_attempt(session: Session, name: str, address: str, *, now: datetime) -> None:
-    """Count an attempt as a failure until `reset`, or raise TooManyAttemptsError.
+    """Count an attempt as failed until `reset`, or raise TooManyAttemptsError.
 
     It is stored before the password is checked, so that concurrent attempts cannot exceed the
     limit. Refused attempts do not count.
     """
     name_hash, network = _digest(name), network_of(address)
-    session.execute(delete(SignInFailure).where(SignInFailure.at <= now - WINDOW))
+    session.execute(delete(SignInAttempt).where(SignInAttempt.at <= now - WINDOW))
     failures = session.execute(
-        select(SignInFailure.name_sha256, SignInFailure.address, SignInFailure.at)
-        .where(or_(SignInFailure.name_sha256 == name_hash, SignInFailure.address == network))
-        .order_by(SignInFailure.at)
+        select(SignInAttempt.name_sha256, SignInAttempt.address, SignInAttempt.at)
+        .where(or_(SignInAttempt.name_sha256 == name_hash, SignInAttempt.address == network))
+        .order_by(SignInAttempt.at)
     ).all()
     by_name = [row.at for row in failures if row.name_sha256 == name_hash]
     _check(by_name, MAX_FAILURES_PER_NAME, "for this name")
     from_address = [row.at for row in failures if row.address == network]
     _check(from_address, MAX_FAILURES_PER_ADDRESS, "from this address")
-    session.add(SignInFailure(name_sha256=name_hash, address=network, at=now))
+    session.add(SignInAttempt(name_sha256=name_hash, address=network, at=now))
 
 
 def reset(session: Session, name: str) -> None:
-    """Delete the failures for a name after a successful sign-in."""
-    session.execute(delete(SignInFailure).where(SignInFailure.name_sha256 == _digest(name)))
+    """Delete the attempts for a name after a successful sign-in."""
+    session.execute(delete(SignInAttempt).where(SignInAttempt.name_sha256 == _digest(name)))
 
 
 def _check(failed_at: Sequence[datetime], limit: int, where: str) -> None:
@@ -57,7 +57,7 @@ def _digest(name: str) -> str:
 
 
 def network_of(address: str) -> str:
-    """Return the address; for IPv6 its /64 network, which one customer usually has."""
+    """Return the IP address; for IPv6 its /64 network, which one customer usually has."""
     try:
         ip = ip_address(address)
     except ValueError:

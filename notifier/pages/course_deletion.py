@@ -67,7 +67,7 @@ def delete() -> Response:
     deleted = [result for result in results.values() if isinstance(result, Course)]
     refused = [result for result in results.values() if isinstance(result, NotifierError)]
     for course in deleted:
-        _log.info("course deleted", course_id=course.course_id, user=g.person.name)
+        _log.info("course deleted", course_id=course.course_id, user=g.current_user.name)
     if deleted:
         which = deleted[0].course_id[:80] if len(deleted) == 1 else count(len(deleted), "course")
         flash(Markup("Deleted: {}. Its notifications are listed below.").format(which))

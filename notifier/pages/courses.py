@@ -141,7 +141,7 @@ def add() -> _ViewResponse:
             token = core.add_course(session, form.course_id, form.title, now=now)
     except CourseExistsError as refusal:
         return _refused_new({"course_id": escape(refusal)}, existing_course_id=form.course_id)
-    _log.info("course added", course_id=form.course_id, user=g.person.name)
+    _log.info("course added", course_id=form.course_id, user=g.current_user.name)
     return _token_page(form.course_id, token, is_new=True)
 
 
@@ -155,7 +155,7 @@ def regenerate() -> str:
     form = forms.require_valid(forms.parse_form(CourseVersion), advice=_GO_BACK)
     with services.current().writing() as (session, now):
         token = core.regenerate_token(session, form.course_id, version=form.version, now=now)
-    _log.info("token regenerated", course_id=form.course_id, user=g.person.name)
+    _log.info("token regenerated", course_id=form.course_id, user=g.current_user.name)
     return _token_page(form.course_id, token, is_new=False)
 
 
@@ -169,7 +169,7 @@ def announce() -> _ViewResponse:
         core.announce_token(
             session, form.course_id, form.token or None, version=form.version, now=now
         )
-    _log.info("token announced", course_id=form.course_id, user=g.person.name)
+    _log.info("token announced", course_id=form.course_id, user=g.current_user.name)
     flash("All endpoints are notified that the course has a new token.")
     return redirect(url_for("courses.show", course_id=form.course_id), 303)
 

@@ -64,10 +64,13 @@ def replay() -> Response:
     form = forms.require_valid(forms.parse_form(DeadLetterForm), advice=advice)
     with services.current().writing() as (session, now):
         dead = core.dead_ids(session, form.endpoint_id, form.reason, limit=MAX_REPLAYED, now=now)
-        by = f"{g.person.name} on the pages"
+        by = f"{g.current_user.name} on the pages"
         ids = replays.replay(session, dead, by=by, now=now, statuses={DeliveryStatus.DEAD})
     _log.info(
-        "deliveries replayed", count=len(ids), endpoint_id=form.endpoint_id, user=g.person.name
+        "deliveries replayed",
+        count=len(ids),
+        endpoint_id=form.endpoint_id,
+        user=g.current_user.name,
     )
     flash(f"{count(len(ids), 'delivery', 'deliveries')} queued for replay.")
     return redirect(url_for("overview.show"), 303)

@@ -68,7 +68,7 @@ def replay_one(delivery_id: int) -> Response:
     """Make a delivery due now."""
     with services.current().writing() as (session, now):
         replays.replay(session, [delivery_id], by=_by(), now=now)
-    _log.info("delivery replayed", delivery_id=delivery_id, user=g.person.name)
+    _log.info("delivery replayed", delivery_id=delivery_id, user=g.current_user.name)
     flash(f"Delivery {delivery_id} is queued for replay.")
     return redirect(url_for("deliveries.show", delivery_id=delivery_id), 303)
 
@@ -101,7 +101,7 @@ def replay() -> Response:
     )
     with services.current().writing() as (session, now):
         ids = replays.replay_found(session, delivery_filter, MAX_REPLAYED, by=_by(), now=now)
-    _log.info("deliveries replayed", count=len(ids), user=g.person.name)
+    _log.info("deliveries replayed", count=len(ids), user=g.current_user.name)
     flash(f"{count(len(ids), 'delivery', 'deliveries')} queued for replay.")
     # A replay changes the status, so a status filter would hide the replayed deliveries.
     shown = {name: value for name, value in query_of(delivery_filter).items() if name != "status"}
@@ -190,4 +190,4 @@ def _describe(delivery_filter: DeliveryFilter, rows: dict[int, Endpoint]) -> lis
 
 
 def _by() -> str:
-    return f"{g.person.name} on the pages"
+    return f"{g.current_user.name} on the pages"

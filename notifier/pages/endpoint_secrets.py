@@ -68,7 +68,7 @@ def register() -> str | tuple[str, int]:
             )
     except (EndpointUrlError, EndpointExistsError) as refusal:
         return _refused({"url": render_refusal(refusal)})
-    _log.info("endpoint registered", endpoint_id=endpoint.id, user=g.person.name)
+    _log.info("endpoint registered", endpoint_id=endpoint.id, user=g.current_user.name)
     return _secret_page(endpoint.id, secret, is_new=True)
 
 
@@ -86,7 +86,7 @@ def rotate(endpoint_id: int) -> str:
         secret = core.rotate_secret(
             session, endpoint_id, overlap=overlap, vault=current.vault, newest=form.newest, now=now
         )
-    _log.info("secret rotated", endpoint_id=endpoint_id, user=g.person.name)
+    _log.info("secret rotated", endpoint_id=endpoint_id, user=g.current_user.name)
     return _secret_page(endpoint_id, secret, is_new=False)
 
 

@@ -122,7 +122,10 @@ def ping(endpoint_id: int) -> Response:
         flash(Markup("No test was sent: {}").format(render_refusal(refusal)), "error")
         return _to(endpoint_id)
     _log.info(
-        "endpoint tested", endpoint_id=endpoint_id, accepted=result.accepted, user=g.person.name
+        "endpoint tested",
+        endpoint_id=endpoint_id,
+        accepted=result.accepted,
+        user=g.current_user.name,
     )
     match result.result:
         case WebhookResponse(status=status) if result.accepted:
@@ -149,7 +152,7 @@ def try_now(endpoint_id: int) -> Response:
 def disable(endpoint_id: int) -> Response:
     """Stop sending to an endpoint and hold its pending deliveries."""
     form = read(DisableForm)
-    reason = f"{form.reason.strip() or 'disabled by hand'} ({g.person.name} on the pages)"
+    reason = f"{form.reason.strip() or 'disabled by hand'} ({g.current_user.name} on the pages)"
     with services.current().writing() as (session, now):
         core.disable(session, endpoint_id, reason, now=now)
     message = "Endpoint disabled. Its deliveries are held until it is enabled."
@@ -233,7 +236,7 @@ def _due(number: int) -> str:
 
 def _done(endpoint_id: int, event: str, message: str, **fields: Any) -> Response:
     """Log what the user did, and show it on the page of the endpoint."""
-    _log.info(event, endpoint_id=endpoint_id, **fields, user=g.person.name)
+    _log.info(event, endpoint_id=endpoint_id, **fields, user=g.current_user.name)
     flash(message)
     return _to(endpoint_id)
 

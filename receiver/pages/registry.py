@@ -141,7 +141,7 @@ _FIELDS = {
 
 def actor() -> Actor:
     """Return who is signed in, for the history."""
-    return Actor(ActorKind.ADMINISTRATOR, g.person.name)
+    return Actor(ActorKind.ADMINISTRATOR, g.current_user.name)
 
 
 def _form(values: Mapping[str, str], faults: Faults) -> str:

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from foundation.db.session import Database
 from foundation.pages import throttle, users
-from foundation.pages.models import EndedSession, SignInFailure
+from foundation.pages.models import EndedSession, SignInAttempt
 from foundation.pages.redirects import local_path
 from tests.foundation.pages.conftest import (
     KEY,
@@ -161,7 +161,7 @@ def test_success_clears_the_failures_of_the_name(
     enter(client, ada)
 
     with database.reading() as reading:
-        assert len(reading.scalars(select(SignInFailure)).all()) == 1
+        assert len(reading.scalars(select(SignInAttempt)).all()) == 1
 
 
 @pytest.mark.parametrize(
@@ -181,7 +181,7 @@ def test_only_a_proxy_on_this_machine_names_the_client(
     enter(client, "Bob", "wrong", environ_base={"REMOTE_ADDR": peer}, headers=headers)
 
     with database.reading() as reading:
-        assert reading.scalars(select(SignInFailure.address)).one() == address
+        assert reading.scalars(select(SignInAttempt.address)).one() == address
 
 
 def test_sign_out_ends_every_copy_of_the_session(

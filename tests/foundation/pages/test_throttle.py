@@ -9,7 +9,7 @@ from sqlalchemy import select
 from foundation.db.session import Database
 from foundation.pages import throttle
 from foundation.pages.errors import TooManyAttemptsError
-from foundation.pages.models import SignInFailure
+from foundation.pages.models import SignInAttempt
 from foundation.pages.throttle import MAX_FAILURES_PER_ADDRESS, MAX_FAILURES_PER_NAME, WINDOW
 from tests.foundation.pages.conftest import NINE
 
@@ -53,14 +53,14 @@ def test_failures_are_forgotten_after_a_while(attempt: Attempt, database: Databa
     attempt(now=NINE + WINDOW)
 
     with database.reading() as session:
-        assert NINE not in session.scalars(select(SignInFailure.at)).all()
+        assert NINE not in session.scalars(select(SignInAttempt.at)).all()
 
 
 def test_mistyped_name_is_not_stored(attempt: Attempt, database: Database) -> None:
     attempt("hunter2-hunter2")
 
     with database.reading() as session:
-        row = session.scalars(select(SignInFailure)).one()
+        row = session.scalars(select(SignInAttempt)).one()
     assert len(row.name_sha256) == 64
     assert "hunter2" not in repr(vars(row))
 

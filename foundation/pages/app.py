@@ -13,7 +13,7 @@ from foundation.db.session import Database
 from foundation.errors import DatabaseSetupError
 from foundation.pages import assets, context, error_pages, forms, sessions
 from foundation.pages.context import Site
-from foundation.pages.errors import SignInNeeded
+from foundation.pages.errors import SignInRequiredError
 from foundation.pages.filters import FILTERS
 from foundation.pages.sign_in import sign_in
 from foundation.services import Services, attach
@@ -74,13 +74,13 @@ def new_app(
     app.jinja_env.globals.update(
         site.globals,
         site=site,
-        asset=assets.address,
+        asset=assets.url_of,
         database_problem=lambda: _database_problem(services.database),
     )
-    app.context_processor(lambda: {"person": g.get("person")})
+    app.context_processor(lambda: {"current_user": g.get("current_user")})
     for blueprint in (*routes, *site.pages, sign_in, assets.assets):
         app.register_blueprint(blueprint)
-    app.register_error_handler(SignInNeeded, error_pages.to_sign_in)
+    app.register_error_handler(SignInRequiredError, error_pages.to_sign_in)
     app.after_request(_harden)
     return app
 
