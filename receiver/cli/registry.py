@@ -67,8 +67,8 @@ def add(course_id: str, source: str | None) -> None:
 def list_(status: str | None, source: str | None, as_json: bool) -> None:
     """List the courses in the grade sync with their status."""
     with context.reading() as session:
-        source_id = sources.get(session, source).id if source else None
-        entries = registry.list_added(session, source_id=source_id)
+        names = [sources.get(session, source).name] if source else []
+        entries = registry.list_added(session, source_names=names)
         last = runs.last_outcomes(session)
     needs_activity = context.services().settings.elms_is_moodle
     listed = [(entry, last.get((entry.source.name, entry.course_id))) for entry in entries]

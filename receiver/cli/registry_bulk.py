@@ -37,8 +37,8 @@ def export(file: Any, source: str | None) -> None:
     An apostrophe is put in front of a cell that a spreadsheet would read as a formula.
     """
     with context.reading() as session:
-        source_id = sources.get(session, source).id if source else None
-        entries = registry.list_added(session, source_id=source_id)
+        names = [sources.get(session, source).name] if source else []
+        entries = registry.list_added(session, source_names=names)
         last = runs.last_outcomes(session)
     needs_activity = context.services().settings.elms_is_moodle
     rows = []

@@ -1,6 +1,6 @@
 """The entries of courses, added to the registry or not: their tokens and stored facts."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
@@ -226,7 +226,7 @@ def get_added_locked(session: Session, entry_id: int) -> Entry:
 def list_added(
     session: Session,
     *,
-    source_id: int | None = None,
+    source_names: Collection[str] = (),
     course_ids: Collection[str] = (),
     entry_ids: Collection[int] | None = None,
 ) -> list[Entry]:
@@ -236,22 +236,18 @@ def list_added(
     """
     query = _with_source().where(Entry.added_at.is_not(None))
     query = query.order_by(Entry.source_id, Entry.course_id)
-    if source_id is not None:
-        query = query.where(Entry.source_id == source_id)
+    if source_names:
+        named = select(Source.id).where(db.among(Source.name, source_names))
+        query = query.where(Entry.source_id.in_(named))
     if course_ids:
         query = query.where(db.among(Entry.course_id, course_ids))
     if entry_ids is not None:
         query = query.where(db.among(Entry.id, entry_ids))
     entries = list(session.scalars(query))
-    check_all_found(course_ids, entries)
-    return entries
-
-
-def check_all_found(course_ids: Iterable[str], entries: Iterable[Entry]) -> None:
-    """Raise EntryUnknownError if one of the course ids belongs to none of the entries."""
     missing = sorted(set(course_ids) - {entry.course_id for entry in entries})
     if missing:
         raise EntryUnknownError(f"not in the registry: {', '.join(map(repr, missing))}")
+    return entries
 
 
 def explain_status(entry: Entry, *, needs_activity: bool) -> CourseStatusDetails:

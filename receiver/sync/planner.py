@@ -47,10 +47,9 @@ class Planner:
 
     def plan(self, session: Session) -> Plan:
         """Return the plan for now, or raise EntryUnknownError if a named course does not exist."""
-        entries = registry.list_added(session, course_ids=self.course_ids)
-        if self.sources:
-            entries = [entry for entry in entries if entry.source.name in self.sources]
-        registry.check_all_found(self.course_ids, entries)
+        entries = registry.list_added(
+            session, source_names=self.sources, course_ids=self.course_ids
+        )
         planned = plan_entries(entries, needs_activity=self.needs_activity)
         session.expunge_all()  # a commit would expire the entries, which outlive the session
         return planned
