@@ -42,12 +42,16 @@ class CourseScores:
 
 @dataclass(frozen=True)
 class WriteResult:
-    """The result for one course; `failure` says why not all of its scores were handled."""
+    """The result for one course; `failure` says why not all of its scores were handled.
+
+    `outage`: why no other course can be written now either.
+    """
 
     entry_id: int
     scores: ScoreCounts
     problems: tuple[PersonProblem, ...] = ()
     failure: WriteFailure | None = None
+    outage: Outage | None = None
 
 
 SET_ACTIVITY_COMMAND = (

@@ -134,10 +134,13 @@ class MoodleGradebook:
             for score in course.scores
         }
         failure = self._users.look_up(user_ids)
+        outage = self._outage_after(failure)
         written: list[WriteResult] = []
         for course in courses:
-            written.append(self._write(course, failure))
-            failure = failure or self._outage_after(written[-1].failure)
+            result = self._write(course, failure or outage)
+            if failure is None and outage is None:
+                outage = self._outage_after(result.failure)
+            written.append(replace(result, outage=outage))
         return written
 
     def _outage_after(self, failure: WriteFailure | None) -> Outage | None:
@@ -146,7 +149,7 @@ class MoodleGradebook:
         A transient failure may concern one course only, so that the Moodle is checked after it.
         """
         match failure:
-            case SiteOutage() | Transient(unreachable=True):
+            case SiteOutage():
                 return failure
             case Transient():
                 return self.check()

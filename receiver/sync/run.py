@@ -176,8 +176,9 @@ class SyncRun:
             skipped = ()
             if self._stop.is_set:
                 return None
-            if outage := self._writer.outage(written):
-                return outage
+            for result in written:
+                if result.write and result.write.outage:
+                    return result.write.outage
         return None
 
     def _finish(self, plan: Plan, reason: StopReason | None) -> RunResult:

@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 
 from foundation.db import session as db
 from receiver.errors import LeaseLostError
-from receiver.gradebook.base import CourseScores, Gradebook, Outage
-from receiver.sources.base import Grades, SiteOutage, Transient
+from receiver.gradebook.base import CourseScores, Gradebook
+from receiver.sources.base import Grades
 from receiver.sync.results import FetchResult, to_internal_failure
 
 
@@ -55,16 +55,3 @@ class ResultWriter:
                 return [replace(batch[0], outcome=to_internal_failure(error))]
             return [done for result in batch for done in self.write([result])]
         return [replace(result, write=written.get(result.entry.id)) for result in batch]
-
-    def outage(self, written: Sequence[FetchResult]) -> Outage | None:
-        """Return why no other course can be written either, or None.
-
-        A transient failure may concern one course only, so that the gradebook is checked after it.
-        """
-        failures = [result.write.failure for result in written if result.write]
-        for failure in failures:
-            if isinstance(failure, SiteOutage):
-                return failure
-        if any(isinstance(failure, Transient) for failure in failures):
-            return self.gradebook.check()
-        return None

@@ -248,6 +248,7 @@ def test_course_that_cannot_be_written_fails_alone(lab: MoodleLab) -> None:
     }
     assert "set-activity" in str(result.courses[0].advice)
     assert lab.requested == ["CS102", "CS103", "CS104"]
+    assert lab.elms.moodle.functions().count(SITE_INFO) == 2
     assert (lab.entry("CS102").etag, lab.entry("CS102").synced_at) == (None, None)
     assert lab.elms.grades == {14: None, 15: Decimal(75)}
     assert (result.exit_code, result.stopped) == (1, None)
