@@ -21,7 +21,7 @@ from receiver.moodle import client, grade_diff, grade_report, users
 from receiver.moodle.client import SITE_INFO, ElmsMoodle
 from receiver.moodle.grade_diff import Current, GradeChange, GradeDiff, UnwritableReason
 from receiver.moodle.grade_report import UserGrades
-from receiver.moodle.responses import TRY_LATER, Success
+from receiver.moodle.responses import EDIT_GRADES, TRY_LATER, VIEW_GRADES, Success
 from receiver.moodle.users import UserDirectory
 from receiver.sources.base import Misconfigured, SiteOutage, Transient
 from receiver.sources.http_client import HttpClient
@@ -225,6 +225,8 @@ class MoodleGradebook:
                 ],
             },
         )
+        if isinstance(result, Misconfigured) and result.advice is VIEW_GRADES:
+            return replace(result, advice=EDIT_GRADES)
         if not isinstance(result, Success):
             return result
         # False and an exact 0.0 are equal to 0, but not it.

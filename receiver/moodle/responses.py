@@ -88,10 +88,28 @@ CHECK_RIGHTS = Advice(
     "if not enrolled; moodle/site:accessallgroups if there are groups) and, in ELMS, edit them "
     "(moodle/grade:edit)."
 )
-_VIEW_GRADES = Advice(
-    "Have that Moodle's administrator give the token's user moodle/grade:viewall in the course "
-    "and, in ELMS's Moodle, moodle/grade:edit."
+_USE_WIDER_TOKEN = Advice(
+    "The token is valid for another course only: enter one for this course or for the whole site."
 )
+_OPEN_COURSE = Advice(
+    "Have that Moodle's administrator give the token's user moodle/course:view, or enrol it in the "
+    "course, and, if the course is hidden, moodle/course:viewhiddencourses."
+)
+
+
+def _give(right: str) -> Advice:
+    return Advice(f"Have that Moodle's administrator give the token's user {right} in the course.")
+
+
+# Moodle says the same of grades that the token's user may not view and not edit.
+VIEW_GRADES = _give("moodle/grade:viewall")
+EDIT_GRADES = _give("moodle/grade:edit")
+
+# The rights by the names that Moodle shows of them in English.
+_RIGHTS = {
+    "(View user report)": _give("gradereport/user:view"),
+    "(View grades of other users)": VIEW_GRADES,
+}
 _ADD_FUNCTION = Advice(
     "Have that Moodle's administrator add the function to the service that the token belongs to."
 )
@@ -118,17 +136,17 @@ _ACCOUNT_CODES = {
 # Moodle responds with these whatever the request.
 _SITE_CODES = {"sitemaintenance", "upgraderunning", "dbconnectionfailed"}
 _ENTRY_CODES = {
-    "restrictedcontextexception": CHECK_RIGHTS,
+    "restrictedcontextexception": _USE_WIDER_TOKEN,
     "errorcoursecontextnotvalid": CHECK_RIGHTS,
     "nopermissions": CHECK_RIGHTS,
-    "nopermissiontoviewgrades": _VIEW_GRADES,  # also if the grades may not be edited
-    "requireloginerror": CHECK_RIGHTS,
-    "notingroup": CHECK_RIGHTS,
+    "nopermissiontoviewgrades": VIEW_GRADES,
+    "requireloginerror": _OPEN_COURSE,
+    "notingroup": _give("moodle/site:accessallgroups"),
     "invalidcoursemodule": SET_ACTIVITY,
     "invalidparameter": _CHECK_RELEASE,
 }
 _ENTRY_EXCEPTIONS = {
-    "restricted_context_exception": CHECK_RIGHTS,
+    "restricted_context_exception": _USE_WIDER_TOKEN,
     "required_capability_exception": CHECK_RIGHTS,
 }
 _MISSING_CODES = {"invalidrecord", "invalidrecordunknown", "invalidcourseid"}
@@ -240,7 +258,8 @@ def _failure(document: dict[str, Any]) -> MoodleResult:
         return SiteOutage(detail, SITE_LATER)
     # Without an error code it is a crash in Moodle, whatever its class.
     exception = _text(document, "exception").rpartition("\\")[2] if code else ""
-    step = _ENTRY_CODES.get(code) or _ENTRY_EXCEPTIONS.get(exception)
+    named = next((advice for name, advice in _RIGHTS.items() if name in message), None)
+    step = named or _ENTRY_CODES.get(code) or _ENTRY_EXCEPTIONS.get(exception)
     return Misconfigured(detail, step) if step else Transient(detail, TRY_LATER)
 
 

@@ -18,9 +18,8 @@ FUNCTION = "core_user_get_users_by_field"
 MAX_USERS = 100
 
 SHOW_ID_NUMBERS = Advice(
-    "Give the token's user the capability moodle/user:viewalldetails in ELMS's Moodle, or have "
-    "its administrator add the ID number to the shown identities (showuseridentity). Then check "
-    "that people there have the ID numbers of the source."
+    "Give the token's user moodle/user:viewdetails and moodle/user:viewalldetails in ELMS's "
+    "Moodle. Then check that people there have the ID numbers of the source."
 )
 
 

@@ -467,7 +467,7 @@ def test_check_of_a_course_without_students_sends_no_grade(
         ),
         pytest.param(
             lambda elms: elms.moodle.sends(users.FUNCTION, responds(b"[]")),
-            "moodle/user:viewalldetails",
+            "moodle/user:viewdetails and moodle/user:viewalldetails",
             id="no ID numbers",
         ),
         pytest.param(

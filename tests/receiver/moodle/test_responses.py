@@ -1,6 +1,7 @@
 """The table from Moodle's responses to results: the recorded ones, and variations of them."""
 
 import json
+import re
 from decimal import Decimal
 from typing import Any
 
@@ -146,10 +147,12 @@ def test_missing_record_is_the_one_that_is_named_in_english(message: str, expect
         pytest.param("nopasswordchangeforced", SiteOutage, "account", id="password not to change"),
         pytest.param("usernotfullysetup", SiteOutage, "account", id="profile"),
         pytest.param("sitepolicynotagreed", SiteOutage, "account", id="site policy"),
-        pytest.param("nopermissions", Misconfigured, "token", id="rights"),
-        pytest.param("nopermissiontoviewgrades", Misconfigured, "token", id="grades"),
-        pytest.param("requireloginerror", Misconfigured, "token", id="hidden or not enrolled"),
-        pytest.param("notingroup", Misconfigured, "token", id="separate groups"),
+        pytest.param("nopermissions", Misconfigured, "gradereport/user:view", id="rights"),
+        pytest.param(
+            "nopermissiontoviewgrades", Misconfigured, "moodle/grade:viewall", id="grades"
+        ),
+        pytest.param("requireloginerror", Misconfigured, "moodle/course:view", id="not enrolled"),
+        pytest.param("notingroup", Misconfigured, "moodle/site:accessallgroups", id="groups"),
     ],
 )
 def test_error_code_decides(code: str, expected: object, advice: str) -> None:
@@ -157,6 +160,23 @@ def test_error_code_decides(code: str, expected: object, advice: str) -> None:
 
     assert meaning(result) == expected
     assert advice in repr(getattr(result, "advice", ""))
+
+
+@pytest.mark.parametrize(
+    ("name", "right"),
+    [
+        ("View user report", "gradereport/user:view"),
+        ("View grades of other users", "moodle/grade:viewall"),
+    ],
+)
+def test_right_that_the_message_names_is_the_only_one_advised(name: str, right: str) -> None:
+    message = f"Sorry, but you do not currently have permissions to do that ({name})."
+    code = {"exception": "required_capability_exception", "errorcode": "nopermissions"}
+
+    result = on(failure(**code, message=message))
+
+    assert isinstance(result, Misconfigured)
+    assert re.findall(r"[a-z]+/[a-z]+:[a-z]+", result.advice.text) == [right]
 
 
 @pytest.mark.parametrize(
