@@ -17,6 +17,12 @@ from receiver.sources.base import Grades, PersonProblem
 # Returns the grades of all users of a course, or of those that the token's user may see.
 FUNCTION = "gradereport_user_get_grade_items"
 
+# Moodle leaves out a hidden total; one that is calculated from a hidden grade is null.
+_HIDDEN = (
+    "the course total is not shown: it or a grade in it is hidden from the token's user "
+    "(moodle/grade:viewhidden)"
+)
+
 
 class ReportError(ValueError):
     """The document is not a grade report; says what is missing."""
@@ -107,7 +113,7 @@ def _score(user: UserGrades, now: datetime) -> Score:
     """Return a user's course total as a score, or raise ValueError."""
     totals = [item for item in user.items if item.get("itemtype") == "course"]
     if len(totals) != 1:
-        raise ValueError(f"{len(totals)} course totals instead of one: is it hidden?")
+        raise ValueError(f"{len(totals)} course totals instead of one" if totals else _HIDDEN)
     total = totals[0]
     given = to_decimal(total.get("graderaw"))
     if given is None and (why := _why_withheld(total)):
@@ -146,8 +152,8 @@ def _why_withheld(total: dict[str, Any]) -> str | None:
     """
     if total.get("gradeneedsupdate") is True:
         return "the course total is not calculated yet: check the gradebook setup there"
-    if total.get("gradeishidden") is True and total.get("gradedategraded"):
-        return "the course total is hidden from the token's user (moodle/grade:viewhidden)"
+    if total.get("gradedategraded"):
+        return _HIDDEN
     return None
 
 

@@ -48,6 +48,7 @@ _KEPT = Advice(
     "No action needed. If a grade of the source should count instead, unlock the grade in ELMS's "
     "Moodle or remove its override; it is written when the course next changes at the source."
 )
+_SHOW_PEOPLE = "runs show", ("--people",)
 _MAX_NAMED = 5
 _MAX_ID_LETTERS = 100
 _log = logging.get_logger(__name__)
@@ -80,8 +81,10 @@ class FetchResult:
         """Whether ELMS now has the current grades of everyone, but for those that it keeps."""
         if isinstance(self.outcome, Grades):
             write = self.write
-            return write is not None and not (
-                write.failure or any(not problem.kept for problem in write.problems)
+            return (
+                not _has_no_one(self.outcome)
+                and write is not None
+                and not (write.failure or any(not problem.kept for problem in write.problems))
             )
         return isinstance(self.outcome, Unchanged)
 
@@ -149,8 +152,8 @@ def to_course_result(result: FetchResult, facts: Sequence[Fact]) -> CourseResult
     """Return the report line of a fetched course, given the facts that its result states."""
     entry, url = result.entry, result.url
     match result.outcome:
-        case Grades(left_out=left_out):
-            return _written(result, left_out)
+        case Grades() as grades:
+            return _written(result, grades)
         case Unchanged():
             return _result(entry, CourseOutcome.UNCHANGED, url=url)
         case Misconfigured() as failure:
@@ -184,13 +187,16 @@ def not_reached_result(entry: Entry, stop: StopReason) -> CourseResult:
     return _failed(entry, stop.reason, replace(stop, detail=detail))
 
 
-def _written(result: FetchResult, left_out: Sequence[PersonProblem]) -> CourseResult:
-    write = result.write
+def _written(result: FetchResult, grades: Grades) -> CourseResult:
+    write, left_out = result.write, grades.left_out
     people = (*left_out, *(write.problems if write else ()))
     missing = [person for person in people if not person.kept]
     kept = [person for person in people if person.kept]
     named = [*_named("left out", missing), *_named("kept in ELMS", kept)]
     failure = write.failure if write else None
+    if failure is None and _has_no_one(grades):
+        detail = f"the grades of none of {len(left_out)} people can be used"
+        failure = Misconfigured(detail, Advice("Fix this at the source.", *_SHOW_PEOPLE))
     if failure is not None:
         failure = replace(failure, detail="; ".join([failure.detail, *named]))
         failed = _failed(result.entry, _WRITE_REASONS[type(failure)], failure, result.url)
@@ -202,8 +208,7 @@ def _written(result: FetchResult, left_out: Sequence[PersonProblem]) -> CourseRe
         reason = ResultReason.PEOPLE_LEFT_OUT
         advice = Advice(
             f"Fix each problem {' and '.join(where)}; the next run imports these grades.",
-            "runs show",
-            ("--people",),
+            *_SHOW_PEOPLE,
         )
     elif kept:
         reason, advice = ResultReason.PEOPLE_KEPT, _KEPT
@@ -216,6 +221,11 @@ def _written(result: FetchResult, left_out: Sequence[PersonProblem]) -> CourseRe
         url=result.url,
     )
     return replace(synced, people=people)
+
+
+def _has_no_one(grades: Grades) -> bool:
+    """Return True if all of several people were left out, which one setting there may cause."""
+    return len(grades.left_out) > 1 and not grades.scores
 
 
 def _named(what: str, people: Sequence[PersonProblem]) -> list[str]:

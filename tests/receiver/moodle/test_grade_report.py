@@ -45,7 +45,8 @@ def report(*users: tuple[str | None, list[dict[str, Any]]]) -> dict[str, Any]:
         pytest.param(
             [("S1", [total()]), ("S1", [total()])], "2 users there have this", id="duplicate"
         ),
-        pytest.param([("S1", [])], "0 course totals", id="no course total"),
+        pytest.param([("S1", [])], "moodle/grade:viewhidden", id="no course total"),
+        pytest.param([("S1", [total(), total()])], "2 course totals", id="two course totals"),
         pytest.param([("S1", [total(graderaw=-1)])], "must not be negative", id="negative"),
         pytest.param([("S1", [total(grademax=0)])], "greater than 0", id="maximum 0"),
         pytest.param([("S1", [total(grademax=None)])], "score_maximum", id="no maximum"),
@@ -61,7 +62,14 @@ def report(*users: tuple[str | None, list[dict[str, Any]]]) -> dict[str, Any]:
             id="not calculated",
         ),
         pytest.param(
-            [("S1", [total(graderaw=None, gradeishidden=True)])], "is hidden", id="hidden total"
+            [("S1", [total(graderaw=None, gradeishidden=True)])],
+            "moodle/grade:viewhidden",
+            id="hidden total",
+        ),
+        pytest.param(
+            [("S1", [total(graderaw=None, gradeishidden=False)])],
+            "moodle/grade:viewhidden",
+            id="hidden grade in the total",
         ),
     ],
 )
@@ -96,7 +104,7 @@ def test_score_has_the_time_of_its_grade(item: dict[str, Any], timestamp: dateti
 
 def test_grade_is_exact_and_has_its_feedback() -> None:
     inexact = total(graderaw=Decimal("33.333333333333336"), feedback="Good")
-    submitted = total(graderaw=None, gradedatesubmitted=1795336167)
+    submitted = total(graderaw=None, gradedategraded=None, gradedatesubmitted=1795336167)
 
     first, second = grades_of(report(("S1", [inexact]), ("S2", [submitted])), now=NINE).scores
 

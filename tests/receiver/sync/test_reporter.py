@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from contract.grades import Score
 from foundation.errors import Advice
 from receiver.course_state import Deleted
 from receiver.models import RunCourse, RunPerson
@@ -78,7 +79,8 @@ def test_people_who_are_left_out_are_reported(lab: Lab, sync_logged: SyncLogged)
     unknown = PersonProblem(None, "has no ID number")
     endless = PersonProblem("9" * 1_000_000, "too long")
     twins = tuple(PersonProblem(f"s{number}", "exists twice") for number in range(5))
-    stub = StubSource({"CS1": [Grades((), None, left_out=(unknown, endless, *twins))]})
+    graded = Score(user_id="ada", score_given="7", score_maximum="10", timestamp=NINE)
+    stub = StubSource({"CS1": [Grades((graded,), None, left_out=(unknown, endless, *twins))]})
 
     result, [line] = sync_logged(stub)
 
@@ -92,6 +94,27 @@ def test_people_who_are_left_out_are_reported(lab: Lab, sync_logged: SyncLogged)
     assert "people" not in line
     recorded = [person.user_id for person in lab.rows(RunPerson)]
     assert recorded == [None, "9" * 255, "s0", "s1", "s2", "s3", "s4"]
+
+
+@pytest.mark.parametrize(
+    ("left_out", "expected"),
+    [
+        pytest.param(1, ("synced", "people_left_out"), id="one person"),
+        pytest.param(2, ("failed", "misconfigured"), id="several people"),
+    ],
+)
+def test_course_whose_people_are_all_left_out_is_not_synced(
+    lab: Lab, left_out: int, expected: tuple[str, str]
+) -> None:
+    lab.add_courses("CS1")
+    people = tuple(PersonProblem(f"s{number}", "total is hidden") for number in range(left_out))
+
+    result = lab.sync(StubSource({"CS1": [Grades((), None, left_out=people)]}))
+
+    assert outcomes(result) == {"CS1": expected}
+    assert "s0: total is hidden" in str(result.courses[0].detail)
+    assert len(lab.rows(RunPerson)) == left_out
+    assert (lab.entry("CS1").synced_at is None) == (expected[0] == "failed")
 
 
 def test_progress_reaches_all_courses(lab: Lab) -> None:
