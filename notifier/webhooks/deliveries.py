@@ -153,13 +153,8 @@ def release(session: Session, endpoint_id: int, *, now: datetime) -> int:
     An attempt in progress keeps its lease, so that no second one starts, but it counts for the
     old schedule.
     """
-    released = session.execute(
-        update(Delivery)
-        .where(Delivery.id.in_(_lock_query(endpoint_id, DeliveryStatus.HELD)))
-        .values(status=DeliveryStatus.PENDING, lane=Lane.RETRY, due_at=now, attempts=0)
-        .returning(Delivery.id)
-    )
-    return len(released.all())
+    held = _lock_query(endpoint_id, DeliveryStatus.HELD)
+    return _start_schedule(session, held, now, lane=Lane.RETRY)
 
 
 def make_due_now(session: Session, endpoint_id: int, *, now: datetime) -> int:
@@ -168,34 +163,15 @@ def make_due_now(session: Session, endpoint_id: int, *, now: datetime) -> int:
     The new schedule means that repeated use does not consume attempts. Deliveries under a lease
     are not changed.
     """
-    later = _lock_query(endpoint_id, DeliveryStatus.PENDING).where(
+    waiting = _lock_query(endpoint_id, DeliveryStatus.PENDING).where(
         Delivery.due_at > now, Delivery.lease_token.is_(None)
     )
-    now_due = session.execute(
-        update(Delivery)
-        .where(Delivery.id.in_(later))
-        .values(due_at=now, attempts=0)
-        .returning(Delivery.id)
-    )
-    return len(now_due.all())
+    return _start_schedule(session, waiting, now)
 
 
 def restart(session: Session, ids: Sequence[int], *, now: datetime) -> None:
     """Restart the schedule of deliveries, due now; an attempt in progress is fenced."""
-    session.execute(
-        update(Delivery)
-        .where(Delivery.id.in_(ids))
-        .values(
-            status=DeliveryStatus.PENDING,
-            lane=Lane.RETRY,
-            due_at=now,
-            attempts=0,
-            settled_at=None,
-            reason=None,
-            lease_token=None,
-            leased_until=None,
-        )
-    )
+    _start_schedule(session, ids, now, lane=Lane.RETRY, settled_at=None, reason=None, **_NO_LEASE)
 
 
 def any_pending(session: Session, endpoint_id: int) -> bool:
@@ -213,6 +189,19 @@ def _any(session: Session, endpoint_id: int, status: DeliveryStatus) -> bool:
         Delivery.endpoint_id == endpoint_id, Delivery.status == status
     )
     return session.scalar(query.limit(1)) is not None
+
+
+def _start_schedule(
+    session: Session, ids: Sequence[int] | Select[tuple[int]], now: datetime, **columns: Any
+) -> int:
+    """Make deliveries pending, due now, with no attempts counted; return how many there were."""
+    started = session.execute(
+        update(Delivery)
+        .where(Delivery.id.in_(ids))
+        .values(status=DeliveryStatus.PENDING, due_at=now, attempts=0, **columns)
+        .returning(Delivery.id)
+    )
+    return len(started.all())
 
 
 def _lock_query(endpoint_id: int, status: DeliveryStatus) -> Select[tuple[int]]:
