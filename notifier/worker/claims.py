@@ -2,9 +2,10 @@
 
 import secrets
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import product
 from typing import Any
 
 from sqlalchemy import Select, and_, select, update
@@ -43,6 +44,16 @@ class ClaimLimits:
     retry: int
     isolated: int
     by_endpoint: Mapping[int, EndpointLimit]
+
+    def bounds(self, endpoint_id: int, lane: str) -> Mapping[Hashable, int]:
+        """Return the limits that apply to a delivery, each under what it counts."""
+        endpoint = self.by_endpoint[endpoint_id]
+        bounds: dict[Hashable, int] = {"total": self.total, endpoint_id: endpoint.total}
+        if lane != Lane.FIRST:
+            bounds |= {Lane.RETRY: self.retry, (endpoint_id, Lane.RETRY): endpoint.retry}
+        if lane == Lane.ISOLATED:
+            bounds[Lane.ISOLATED] = self.isolated
+        return bounds
 
 
 @dataclass(frozen=True)
@@ -125,18 +136,11 @@ def _is_expired(now: datetime) -> Any:
 def _due_ids(session: Session, limits: ClaimLimits, now: datetime) -> list[int]:
     queries = [
         _due_query(endpoint_id, lane, limit, now)
-        for endpoint_id, endpoint_limit in limits.by_endpoint.items()
-        for lane, limit in _lane_limits(limits, endpoint_limit).items()
-        if limit > 0
+        for endpoint_id, lane in product(limits.by_endpoint, Lane)
+        if (limit := min(limits.bounds(endpoint_id, lane).values())) > 0
     ]
     rows = db.union_rows(session, queries)
     return _within_limits(sorted(rows, key=lambda row: (row.due_at, row.id)), limits)
-
-
-def _lane_limits(limits: ClaimLimits, endpoint_limit: EndpointLimit) -> dict[Lane, int]:
-    total = min(limits.total, endpoint_limit.total)
-    retry = min(limits.retry, endpoint_limit.retry, total)
-    return {Lane.FIRST: total, Lane.RETRY: retry, Lane.ISOLATED: min(limits.isolated, retry)}
 
 
 def _due_query(endpoint_id: int, lane: Lane, limit: int, now: datetime) -> Select[Any]:
@@ -152,18 +156,9 @@ def _due_query(endpoint_id: int, lane: Lane, limit: int, now: datetime) -> Selec
 
 def _within_limits(rows: Sequence[Any], limits: ClaimLimits) -> list[int]:
     chosen: list[int] = []
-    used: Counter[object] = Counter()
+    used: Counter[Hashable] = Counter()
     for row in rows:
-        endpoint_limit = limits.by_endpoint[row.endpoint_id]
-        bounds: dict[object, int] = {
-            "total": limits.total,
-            row.endpoint_id: endpoint_limit.total,
-        }
-        if row.lane != Lane.FIRST:
-            bounds[Lane.RETRY] = limits.retry
-            bounds[row.endpoint_id, Lane.RETRY] = endpoint_limit.retry
-        if row.lane == Lane.ISOLATED:
-            bounds[Lane.ISOLATED] = limits.isolated
+        bounds = limits.bounds(row.endpoint_id, row.lane)
         if all(used[bound] < limit for bound, limit in bounds.items()):
             chosen.append(row.id)
             used.update(bounds.keys())
