@@ -13,7 +13,7 @@ from foundation.text import count, format_duration
 from receiver.course_state import CourseStatus
 from receiver.gradebook.base import WriteFailure
 from receiver.models import MOODLE, SCHEMA, Entry
-from receiver.moodle.gradebook import MoodleGradebook
+from receiver.moodle.gradebook import NO_STUDENTS, MoodleGradebook
 from receiver.moodle.source import MoodleGradeSource
 from receiver.registry import entries as registry
 from receiver.runs import store as runs
@@ -31,6 +31,9 @@ from receiver.sync.planner import Plan
 
 # An older last run means that the sync is not scheduled, or cannot start.
 LATE = timedelta(hours=24)
+
+# The number of courses that are tried until one has students.
+_MAX_TRIED = 5
 
 
 def examine(
@@ -137,11 +140,14 @@ def _moodle(entry: Entry, clients: SourceFactory, vault: Vault) -> Finding | Non
 
 
 def _gradebook(gradebook: MoodleGradebook, plan: Plan) -> Finding:
-    entry = next(iter(plan.to_fetch), None)
+    entry: Entry | None = None
     trouble: WriteFailure | None = gradebook.check()
-    if trouble is None and entry is not None:
-        course, activity = str(entry.gradebook_course), str(entry.gradebook_activity)
-        trouble = gradebook.check_course(course, activity)
+    if trouble is None:
+        for entry in plan.to_fetch[:_MAX_TRIED]:
+            course, activity = str(entry.gradebook_course), str(entry.gradebook_activity)
+            trouble = gradebook.check_course(course, activity)
+            if trouble is None or trouble.advice != NO_STUDENTS:
+                break
     if trouble is not None:
         course_id = entry.course_id if entry else "COURSE_ID"
         advice = trouble.advice.fill("COURSE_ID", course_id)

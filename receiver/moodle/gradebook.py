@@ -53,6 +53,10 @@ _SHOW_ACTIVITY = Advice(
     "ELMS's Moodle.",
     *SET_ACTIVITY_COMMAND,
 )
+NO_STUDENTS = Advice(
+    "Enrol a student in a course whose grades are written, so that reading and writing can be "
+    "tried; or let the token's user see the students (moodle/site:accessallgroups)."
+)
 _SHOW_LOCKS = Advice("Give the token's user moodle/grade:viewall in ELMS's Moodle.")
 _SHOW_ACTIVITIES = Advice(
     "Give the token's user mod/assign:view in ELMS's Moodle (and, for hidden activities, "
@@ -103,6 +107,9 @@ class MoodleGradebook:
         report = self._report(course)
         if not isinstance(report, list):
             return report
+        if not report:
+            # Nor is it known whether the activity has a grade item: a write would create one.
+            return Misconfigured(f"no students are shown of the course {course}", NO_STUDENTS)
         current = _current(report, course, activity)
         if not isinstance(current, dict):
             return current
@@ -112,9 +119,7 @@ class MoodleGradebook:
             return Misconfigured(f"{detail} by ELMS's Moodle", _SHOW_LOCKS)
         id_numbers = {user.id_number for user in report if user.id_number.strip()}
         failure = self._users.look_up(sorted(id_numbers)[: users.MAX_USERS])
-        # Without a student it is not known whether the activity has a grade item: a write of
-        # any grade would create one.
-        if failure or not report:
+        if failure:
             return failure
         if not self._users.knows_any(id_numbers):
             people = count(len(report), "person", "people")

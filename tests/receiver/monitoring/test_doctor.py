@@ -17,6 +17,7 @@ from foundation.errors import Advice
 from receiver.course_state import TokenAnnounced
 from receiver.models import MOODLE
 from receiver.monitoring import doctor
+from receiver.moodle.gradebook import NO_STUDENTS
 from receiver.sources import store as sources
 from receiver.sources.base import Misconfigured, SiteOutage
 from tests.receiver.conftest import Store
@@ -134,8 +135,8 @@ class StubGradebook:
 
     def check_course(self, course: str, activity: str) -> Misconfigured | None:
         """Return the failure of a course."""
-        assert (course, activity) == ("12", "12")
-        return self.failure
+        assert activity == "12"
+        return self.failure if course == "12" else Misconfigured("no students", NO_STUDENTS)
 
 
 @pytest.mark.parametrize(
@@ -181,6 +182,25 @@ def test_gradebook_is_checked(
     finding = examine(gradebook=gradebook)["gradebook"]
 
     assert (finding.ok, finding.found) == (ok, found)
+
+
+@pytest.mark.parametrize(
+    ("courses", "ok", "found"),
+    [
+        pytest.param(["1", "12"], True, "accepts grades, tried with CS1", id="another course"),
+        pytest.param(["1", "2"], False, "no students", id="no course"),
+    ],
+)
+def test_course_without_students_tells_nothing(
+    examine: Examine, store: Store, courses: list[str], ok: bool, found: str
+) -> None:
+    for number, course in enumerate(courses):
+        entry = store.add_course(f"CS{number}")
+        store.update(entry, gradebook_course=course, gradebook_activity="12")
+
+    finding = examine(gradebook=StubGradebook())["gradebook"]
+
+    assert (finding.ok, found in finding.found) == (ok, True)
 
 
 def test_without_a_schema_nothing_else_is_examined(database: Database, examine: Examine) -> None:

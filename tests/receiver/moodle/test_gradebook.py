@@ -15,7 +15,7 @@ from receiver.moodle import grade_diff, users
 from receiver.moodle.client import SITE_INFO
 from receiver.moodle.grade_diff import CurrentGrade
 from receiver.moodle.grade_report import FUNCTION, UserGrades
-from receiver.moodle.gradebook import UPDATE, MoodleGradebook
+from receiver.moodle.gradebook import NO_STUDENTS, UPDATE, MoodleGradebook
 from receiver.sources.base import Misconfigured, PersonProblem, SiteOutage, Transient
 from receiver.sources.http_client import HttpClient
 from tests.receiver.moodle.elms import ACTIVITY, COURSE, Elms
@@ -445,7 +445,10 @@ def test_check_of_a_course_without_students_sends_no_grade(
 ) -> None:
     elms.grades.clear()
 
-    assert gradebook.check_course(COURSE, ACTIVITY) is None
+    failure = gradebook.check_course(COURSE, ACTIVITY)
+
+    assert isinstance(failure, Misconfigured)
+    assert failure.advice == NO_STUDENTS
     assert UPDATE not in elms.moodle.functions()
 
 
