@@ -103,6 +103,18 @@ def _ca_bundle(bundle: str) -> str:
     return bundle
 
 
+_PATH_PREFIX = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*", re.ASCII)
+
+
+def _path_prefix(path: str) -> str:
+    prefix = path.rstrip("/")
+    if not _PATH_PREFIX.fullmatch(prefix):
+        raise ValueError("expected a path such as /webhooks-admin, or nothing")
+    return prefix
+
+
+# A path without a slash at its end, or nothing.
+PathPrefix = Annotated[str, AfterValidator(_path_prefix)]
 # The path of a PEM file of certificate authorities, or nothing.
 CaBundle = Annotated[str, AfterValidator(_ca_bundle)]
 
@@ -130,6 +142,11 @@ class ServiceSettings(BaseSettings):
         "127.0.0.1", description="Address that `serve` listens on."
     )
     port: Annotated[int, Field(ge=1, le=65535)]
+    path_prefix: PathPrefix = Field(
+        "",
+        description="Path under which a web server in front of `serve` publishes the service, "
+        "for example `/webhooks-admin`. If empty, the service has a host name of its own.",
+    )
     web_threads: Annotated[int, Field(ge=1, le=64)] = Field(
         8, description="Number of requests that `serve` handles at the same time."
     )

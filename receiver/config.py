@@ -87,6 +87,10 @@ class Settings(ServiceSettings):
         """Whether grades go into the gradebook of a Moodle instead of ELMS's own database."""
         return bool(self.gradebook_url)
 
+    def webhook_path(self, source: str) -> str:
+        """Return the path of a source's webhook URL."""
+        return f"{self.path_prefix}/webhooks/{source}"
+
     @model_validator(mode="after")
     def _gradebook_has_both(self) -> "Settings":
         if bool(self.gradebook_url) != bool(self.gradebook_token.get_secret_value()):

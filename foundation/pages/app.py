@@ -7,10 +7,11 @@ from flask import Blueprint, Flask, Response, g
 from jinja2 import StrictUndefined
 
 from contract.problems import ProblemType
+from foundation.config import ServiceSettings, variable
 from foundation.crypto import derive
 from foundation.db import session as db
 from foundation.db.session import Database
-from foundation.errors import DatabaseSetupError
+from foundation.errors import ConfigurationError, DatabaseSetupError
 from foundation.pages import assets, context, error_pages, forms, sessions
 from foundation.pages.context import Site
 from foundation.pages.errors import SignInRequiredError
@@ -53,14 +54,16 @@ def new_app(
     services.warn_of_unknown_variables()
     attach(app, services)
     context.attach(app, site)
+    prefix = services.settings.path_prefix
     first, *older = derive(
         services.settings.encryption_keys, f"{site.command}: sessions of its pages"
     )
     app.config.update(
         SECRET_KEY=first,
         SECRET_KEY_FALLBACKS=older,
-        # Cookies ignore ports, so each service on a host has its own cookie name.
-        SESSION_COOKIE_NAME=f"__Host-{site.command}",
+        # Cookies ignore ports, so each service on a host has its own cookie name; one that begins
+        # with __Host- must have the path /.
+        SESSION_COOKIE_NAME=f"__Host-{site.command}{prefix.replace('/', '-')}",
         SESSION_COOKIE_SECURE=True,
         SESSION_COOKIE_HTTPONLY=True,
         SESSION_COOKIE_SAMESITE="Lax",
@@ -82,7 +85,17 @@ def new_app(
         app.register_blueprint(blueprint)
     app.register_error_handler(SignInRequiredError, error_pages.to_sign_in)
     app.after_request(_harden)
+    if prefix:
+        _publish_under(app, prefix, services.settings)
     return app
+
+
+def _publish_under(app: Flask, prefix: str, settings: ServiceSettings) -> None:
+    if any(f"{rule.rule}/".startswith(f"{prefix}/") for rule in app.url_map.iter_rules()):
+        raise ConfigurationError(
+            f"{variable(type(settings), 'path_prefix')}: {prefix} is a path of the service itself"
+        )
+    app.wsgi_app = web.PathPrefix(app.wsgi_app, prefix)  # type: ignore[method-assign]  # as Flask advises
 
 
 def _database_problem(database: Database) -> DatabaseSetupError | None:

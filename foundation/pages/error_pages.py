@@ -66,4 +66,5 @@ def render_refusal(refusal: Refusal) -> Markup:
 def to_sign_in(_: SignInRequiredError) -> AnyResponse:
     """Redirect to the sign-in page, which returns to the requested page."""
     requested = request.full_path.rstrip("?") if request.method == "GET" else "/"
-    return redirect(url_for("sign_in.show", next=local_path(requested)), 303)
+    next_path = local_path(f"{request.script_root}{requested}")
+    return redirect(url_for("sign_in.show", next=next_path), 303)

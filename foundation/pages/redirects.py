@@ -6,15 +6,16 @@ from flask import current_app, request
 
 
 def local_path(url: str) -> str:
-    """Return the URL if it is a path of this site, or `/`."""
+    """Return the URL if it is a path of this site, or that of the start page."""
+    start = f"{request.script_root}/"
     plain = url.isprintable() and "\\" not in url and len(url) <= 2000
-    if not plain or not url.startswith("/") or url.startswith("//"):
-        return "/"
+    if not plain or not url.startswith(start) or url.startswith("//"):
+        return start
     try:
         parts = urlsplit(url)
     except ValueError:
-        return "/"
-    return "/" if parts.scheme or parts.netloc else url
+        return start
+    return start if parts.scheme or parts.netloc else url
 
 
 def referring_page() -> str | None:
@@ -25,7 +26,8 @@ def referring_page() -> str | None:
         came_from = urlsplit(request.headers.get("Referer", ""))
     except ValueError:
         return None
-    is_page = current_app.url_map.bind("").test(came_from.path, "GET")
+    path = came_from.path.removeprefix(request.script_root)
+    is_page = current_app.url_map.bind("").test(path, "GET")
     if came_from.netloc != request.host or not is_page:
         return None
     query = f"?{came_from.query}" if came_from.query else ""

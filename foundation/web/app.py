@@ -3,12 +3,12 @@
 import hmac
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from functools import wraps
 from logging import ERROR, INFO, WARNING
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
 from flask import Flask, Response, current_app, g, request
@@ -30,6 +30,9 @@ from foundation.web.errors import (
     RequestMalformedError,
     UnavailableError,
 )
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 _log = logging.get_logger(__name__)
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -71,6 +74,26 @@ def new_app(
     for kind in db.UNUSABLE:
         app.register_error_handler(kind, _unavailable)
     return app
+
+
+class PathPrefix:
+    """WSGI middleware for a service that is published under a path, which all its URLs then have.
+
+    The web server in front of it may leave the prefix in the path or remove it.
+    """
+
+    def __init__(self, app: "WSGIApplication", prefix: str) -> None:
+        self._app = app
+        self._prefix = prefix
+
+    def __call__(
+        self, environ: "WSGIEnvironment", start_response: "StartResponse"
+    ) -> Iterable[bytes]:
+        """Run the app below the prefix."""
+        environ["SCRIPT_NAME"] = self._prefix
+        if f"{environ['PATH_INFO']}/".startswith(f"{self._prefix}/"):
+            environ["PATH_INFO"] = environ["PATH_INFO"].removeprefix(self._prefix)
+        return self._app(environ, start_response)
 
 
 def guarded(by: str, check: Callable[[], None] = lambda: None) -> Callable[[_View], _View]:
@@ -198,7 +221,7 @@ def _finish_request(response: Response) -> Response:
 
 def _url() -> str:
     # Not `request.base_url`, which fails if the host is not valid in IDNA.
-    return f"{request.scheme}://{request.host}{request.path}"
+    return f"{request.scheme}://{request.host}{request.script_root}{request.path}"
 
 
 def to_problem(refusal: Refusal) -> Problem:

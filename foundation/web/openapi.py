@@ -7,11 +7,19 @@ responses.
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files
 from typing import Any
 
-from flask import Blueprint, Flask, Response, abort, current_app, render_template_string
+from flask import (
+    Blueprint,
+    Flask,
+    Response,
+    abort,
+    current_app,
+    render_template_string,
+    request,
+)
 from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 from werkzeug.routing import Rule
@@ -58,7 +66,7 @@ _PAGE = """<!doctype html>
   <link rel="stylesheet" href="{{ url_for('.asset', name='swagger-ui.css') }}">
 </head>
 <body>
-  <p><a href="/">Back to {{ title }}</a></p>
+  <p><a href="{{ request.script_root }}/">Back to {{ title }}</a></p>
   <div id="swagger-ui"></div>
   <script src="{{ url_for('.asset', name='swagger-ui-bundle.js') }}"></script>
   <script src="{{ url_for('.asset', name='start.js') }}"></script>
@@ -67,7 +75,7 @@ _PAGE = """<!doctype html>
 """
 # validatorUrl: by default Swagger UI sends the document to a validator of another site.
 _START_SCRIPT = b"""SwaggerUIBundle({
-  url: "/openapi.json", dom_id: "#swagger-ui", deepLinking: true, validatorUrl: null
+  url: "openapi.json", dom_id: "#swagger-ui", deepLinking: true, validatorUrl: null
 });
 """
 # Swagger UI sets styles inline and draws its icons from data URLs.
@@ -151,15 +159,16 @@ def blueprint(description: ApiDescription) -> Blueprint:
     """Return the views of a service's document: as JSON, and as a page with Swagger UI."""
     views = Blueprint("openapi", __name__)
 
-    @cache
-    def text() -> str:
-        return strict_json.dump(document(current_app, description))
+    @lru_cache(maxsize=1)
+    def text(root: str) -> str:
+        servers = [{"url": root or "/"}]
+        return strict_json.dump({**document(current_app, description), "servers": servers})
 
     @views.get("/openapi.json")
     @guarded("anybody")
     def openapi() -> Response:
         """Return this document: what this service accepts and returns."""
-        return Response(text(), content_type=_JSON)
+        return Response(text(request.script_root), content_type=_JSON)
 
     @views.get("/docs")
     @guarded("anybody")

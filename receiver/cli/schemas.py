@@ -32,13 +32,13 @@ class SourceResponse(Response):
     secrets: list[SecretResponse]
 
     @classmethod
-    def of_source(cls, source: Source) -> Self:
-        """Return the response for a source."""
+    def of_source(cls, source: Source, webhook_path: str) -> Self:
+        """Return the response for a source and the path of its webhook URL."""
         return cls.of(
             source,
             source=source.name,
             site_token_set=source.encrypted_site_token is not None,
-            webhook_path=f"/webhooks/{source.name}",
+            webhook_path=webhook_path,
             secrets=[SecretResponse.of(secret, secret_id=secret.id) for secret in source.secrets],
         )
 

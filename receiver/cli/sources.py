@@ -41,11 +41,12 @@ def add(name: str, url: str, kind: str) -> None:
             sources.add_secret(session, source, secret, vault=services.vault, now=now)
         url = source.url
     click.echo(f"The source {name} is added; its grades are fetched from {url}")
+    webhook_path = services.settings.webhook_path(name)
     if secret:
-        click.echo(f"Webhooks to /webhooks/{name} are verified with the secret.")
+        click.echo(f"Webhooks to {webhook_path} are verified with the secret.")
         return
     where = "at the notifier of that Moodle, if it has one" if kind == MOODLE else "there"
-    click.echo(f"Register the URL of /webhooks/{name} {where}, then add its secret with")
+    click.echo(f"Register the URL of {webhook_path} {where}, then add its secret with")
     click.echo(f"`receiver sources add-secret {name}`. Until then its webhooks are refused.")
 
 
@@ -53,10 +54,13 @@ def add(name: str, url: str, kind: str) -> None:
 @json_option
 def list_(as_json: bool) -> None:
     """List the sources and the ids of their secrets."""
+    webhook_path = context.checked_services().settings.webhook_path
     with context.reading() as session:
         rows = sources.list_all(session)
     if as_json:
-        output.print_json([schemas.SourceResponse.of_source(row) for row in rows])
+        output.print_json(
+            [schemas.SourceResponse.of_source(row, webhook_path(row.name)) for row in rows]
+        )
         return
     output.print_table(
         ("source", "kind", "URL", "webhook path", "secret ids", "site token", "added"),
@@ -65,7 +69,7 @@ def list_(as_json: bool) -> None:
                 row.name,
                 row.kind,
                 row.url,
-                f"/webhooks/{row.name}",
+                webhook_path(row.name),
                 ", ".join(str(secret.id) for secret in row.secrets) or "none",
                 "set" if row.encrypted_site_token else "none",
                 row.created_at,

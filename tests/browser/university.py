@@ -90,8 +90,11 @@ class University:
 
 
 @contextmanager
-def running(folder: Path, *more: Callable[[Mapping[str, Database]], None]) -> Iterator[University]:
-    """Serve both services on databases with that day; Ada can sign in to both."""
+def lived(folder: Path) -> Iterator[tuple[Mapping[str, Database], int, str]]:
+    """Yield the databases after that day, the delivery that was retried, the last deleted course.
+
+    Ada can sign in to both services.
+    """
     with ExitStack() as stack:
         databases = {
             "notifier": Database(f"sqlite:///{folder}/notifier.db", info={SOURCE: "eassessment"}),
@@ -101,7 +104,14 @@ def running(folder: Path, *more: Callable[[Mapping[str, Database]], None]) -> It
             stack.callback(database.dispose)
             SCHEMAS[service].upgrade(database)
             add_ada(database)
-        retried, deleted = _Day(databases["notifier"], databases["receiver"]).live()
+        yield databases, *_Day(databases["notifier"], databases["receiver"]).live()
+
+
+@contextmanager
+def running(folder: Path, *more: Callable[[Mapping[str, Database]], None]) -> Iterator[University]:
+    """Serve both services on databases with that day."""
+    with ExitStack() as stack:
+        databases, retried, deleted = stack.enter_context(lived(folder))
         for fill in more:
             fill(databases)
         addresses = {}

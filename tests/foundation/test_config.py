@@ -174,6 +174,10 @@ def test_database_url_gets_the_driver(environment: pytest.MonkeyPatch, url: str,
         pytest.param("CA_BUNDLE", "none.pem", f"{INVALID_BUNDLE} there is no", id="no file"),
         pytest.param("CA_BUNDLE", "other.pem", f"{INVALID_BUNDLE} it contains", id="no PEM"),
         pytest.param("CA_BUNDLE", "broken.pem", f"{INVALID_BUNDLE} it contains", id="broken PEM"),
+        pytest.param("PATH_PREFIX", "admin", "expected a path such as", id="no path"),
+        pytest.param("PATH_PREFIX", "//admin", "expected a path such as", id="empty segment"),
+        pytest.param("PATH_PREFIX", "/a/../b", "expected a path such as", id="dots"),
+        pytest.param("PATH_PREFIX", "/a?b", "expected a path such as", id="query"),
         pytest.param("PORT", "0", "Input should be", id="port 0"),
         pytest.param("PORT", "65536", "Input should be", id="port 65536"),
         pytest.param("DATABASE_TIMEOUT", "0", "Input should be", id="no time"),
@@ -187,6 +191,23 @@ def test_invalid_value_is_refused(
     environment.setenv(f"SAMPLE_{name}", value)
 
     assert str(refusal()).startswith(f"SAMPLE_{name}: {message}")
+
+
+@pytest.mark.parametrize(
+    ("written", "prefix"),
+    [
+        pytest.param("", "", id="none"),
+        pytest.param("/", "", id="root"),
+        pytest.param("/a-b/c.d", "/a-b/c.d", id="two segments"),
+        pytest.param("/admin/", "/admin", id="slash at the end"),
+    ],
+)
+def test_path_prefix_has_no_slash_at_its_end(
+    environment: pytest.MonkeyPatch, written: str, prefix: str
+) -> None:
+    environment.setenv("SAMPLE_PATH_PREFIX", written)
+
+    assert config.load(SampleSettings).path_prefix == prefix
 
 
 @pytest.mark.parametrize(

@@ -142,9 +142,11 @@ def test_gunicorn_accepts_its_configuration_and_makes_the_app(tmp_path: Path) ->
 
 
 @needs("nginx")
-@pytest.mark.parametrize("service", ["eassessment", "elms"])
-def test_nginx_accepts_its_configuration(service: str, tmp_path: Path) -> None:
-    text = (DEPLOY / f"nginx/{service}.conf").read_text("utf-8")
+@pytest.mark.parametrize("name", ["eassessment", "elms", "path-prefix"])
+def test_nginx_accepts_its_configuration(name: str, tmp_path: Path) -> None:
+    text = (DEPLOY / f"nginx/{name}.conf").read_text("utf-8")
+    if name == "path-prefix":  # it is included in a server block
+        text = f"server {{ listen 127.0.0.1:8443; {text} }}"
     text = re.sub(r"^ *ssl_.*\n", "", text, flags=re.MULTILINE).replace("443 ssl", "127.0.0.1:8443")
     configuration = tmp_path / "nginx.conf"
     configuration.write_text(

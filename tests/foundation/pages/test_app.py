@@ -10,6 +10,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from foundation.db.session import Database
+from foundation.errors import ConfigurationError
 from tests.foundation.pages.conftest import HTML, Service, copy_of, each_service, token_in
 from tests.foundation.pages.specimen import add_specimen
 
@@ -33,6 +34,13 @@ HEADERS = {
 }
 PUBLIC = {"/sign-in", "/assets/<version>/<name>", "/docs", "/docs/<name>"}
 NOT_PAGES = ("/api/", "/webhooks/", "/openapi.json", "/healthz", "/readyz", "/metrics")
+
+
+def test_path_of_the_service_is_no_prefix(make_app: Callable[..., Flask]) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        make_app(path_prefix="/courses")
+
+    assert str(refused.value) == "NOTIFIER_PATH_PREFIX: /courses is a path of the service itself"
 
 
 @pytest.fixture

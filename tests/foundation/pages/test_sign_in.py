@@ -115,13 +115,22 @@ def test_sign_in_leads_back_to_the_requested_page(client: FlaskClient, ada: str)
         "",
     ],
 )
-def test_redirect_elsewhere_becomes_one_to_the_start(address: str) -> None:
-    assert local_path(address) == "/"
+@pytest.mark.parametrize("prefix", ["", "/admin"], ids=["no prefix", "prefix"])
+def test_redirect_elsewhere_becomes_one_to_the_start(address: str, prefix: str) -> None:
+    with Flask("here").test_request_context(base_url=f"http://localhost{prefix}"):
+        assert local_path(address) == f"{prefix}/"
 
 
 @pytest.mark.parametrize("path", ["/", "/courses/a%2Fb?x=1#y", "/a:b", "/é"])
-def test_redirect_to_a_path_is_unchanged(path: str) -> None:
-    assert local_path(path) == path
+@pytest.mark.parametrize("prefix", ["", "/admin"], ids=["no prefix", "prefix"])
+def test_redirect_to_a_path_is_unchanged(path: str, prefix: str) -> None:
+    with Flask("here").test_request_context(base_url=f"http://localhost{prefix}"):
+        assert local_path(f"{prefix}{path}") == f"{prefix}{path}"
+
+
+def test_redirect_out_of_the_prefix_becomes_one_to_the_start() -> None:
+    with Flask("here").test_request_context(base_url="http://localhost/admin"):
+        assert local_path("/administrator") == "/admin/"
 
 
 def test_sign_in_keeps_nothing_of_the_session_before(client: FlaskClient, ada: str) -> None:

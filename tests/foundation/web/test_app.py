@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import pytest
-from flask import Flask, request
+from flask import Flask, request, url_for
 from flask.testing import FlaskClient
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from sqlalchemy.exc import OperationalError
@@ -133,6 +133,32 @@ def test_request_is_logged_in_one_line_without_its_query(
     assert line["request_id"] == response.headers["X-Request-Id"]
     assert line["milliseconds"] >= 0
     assert "hunter2" not in json.dumps(line)
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        pytest.param("/admin/fine", 200, id="prefix left in the path"),
+        pytest.param("/fine", 200, id="prefix removed"),
+        pytest.param("/administrator/fine", 404, id="longer word"),
+        pytest.param("/admin", 404, id="prefix only"),
+        pytest.param("/admin/admin/fine", 404, id="prefix twice"),
+    ],
+)
+def test_prefix_is_part_of_every_url(
+    capsys: pytest.CaptureFixture[str], path: str, status: int
+) -> None:
+    logging.configure("INFO", "json")
+    app = make_app()
+    app.wsgi_app = web.PathPrefix(app.wsgi_app, "/admin")
+    app.add_url_rule("/where", "where", lambda: url_for("fine"))
+
+    response = app.test_client().get(path)
+
+    assert response.status_code == status
+    if status == 200:
+        assert logged(capsys)[0]["url"] == "http://localhost/admin/fine"
+    assert app.test_client().get("/where").text == "/admin/fine"
 
 
 def test_refusal_is_logged_with_its_type(

@@ -38,6 +38,17 @@ def test_secret_can_be_added_later(receiver: Receiver, store: Store, kind: str, 
     assert len(store.rows(SourceSecret)) == 1
 
 
+def test_webhook_path_has_the_prefix(receiver: Receiver, environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("RECEIVER_PATH_PREFIX", "/sync")
+
+    added = receiver("sources", "add", "one", "--url", URL)
+    (listed,) = json.loads(receiver("sources", "list", "--json").stdout)
+
+    assert "Register the URL of /sync/webhooks/one there" in added.stdout
+    assert listed["webhook_path"] == "/sync/webhooks/one"
+    assert "/sync/webhooks/one" in receiver("sources", "list").stdout
+
+
 def test_remove_secret(receiver: Receiver, store: Store) -> None:
     store.add_source("one", secrets=(Secret.generate(), Secret.generate()))
 
