@@ -146,9 +146,9 @@ def _reason(error: ValueError) -> str:
 
 
 def _why_withheld(total: dict[str, Any]) -> str | None:
-    """Return why a total that is null may exist all the same, or None.
+    """Return why Moodle may withhold a total that it sends as null, or None.
 
-    Moodle sends null for a person without a grade, too; only a grade has a date.
+    It sends null for a person without a grade as well, but then without a date.
     """
     if total.get("gradeneedsupdate") is True:
         return "the course total is not calculated yet: check the gradebook setup there"

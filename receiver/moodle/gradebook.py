@@ -35,8 +35,8 @@ MAX_GRADES = 100
 # The name of the writer in Moodle's grade history.
 _SOURCE = "course-webhooks"
 
-# GRADE_UPDATE_OK; GRADE_UPDATE_FAILED, although only one grade of the batch may have been locked;
-# GRADE_UPDATE_ITEM_LOCKED. What was written is read back in any case.
+# The statuses after which reading back shows what was written: GRADE_UPDATE_OK,
+# GRADE_UPDATE_FAILED (perhaps only one grade of the batch was locked), GRADE_UPDATE_ITEM_LOCKED.
 _STATUSES_TO_VERIFY = {0, 1, 4}
 
 # Moodle checks the right to edit grades first, and then ignores a grade of the user 0.
@@ -234,7 +234,7 @@ class MoodleGradebook:
             return replace(result, advice=EDIT_GRADES)
         if not isinstance(result, Success):
             return result
-        # False and an exact 0.0 are equal to 0, but not it.
+        # Python takes False and 0.0 for equal to 0, but neither is a status.
         if type(result.document) is int and result.document in _STATUSES_TO_VERIFY:
             return None
         return Misconfigured("ELMS's Moodle rejected the grades", _CHECK_GRADE_ITEM)

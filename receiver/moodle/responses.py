@@ -133,7 +133,7 @@ _ACCOUNT_CODES = {
     "usernotfullysetup",
     "sitepolicynotagreed",
 }
-# Moodle responds with these whatever the request.
+# Moodle responds with these to every request while the trouble lasts.
 _SITE_CODES = {"sitemaintenance", "upgraderunning", "dbconnectionfailed"}
 _ENTRY_CODES = {
     "restrictedcontextexception": _USE_WIDER_TOKEN,
@@ -209,13 +209,13 @@ def classify(
 def _load(body: bytes) -> Any:
     """Return the document in a body, or raise StrictJsonError.
 
-    A byte order mark is passed over, and so are messages that PHP displays before the document.
+    A byte order mark, and messages that PHP displays before the document, are skipped.
     """
     body = body.removeprefix(codecs.BOM_UTF8).lstrip()
     try:
         return strict_json.load(body, exact=True)
     except strict_json.StrictJsonError as error:
-        # A part of an incomplete document is never taken for the document.
+        # A body that begins with a document is incomplete: a part of it is not the document.
         if not body.startswith((b"{", b"[")):
             starts = _DOCUMENT.finditer(body, 0, _MAX_MESSAGES_BYTES)
             for start in islice(starts, _MAX_STARTS):

@@ -195,9 +195,9 @@ class MoodleGradeSource:
     def _denied_outcome(self, query: GradeQuery, token: MoodleToken, detail: str) -> FetchOutcome:
         """Return the outcome of a request that was denied.
 
-        Moodle removes a token in the call that finds it expired, and does not know it in a second
-        call; a restricted token is denied again. If every function is denied for a second course,
-        and none was allowed in this run, the whole site cannot be used.
+        A second call tells why: Moodle has removed a token that it found expired, so it no longer
+        knows it, but denies a restricted token again. If a second course is denied every function
+        too, and no call succeeded in this run, the whole site cannot be used.
         """
         probe = self._call(query, token, SITE_INFO)
         match probe:
@@ -218,9 +218,9 @@ class MoodleGradeSource:
     ) -> FetchOutcome:
         """Return whether the course was deleted, or what the missing record is otherwise.
 
-        If Moodle does not say which record is missing, the same response to another function means
-        that it is the context of the token: the course. Otherwise the token is valid for the site,
-        and the list of courses decides.
+        If Moodle does not say which record is missing, a second function is called. If a record is
+        missing for it too, it is the context of the token, which is the course. Otherwise the token
+        is valid for the site, and the list of courses tells whether the course exists.
         """
         if missing.what is not MissingRecord.UNCLEAR:
             return self._deletion(query, missing, own_token=None)

@@ -213,7 +213,7 @@ class Fetcher:
         return pairs
 
     def _refresh(self, queue: _SiteQueue, window: int) -> None:
-        """Read the next entries again if the last reading is old: not each of them in a query."""
+        """Read the next entries again, all in one query, if they were read too long ago."""
         if self._planner is None:
             queue.fresh.extend(queue.clear())
             return

@@ -56,7 +56,7 @@ _log = logging.get_logger(__name__)
 
 @dataclass(frozen=True)
 class InternalFailure:
-    """A failure of one course in ELMS itself, before or after the response."""
+    """A failure inside ELMS that concerns one course; its site is not the reason."""
 
     reason: ResultReason
     detail: str
@@ -78,7 +78,7 @@ class FetchResult:
 
     @property
     def is_synced(self) -> bool:
-        """Whether ELMS now has the current grades of everyone, but for those that it keeps."""
+        """Whether ELMS now has everyone's current grade, except where it keeps its own."""
         if isinstance(self.outcome, Grades):
             write = self.write
             return (
