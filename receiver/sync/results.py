@@ -67,24 +67,24 @@ class InternalFailure:
 class FetchResult:
     """The result of fetching an entry's grades; `url` and `query` are None if nothing was sent.
 
-    `write` is the gradebook's result, once the grades were given to it.
+    `written` is the gradebook's result, once the grades were given to it.
     """
 
     entry: Entry
     outcome: FetchOutcome | InternalFailure
     url: str | None = None
     query: GradeQuery | None = None
-    write: WriteResult | None = None
+    written: WriteResult | None = None
 
     @property
     def is_synced(self) -> bool:
         """Whether ELMS now has everyone's current grade, except where it keeps its own."""
         if isinstance(self.outcome, Grades):
-            write = self.write
+            written = self.written
             return (
                 not _has_no_one(self.outcome)
-                and write is not None
-                and not (write.failure or any(not problem.kept for problem in write.problems))
+                and written is not None
+                and not (written.failure or any(not problem.kept for problem in written.problems))
             )
         return isinstance(self.outcome, Unchanged)
 
@@ -188,12 +188,12 @@ def not_reached_result(entry: Entry, stop: StopReason) -> CourseResult:
 
 
 def _written(result: FetchResult, grades: Grades) -> CourseResult:
-    write, left_out = result.write, grades.left_out
-    people = (*left_out, *(write.problems if write else ()))
+    written, left_out = result.written, grades.left_out
+    people = (*left_out, *(written.problems if written else ()))
     missing = [person for person in people if not person.kept]
     kept = [person for person in people if person.kept]
     named = [*_named("left out", missing), *_named("kept in ELMS", kept)]
-    failure = write.failure if write else None
+    failure = written.failure if written else None
     if failure is None and _has_no_one(grades):
         detail = f"the grades of none of {len(left_out)} people can be used"
         failure = Misconfigured(detail, Advice("Fix this at the source.", *_SHOW_PEOPLE))

@@ -53,8 +53,60 @@ class SyncOptions:
     progress: Callable[[int, int], None] = lambda _done, _all: None
 
 
+@dataclass
+class _Pipeline:
+    """The stages of one run, and what has passed through them: courses and scores."""
+
+    run_id: int
+    stop: StopSignal
+    fetcher: Fetcher
+    gradebook: Gradebook
+    recorder: Recorder
+    reporter: Reporter
+    progress: Callable[[int, int], None]
+    done: int = 0
+    scores: ScoreCounts = field(default_factory=ScoreCounts)
+
+    def run(self, entries: Sequence[Entry]) -> Outage | None:
+        """Pass each batch through the stages; return why nothing more can be written, or None."""
+        # No grades are requested before it is known that they can be written.
+        outage = self.gradebook.check() if entries else None
+        if outage or not entries or self.stop.is_set:
+            return outage
+        with closing(self.fetcher.fetch(entries)) as batches:
+            for batch in batches:
+                self.stop.raise_error()
+                if outage := self._store(batch, len(entries)):
+                    return outage
+        return None
+
+    def _store(self, batch: FetchBatch, total: int) -> Outage | None:
+        """Write and record a batch part by part, so that a kill loses the record of one part.
+
+        Once the run has to stop, no further part is begun: the next run fetches its courses.
+        """
+        skipped = batch.skipped
+        writer = ResultWriter(self.gradebook)
+        for part in writer.split(batch.results):
+            self.recorder.forget_etags(part)
+            written = writer.write(part)
+            for result in written:
+                self.scores += result.written.scores if result.written else ScoreCounts()
+            for recorded in self.recorder.record(written, skipped):
+                self.reporter.add(recorded)
+            self.done += len(written) + len(skipped)
+            self.progress(self.done, total)
+            skipped = ()
+            if self.stop.is_set:
+                return None
+            for result in written:
+                if result.written and result.written.outage:
+                    return result.written.outage
+        return None
+
+
 class SyncRun:
-    """One run: it owns the lease and the stages, and passes each batch from one to the next.
+    """One run: takes the lease, plans, passes the courses through the pipeline, closes the record.
 
     Without a gradebook, grades go into ELMS's own database.
     """
@@ -86,9 +138,6 @@ class SyncRun:
             planner=self._planner,
             modified_since=options.modified_since,
         )
-        self._writer = ResultWriter(self._gradebook)
-        self._scores = ScoreCounts()
-        self._done = 0
         self._outage: Outage | None = None
 
     def execute(self) -> RunResult:
@@ -97,36 +146,46 @@ class SyncRun:
         Raises RunInProgressError, or the database's error if the registry cannot be read; then no
         request has been sent. Any later failure is in the result.
         """
-        plan = self._begin()
+        plan, run_id = self._begin()
+        log = _log.bind(run_id=run_id)
+        log.info(
+            "grade sync started", courses_to_fetch=len(plan.to_fetch), skipped=len(plan.skipped)
+        )
+        reporter = Reporter(log)
+        reporter.add(plan.not_fetched)
+        pipeline = _Pipeline(
+            run_id,
+            self._stop,
+            self._fetcher,
+            self._gradebook,
+            Recorder(self._lease, run_id),
+            reporter,
+            self._options.progress,
+        )
         try:
-            return self._finish(plan, self._sync(plan.to_fetch))
+            result = self._finish(pipeline, plan, self._sync(pipeline, plan.to_fetch))
+            log.info("grade sync ended", exit_code=result.exit_code, stopped=result.stopped)
+            return result
         finally:
             self._lease.release()
 
-    def _begin(self) -> Plan:
-        """Take the lease, plan, and open the run's record, in one transaction."""
+    def _begin(self) -> tuple[Plan, int]:
+        """Take the lease, plan, and open the run's record with this id, in one transaction."""
         options = self._options
         with self._database.writing() as session:
             now = db.now(session)
             self._lease.acquire(session, options.holder, now=now)
             plan = self._planner.plan(session)
             partial = bool(options.course_ids or options.sources)
-            self._run_id = runs.begin(session, options.holder, partial=partial, now=now)
-            runs.record(session, self._run_id, plan.not_fetched)
-        self._recorder = Recorder(self._lease, self._run_id)
-        self._log = _log.bind(run_id=self._run_id)
-        self._reporter = Reporter(self._log)
-        self._log.info(
-            "grade sync started", courses_to_fetch=len(plan.to_fetch), skipped=len(plan.skipped)
-        )
-        self._reporter.add(plan.not_fetched)
-        return plan
+            run_id = runs.begin(session, options.holder, partial=partial, now=now)
+            runs.record(session, run_id, plan.not_fetched)
+        return plan, run_id
 
-    def _sync(self, entries: Sequence[Entry]) -> StopReason | None:
+    def _sync(self, pipeline: _Pipeline, entries: Sequence[Entry]) -> StopReason | None:
         """Fetch and store until all is done; return why the run stops early, if it does."""
         try:
             with LeaseHeartbeat(self._lease, self._stop, (self._sources, self._gradebook)):
-                outage = self._run_stages(entries)
+                outage = pipeline.run(entries)
                 self._stop.raise_error()
                 # Once the run has to stop, a request that was cancelled is no outage.
                 self._outage = None if self._stop.is_set else outage
@@ -145,72 +204,35 @@ class SyncRun:
             return StopReason(EXIT_FAILED, ResultReason.DEADLINE, detail)
         return None
 
-    def _run_stages(self, entries: Sequence[Entry]) -> Outage | None:
-        """Pass each batch through the stages; return why nothing more can be written, or None."""
-        # No grades are requested before it is known that they can be written.
-        outage = self._gradebook.check() if entries else None
-        if outage or not entries or self._stop.is_set:
-            return outage
-        with closing(self._fetcher.fetch(entries)) as batches:
-            for batch in batches:
-                self._stop.raise_error()
-                if outage := self._store(batch, len(entries)):
-                    return outage
-        return None
-
-    def _store(self, batch: FetchBatch, total: int) -> Outage | None:
-        """Write and record a batch part by part, so that a kill loses the record of one part.
-
-        Once the run has to stop, no further part is begun: the next run fetches its courses.
-        """
-        skipped = batch.skipped
-        for part in self._writer.split(batch.results):
-            self._recorder.forget_etags(part)
-            written = self._writer.write(part)
-            for result in written:
-                self._scores += result.write.scores if result.write else ScoreCounts()
-            for recorded in self._recorder.record(written, skipped):
-                self._reporter.add(recorded)
-            self._done += len(written) + len(skipped)
-            self._options.progress(self._done, total)
-            skipped = ()
-            if self._stop.is_set:
-                return None
-            for result in written:
-                if result.write and result.write.outage:
-                    return result.write.outage
-        return None
-
-    def _finish(self, plan: Plan, reason: StopReason | None) -> RunResult:
+    def _finish(self, pipeline: _Pipeline, plan: Plan, reason: StopReason | None) -> RunResult:
         """Close the run's record and return the result; what was not stored counts as failed."""
         not_reached = []
         if reason is not None:
-            stored = {(course.source, course.course_id) for course in self._reporter.courses}
+            stored = {(course.source, course.course_id) for course in pipeline.reporter.courses}
             not_reached = [
                 results.not_reached_result(entry, reason)
                 for entry in plan.to_fetch
                 if (entry.source.name, entry.course_id) not in stored
             ]
-        self._reporter.add(not_reached)
-        self._reporter.log_outages(self._fetcher.outages, self._outage)
-        result = self._result(reason)
+        pipeline.reporter.add(not_reached)
+        pipeline.reporter.log_outages(self._fetcher.outages, self._outage)
+        result = self._result(pipeline, reason)
         try:
             with self._database.writing() as session:
-                runs.record(session, self._run_id, not_reached)
+                runs.record(session, pipeline.run_id, not_reached)
                 runs.end(session, result, now=db.now(session))
         except db.UNUSABLE as error:
             reason = StopReason(EXIT_DATABASE, ResultReason.DATABASE_UNAVAILABLE, db.cause(error))
-            result = self._result(reason)
-        self._log.info("grade sync ended", exit_code=result.exit_code, stopped=result.stopped)
+            result = self._result(pipeline, reason)
         return result
 
-    def _result(self, reason: StopReason | None) -> RunResult:
-        courses = tuple(self._reporter.courses)
+    def _result(self, pipeline: _Pipeline, reason: StopReason | None) -> RunResult:
+        courses = tuple(pipeline.reporter.courses)
         failed = any(course.outcome is CourseOutcome.FAILED for course in courses)
         return RunResult(
-            run_id=self._run_id,
+            run_id=pipeline.run_id,
             courses=courses,
-            scores=self._scores,
+            scores=pipeline.scores,
             requests=self._sources.requests,
             gradebook_requests=self._gradebook.requests,
             statements=self._database.statements - self._statements_before,

@@ -54,4 +54,4 @@ class ResultWriter:
             if len(batch) == 1:
                 return [replace(batch[0], outcome=to_internal_failure(error))]
             return [done for result in batch for done in self.write([result])]
-        return [replace(result, write=written.get(result.entry.id)) for result in batch]
+        return [replace(result, written=written.get(result.entry.id)) for result in batch]
