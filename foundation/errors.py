@@ -38,7 +38,7 @@ def fields_of(advice: Advice | None) -> dict[str, str | None]:
     return {"next_step": advice.text, "action": advice.command}
 
 
-class Refusal(Exception):  # noqa: N818 - the word that the code reads by
+class Refusal(Exception):  # noqa: N818 - the base class; each refusal that is raised ends in Error
     """A request that is refused: `str()` says what and why, `advice` what to do about it.
 
     `problem` is its type in HTTP responses, or None if no route raises it. `facts` is evidence that

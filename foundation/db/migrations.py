@@ -10,7 +10,7 @@ from foundation.errors import Advice, DatabaseSetupError
 
 # Two machines that upgrade at once would both create the tables. Any number that is not locked by
 # others in the database; the lock ends with the transaction.
-_ONE_AT_A_TIME = text("SELECT pg_advisory_xact_lock(1935894629)")
+_ADVISORY_LOCK = text("SELECT pg_advisory_xact_lock(1935894629)")
 
 _VERSIONS = table("alembic_version", column("version_num"))
 
@@ -44,7 +44,7 @@ class Schema:
             connection = session.connection()
             _check_encoding(connection)
             if not database.is_sqlite:  # where there is one writer at a time
-                connection.execute(_ONE_AT_A_TIME)
+                connection.execute(_ADVISORY_LOCK)
             before = _current(connection)
             self._check_ownership(before, _tables(connection))
             self._run(connection)

@@ -57,14 +57,17 @@ def in_order(query: Select[Any], keys: Sequence[Key], *, descending: bool) -> Se
 def page_of(
     items: Sequence[tuple[_Shown, Cursor]], page_request: PageRequest, limit: int
 ) -> Page[_Shown]:
-    """Return the page for up to `limit` + 1 items that were read in its direction."""
+    """Return the page; `items` are up to `limit` + 1, in the direction of the request.
+
+    The item beyond the limit shows that there is a further page.
+    """
     backwards = page_request.backwards
     rows = items[:limit][::-1] if backwards else items[:limit]
-    more, some = len(items) > limit, page_request.cursor is not None
+    goes_on, has_begun = len(items) > limit, page_request.cursor is not None
     return Page(
         tuple(shown for shown, _ in rows),
-        rows[0][1] if rows and (more if backwards else some) else None,
-        rows[-1][1] if rows and (some if backwards else more) else None,
+        rows[0][1] if rows and (goes_on if backwards else has_begun) else None,
+        rows[-1][1] if rows and (has_begun if backwards else goes_on) else None,
     )
 
 

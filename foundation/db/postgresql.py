@@ -14,13 +14,14 @@ from foundation.errors import ConfigurationError
 
 _Value = TypeVar("_Value")
 
-# Set for each transaction, whatever the role, the database or the server have as their defaults.
+# Set in each transaction; they override the defaults of role, database and server.
 _PINNED = {
     "datestyle": "ISO, MDY",
     "idle_in_transaction_session_timeout": "60000",
     "timezone": "UTC",
 }
-# Each has a setting of ours, or a value that results depend on.
+# Parameters that a URL must not set: another value would change results, or the service has a
+# setting of its own.
 _REFUSED = {*_PINNED, "lock_timeout", "client_encoding", "default_transaction_isolation"}
 _NAME = re.compile(r"[a-z_][a-z0-9_.]*", re.ASCII | re.IGNORECASE)
 

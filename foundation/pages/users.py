@@ -84,7 +84,7 @@ def remove(session: Session, name: str) -> str:
 
 
 def is_password_of(user: User | None, password: str) -> bool:
-    """Return True if the password is the user's; takes as long if there is no such user."""
+    """Return True if the password is the user's; without a user it takes the same time."""
     stored = user.password_hash if user else _dummy_hash(METHOD)
     return check_password_hash(stored, _normal(password)) and user is not None
 

@@ -145,7 +145,7 @@ def replay_deliveries() -> Json:
             else:
                 ids = replay.replay(session, selected, by=by, now=now)
         elif params.dry_run:
-            ids = replay.replayable(session, params.filter, params.limit)
+            ids = replay.find_replayable(session, params.filter, params.limit)
         else:
             ids = replay.replay_found(session, params.filter, params.limit, by=by, now=now)
     replayed = [] if params.dry_run else ids

@@ -192,7 +192,7 @@ def replay(
         if dry_run and ids:
             chosen = replays.check(session, ids)
         elif dry_run:
-            chosen = replays.replayable(session, criteria, maximum)
+            chosen = replays.find_replayable(session, criteria, maximum)
         elif ids:
             chosen = replays.replay(session, ids, by=by, now=now)
         else:

@@ -16,7 +16,7 @@ from notifier import services
 from notifier.errors import ReplayRefusedError
 from notifier.models import MAX_ID, DeliveryStatus, Endpoint
 from notifier.pages.params import TYPES, DeliveryParams, query_of
-from notifier.webhooks import delivery_queries, endpoints, request_preview
+from notifier.webhooks import delivery_queries, endpoints, sent_headers
 from notifier.webhooks import replay as replays
 from notifier.webhooks.delivery_filter import DeliveryFilter
 from notifier.webhooks.retry_policy import MAX_ATTEMPTS
@@ -144,10 +144,10 @@ def _details(delivery_id: int) -> dict[str, Any]:
     with current.database.reading() as session:
         row = delivery_queries.get(session, delivery_id)
         attempts, replayed = delivery_queries.history(session, delivery_id)
-        secrets = request_preview.signing_secrets(session, row.endpoint_id, current.vault)
+        secrets = sent_headers.signing_secrets(session, row.endpoint_id, current.vault)
         now = db.now(session)
     steps = [
-        (attempt.started_at, attempt, request_preview.headers_of(row, attempt, secrets))
+        (attempt.started_at, attempt, sent_headers.headers_of(row, attempt, secrets))
         for attempt in attempts
     ]
     again = [(replay.replayed_at, replay, None) for replay in replayed]

@@ -93,7 +93,7 @@ def create(
 
 
 def settle(session: Session, settlements: Sequence[Settlement], *, now: datetime) -> SettleResult:
-    """Record attempts and apply their decisions, each only by the holder of the lease.
+    """Record attempts, and apply each decision if its worker still holds the lease.
 
     A settlement is fenced if its lease went to another worker, or if the schedule was restarted:
     its success still counts, its failure does not.

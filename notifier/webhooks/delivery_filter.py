@@ -16,8 +16,8 @@ from foundation.db import session as db
 from notifier.models import Delivery, DeliveryStatus, Endpoint, Event
 
 # Up to this many events are looked up one by one; beyond that deliveries are scanned in order.
-_FEW = 2000
-_TICK = timedelta(microseconds=1)
+_FEW_EVENTS = 2000
+_MICROSECOND = timedelta(microseconds=1)
 
 
 class DeliveryFilter(BaseModel):
@@ -110,7 +110,7 @@ def count(
         rows = _query(scope.criteria, endpoint_id, status)
         if limit is not None:
             # Ordered, although any rows would do: without it PostgreSQL scans the whole table.
-            rows = _Slice(descending=True, limit=limit).of(rows, *_ORDER)
+            rows = _Window(descending=True, limit=limit).apply(rows, *_ORDER)
         counted = select(literal(endpoint_id), literal(status.value), func.count())
         parts.append(counted.select_from(rows.subquery()))
     for endpoint_id, status, number in db.union_rows(session, parts):
@@ -118,37 +118,37 @@ def count(
     return counts
 
 
-# A delivery's place in the order of all deliveries: its event's time, its id.
+# The position of a delivery among all: the time of its event, its id.
 _ORDER = (Delivery.created_at, Delivery.id)
 _Position = tuple[datetime, int]
 
 
 @dataclass(frozen=True)
-class _Slice:
+class _Window:
     """Up to `limit` deliveries in order, those beyond a position."""
 
     descending: bool
     limit: int | None
-    mark: _Position | None = None
+    position: _Position | None = None
 
-    def of(self, query: Select[Any], *keys: pagination.Key) -> Select[Any]:
+    def apply(self, query: Select[Any], *keys: pagination.Key) -> Select[Any]:
         """Return the query for these deliveries; the keys are those of a position."""
-        if self.mark is not None:
-            query = query.where(pagination.beyond(keys, self.mark, descending=self.descending))
+        if self.position is not None:
+            query = query.where(pagination.beyond(keys, self.position, descending=self.descending))
         return pagination.in_order(query, keys, descending=self.descending).limit(self.limit)
 
-    def begin(self, at: Any) -> list[Any]:
-        """Return the condition that a time is not before the slice begins."""
-        if self.mark is None:
+    def time_conditions(self, at: Any) -> list[Any]:
+        """Return the condition on a time that all these deliveries meet, to read fewer rows."""
+        if self.position is None:
             return []
-        return [at <= self.mark[0] if self.descending else at >= self.mark[0]]
+        return [at <= self.position[0] if self.descending else at >= self.position[0]]
 
-    def ids(self, rows: Iterable[Any]) -> list[int]:
+    def pick_ids(self, rows: Iterable[Any]) -> list[int]:
         """Return the ids of these deliveries from rows in any order."""
         positions = sorted(((row.created_at, row.id) for row in rows), reverse=self.descending)
-        if (mark := self.mark) is not None:
+        if (position := self.position) is not None:
             positions = [
-                place for place in positions if (place < mark if self.descending else place > mark)
+                one for one in positions if (one < position if self.descending else one > position)
             ]
         return [row_id for _, row_id in positions[: self.limit]]
 
@@ -161,22 +161,22 @@ def _ids(
     *,
     descending: bool,
 ) -> list[int]:
-    mark = None if beyond is None else _position_of(session, beyond, descending=descending)
-    if beyond is not None and mark is None:
+    position = None if beyond is None else _position_of(session, beyond, descending=descending)
+    if beyond is not None and position is None:
         return []
-    wanted = _Slice(descending, limit, mark)
+    window = _Window(descending, limit, position)
     if scope.events is not None:
-        return wanted.ids(_read_by_events(session, scope, scope.events))
+        return window.pick_ids(_read_by_events(session, scope, scope.events))
     if scope.criteria.event_type is not None and DeliveryStatus.DELIVERED in scope.statuses:
-        return wanted.ids(_read_by_type(session, scope, wanted))
-    criteria = _narrow(session, scope.criteria, wanted)
+        return window.pick_ids(_read_by_type(session, scope, window))
+    criteria = _start_at_first_event(session, scope.criteria, window)
     if criteria is None:
         return []
     parts = [
-        select(wanted.of(_query(criteria, endpoint_id, status), *_ORDER).subquery())
+        select(window.apply(_query(criteria, endpoint_id, status), *_ORDER).subquery())
         for endpoint_id, status in product(scope.endpoint_ids, scope.statuses)
     ]
-    return wanted.ids(db.union_rows(session, parts))
+    return window.pick_ids(db.union_rows(session, parts))
 
 
 def _position_of(session: Session, delivery_id: int, *, descending: bool) -> _Position | None:
@@ -197,8 +197,8 @@ def _find_few_events(session: Session, criteria: DeliveryFilter) -> list[str] | 
     query = select(Event.id).where(
         *_event_conditions(criteria), *_in_period(Event.occurred_at, criteria)
     )
-    event_ids = list(session.scalars(query.limit(_FEW + 1)))
-    return event_ids if len(event_ids) <= _FEW else None
+    event_ids = list(session.scalars(query.limit(_FEW_EVENTS + 1)))
+    return event_ids if len(event_ids) <= _FEW_EVENTS else None
 
 
 def _read_by_events(session: Session, scope: DeliveryScope, event_ids: Sequence[str]) -> list[Any]:
@@ -215,7 +215,7 @@ def _read_by_events(session: Session, scope: DeliveryScope, event_ids: Sequence[
     ]
 
 
-def _read_by_type(session: Session, scope: DeliveryScope, wanted: _Slice) -> Iterable[Any]:
+def _read_by_type(session: Session, scope: DeliveryScope, window: _Window) -> Iterable[Any]:
     """Return rows from a scan of the events of a type in order.
 
     Most deliveries are delivered: if those match, the scan reaches its limit soon.
@@ -234,24 +234,26 @@ def _read_by_type(session: Session, scope: DeliveryScope, wanted: _Slice) -> Ite
             *_in_period(at, scope.criteria),
             endpoint_id.in_(scope.endpoint_ids),
             status.in_(scope.statuses),
-            *wanted.begin(at),
+            *window.time_conditions(at),
         )
     )
-    return session.execute(wanted.of(query, at, Delivery.id))
+    return session.execute(window.apply(query, at, Delivery.id))
 
 
-def _narrow(session: Session, criteria: DeliveryFilter, wanted: _Slice) -> DeliveryFilter | None:
+def _start_at_first_event(
+    session: Session, criteria: DeliveryFilter, window: _Window
+) -> DeliveryFilter | None:
     """Return the filter restricted to start at the first event of its type, or None if none."""
     if criteria.event_type is None:
         return criteria
     at = Event.occurred_at
     query = select(at).where(
-        Event.type == criteria.event_type, *_in_period(at, criteria), *wanted.begin(at)
+        Event.type == criteria.event_type, *_in_period(at, criteria), *window.time_conditions(at)
     )
-    first = session.scalar(query.order_by(at.desc() if wanted.descending else at).limit(1))
+    first = session.scalar(query.order_by(at.desc() if window.descending else at).limit(1))
     if first is None:
         return None
-    narrowed = {"until": first + _TICK} if wanted.descending else {"since": first}
+    narrowed = {"until": first + _MICROSECOND} if window.descending else {"since": first}
     return criteria.model_copy(update=narrowed)
 
 
@@ -268,8 +270,8 @@ def _query(criteria: DeliveryFilter, endpoint_id: int, status: DeliveryStatus) -
 
 
 def _event_conditions(criteria: DeliveryFilter) -> list[Any]:
-    wanted = ((Event.type, criteria.event_type), (Event.course_id, criteria.course_id))
-    return [column == value for column, value in wanted if value is not None]
+    columns = ((Event.type, criteria.event_type), (Event.course_id, criteria.course_id))
+    return [column == value for column, value in columns if value is not None]
 
 
 def _in_period(column: Any, criteria: DeliveryFilter) -> list[Any]:

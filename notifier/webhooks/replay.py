@@ -28,33 +28,33 @@ class ReplayPreview:
     held: dict[int, int]
 
 
-def replayable(session: Session, criteria: DeliveryFilter, limit: int | None) -> list[int]:
+def find_replayable(session: Session, criteria: DeliveryFilter, limit: int | None) -> list[int]:
     """Return the ids that a replay by filter would send again, oldest first.
 
     Deliveries of disabled endpoints are held and cannot be replayed. Delivered ones match only if
     `criteria` asks for that status.
     """
-    return delivery_filter.oldest(session, _replayable(session, criteria), limit=limit)
+    return delivery_filter.oldest(session, _replayable_scope(session, criteria), limit=limit)
 
 
 def preview_replay(session: Session, criteria: DeliveryFilter, *, limit: int) -> ReplayPreview:
     """Return what a replay by filter would do, counting at most `limit` per endpoint and status."""
     return ReplayPreview(
-        _totals(session, _replayable(session, criteria), limit=limit),
-        _totals(session, _held(session, criteria), limit=limit),
+        _totals(session, _replayable_scope(session, criteria), limit=limit),
+        _totals(session, _held_scope(session, criteria), limit=limit),
     )
 
 
 def count_held(session: Session, criteria: DeliveryFilter) -> int:
     """Return how many matching deliveries are held because their endpoint is disabled."""
-    return sum(_totals(session, _held(session, criteria)).values())
+    return sum(_totals(session, _held_scope(session, criteria)).values())
 
 
-def _replayable(session: Session, criteria: DeliveryFilter) -> DeliveryScope:
+def _replayable_scope(session: Session, criteria: DeliveryFilter) -> DeliveryScope:
     return delivery_filter.scope_of(session, criteria, disabled=False, leave_out=_ONLY_ON_REQUEST)
 
 
-def _held(session: Session, criteria: DeliveryFilter) -> DeliveryScope:
+def _held_scope(session: Session, criteria: DeliveryFilter) -> DeliveryScope:
     scope = delivery_filter.scope_of(session, criteria, disabled=True, leave_out=_ONLY_ON_REQUEST)
     is_delivered = criteria.status == DeliveryStatus.DELIVERED
     return replace(scope, endpoint_ids=()) if is_delivered else scope
@@ -74,8 +74,8 @@ def check(session: Session, ids: Sequence[int]) -> list[int]:
 def replay_found(
     session: Session, criteria: DeliveryFilter, limit: int | None, *, by: str, now: datetime
 ) -> list[int]:
-    """Replay what `replayable` returns, and return the ids."""
-    ids = replayable(session, criteria, limit)
+    """Replay what `find_replayable` returns, and return the ids."""
+    ids = find_replayable(session, criteria, limit)
     statuses = _REPLAYED_BY_DEFAULT if criteria.status is None else {criteria.status}
     return replay(session, ids, by=by, now=now, statuses=statuses)
 

@@ -14,8 +14,8 @@ from foundation.logging import redact
 from notifier.errors import EndpointUrlError
 from notifier.models import MAX_URL
 
-_ALLOW = "If this receiver is yours, name its host or network in NOTIFIER_ALLOWED_HOSTS."
-_ALLOW_LOOPBACK = "Only for development: set NOTIFIER_ALLOW_LOOPBACK=true."
+_HOSTS_STEP = "If this receiver is yours, name its host or network in NOTIFIER_ALLOWED_HOSTS."
+_LOOPBACK_STEP = "Only for development: set NOTIFIER_ALLOW_LOOPBACK=true."
 
 
 def normalize(url: str, guard: Guard) -> str:
@@ -40,7 +40,7 @@ def normalize(url: str, guard: Guard) -> str:
     if parts.scheme != "https" and not (guard.loopback and _is_loopback(host)):
         raise EndpointUrlError(
             f"{url} is not https: others on the network could read and change what is sent",
-            advice=Advice(f"Give an https URL. {_ALLOW_LOOPBACK}") if _is_loopback(host) else None,
+            advice=Advice(f"Give an https URL. {_LOOPBACK_STEP}") if _is_loopback(host) else None,
         )
     name = f"[{host.name}]" if isinstance(host.address, IPv6Address) else host.name
     port = "" if parts.port is None else f":{parts.port}"
@@ -97,17 +97,17 @@ def _check_blocked(written: str, host: Host, guard: Guard) -> None:
         if why is not None:
             if written != host.name:
                 why = f"{written} means {why.replace(' ', ', which ', 1)}"
-            step = f"{_ALLOW} {_ALLOW_LOOPBACK}" if _is_loopback(host) else _ALLOW
+            step = f"{_HOSTS_STEP} {_LOOPBACK_STEP}" if _is_loopback(host) else _HOSTS_STEP
             raise EndpointUrlError(why, advice=Advice(step))
     elif hosts.is_localhost(host.name):
         if not guard.loopback:
             raise EndpointUrlError(
-                f"{host.name} is loopback (RFC 6761)", advice=Advice(_ALLOW_LOOPBACK)
+                f"{host.name} is loopback (RFC 6761)", advice=Advice(_LOOPBACK_STEP)
             )
     elif "." not in host.name and not guard.allows_name(host.name):
         raise EndpointUrlError(
             f"{host.name} has no dot, so it means a different host on every network",
-            advice=Advice(f"Give the full name of the host. {_ALLOW}"),
+            advice=Advice(f"Give the full name of the host. {_HOSTS_STEP}"),
         )
 
 

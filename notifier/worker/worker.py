@@ -123,7 +123,8 @@ class Worker:
 
     def _step(self, pool: ThreadPoolExecutor) -> int:
         """Settle finished attempts, claim for the free threads, start; return how many started."""
-        # Before the limits are computed: between the two, throttling can only end, not begin.
+        # Before the limits are computed: read afterwards, it could be False although the rate has
+        # just kept deliveries back, and a run with `once` would end too early.
         self._throttled = self._limiter.is_throttled()
         if not self._unsettled and not self._any_due():
             return 0

@@ -51,7 +51,7 @@ def rows(store: Store) -> list[Delivery]:
 @pytest.fixture(params=[2000, 3], ids=["few events", "many events"])
 def few(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """The number of events up to which they are looked up one by one, not scanned in order."""
-    monkeypatch.setattr(delivery_filter, "_FEW", request.param)
+    monkeypatch.setattr(delivery_filter, "_FEW_EVENTS", request.param)
 
 
 @contextmanager

@@ -122,7 +122,7 @@ def test_replay_by_filter_replays_what_it_found(
     }
     criteria = DeliveryFilter(**wanted)
 
-    replayable = store.read(replays.replayable, criteria, None)
+    replayable = store.read(replays.find_replayable, criteria, None)
     replayed = store.write(replays.replay_found, criteria, None, by="ada", now=TEN)
 
     assert [made[one] for one in replayable] == found

@@ -9,7 +9,7 @@ from pydantic import SecretStr
 from contract import signatures
 from foundation.crypto import Vault
 from notifier.models import Attempt
-from notifier.webhooks import endpoints, request_preview
+from notifier.webhooks import endpoints, sent_headers
 from tests.notifier.conftest import BODY, NINE, Registered, Store
 
 HOUR = timedelta(hours=1)
@@ -29,10 +29,8 @@ def headers_at(
     """Return the headers of an attempt of delivery 1 that was made `hours` after nine."""
     attempt = Attempt(started_at=NINE + hours * HOUR, **{"status": 200, **result})
     delivery = store.delivery(1)
-    secrets = store.read(
-        request_preview.signing_secrets, delivery.endpoint_id, vault or store.vault
-    )
-    found = request_preview.headers_of(delivery, attempt, secrets)
+    secrets = store.read(sent_headers.signing_secrets, delivery.endpoint_id, vault or store.vault)
+    found = sent_headers.headers_of(delivery, attempt, secrets)
     return None if found is None else dict(found)
 
 
