@@ -37,6 +37,8 @@ def validation_message(fault: Mapping[str, Any]) -> str:
 
 def escaped(document: str) -> str:
     """Return JSON text with control characters escaped; it means the same."""
+    if document.isprintable():
+        return document
     return "".join(
         char if char.isprintable() or char == "\n" else json.dumps(char)[1:-1] for char in document
     )
@@ -44,6 +46,8 @@ def escaped(document: str) -> str:
 
 def printable(text: str) -> str:
     """Return the text with control and text-direction characters escaped."""
+    if text.isprintable():
+        return text
     return "".join(
         char if char.isprintable() else char.encode("unicode_escape").decode("ascii")
         for char in text

@@ -13,10 +13,8 @@ from math import inf
 from typing import Any
 
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
-from sqlalchemy import Double, String, func, select
+from sqlalchemy import Double, String, func, select, text
 from sqlalchemy.orm import Mapped, Session, mapped_column
-
-from foundation.db import session as db
 
 # Rows per counter, so that concurrent transactions rarely wait for each other.
 SHARDS = 8
@@ -26,6 +24,13 @@ _BETWEEN = ","
 Key = tuple[str, str]
 Amounts = Mapping[Key, float]
 """Amounts by the counter's name and labels."""
+
+
+# As text, because SQLAlchemy compiles an INSERT with ON CONFLICT again each time.
+_ADD = text(
+    "INSERT INTO counters (name, labels, shard, amount) VALUES (:name, :labels, :shard, :amount) "
+    "ON CONFLICT (name, labels, shard) DO UPDATE SET amount = counters.amount + excluded.amount"
+)
 
 
 class CounterColumns:
@@ -88,8 +93,8 @@ class Histogram:
         return family
 
 
-def add(session: Session, table: type[Any], amounts: Amounts) -> None:
-    """Add amounts to the counters, in one statement; call it last in the transaction.
+def add(session: Session, amounts: Amounts) -> None:
+    """Add amounts to the counters, as one batch; call it last in the transaction.
 
     The rows stay locked until the commit. They are locked in one order, so that concurrent
     transactions cannot deadlock.
@@ -101,13 +106,7 @@ def add(session: Session, table: type[Any], amounts: Amounts) -> None:
         {"name": name, "labels": labels, "shard": shard, "amount": float(amount)}
         for (name, labels), amount in sorted(amounts.items())
     ]
-    statement = db.insert(session, table).values(rows)
-    session.execute(
-        statement.on_conflict_do_update(
-            index_elements=("name", "labels", "shard"),
-            set_={"amount": table.amount + statement.excluded.amount},
-        )
-    )
+    session.connection().execute(_ADD, rows)
 
 
 def read(session: Session, table: type[Any]) -> dict[Key, float]:

@@ -1,6 +1,7 @@
 """A database: its transactions, its clock, and portable column types."""
 
 import json
+import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -132,6 +133,8 @@ class Database:
             pool_size=pool_size,
             response_timeout=lambda: self._response_timeout,
         )
+        self._timeout = timeout
+        self._one_writer = threading.Lock()
         self._info = dict(info or {})
         self._writer = self.engine.execution_options(sqlite_begin="BEGIN IMMEDIATE")
         self.statements = 0
@@ -161,10 +164,28 @@ class Database:
         """Open a transaction: returning commits, raising rolls back."""
         # What was read stays readable after the commit, when the edges show it.
         with (
+            self._turn_to_write(),
             Session(self._writer, info=self._info, expire_on_commit=False) as session,
             session.begin(),
         ):
             yield session
+
+    @contextmanager
+    def _turn_to_write(self) -> Iterator[None]:
+        """Let the writers of this process take turns on SQLite, which has one writer at a time.
+
+        Those that wait in the database poll it, with growing pauses. After its time a writer goes
+        on without a turn, and the database decides.
+        """
+        if not self.is_sqlite:
+            yield
+            return
+        taken = self._one_writer.acquire(timeout=self._timeout)
+        try:
+            yield
+        finally:
+            if taken:
+                self._one_writer.release()
 
     def check_writable(self) -> None:
         """Raise DatabaseSetupError if the database takes no writes, as a standby does."""

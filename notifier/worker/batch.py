@@ -8,7 +8,6 @@ from datetime import datetime, timedelta
 from sqlalchemy.orm import Session
 
 from foundation.db import counters
-from notifier.models import CounterShard
 from notifier.webhooks import breaker_store, circuit_breaker, deliveries, endpoints, retry_policy
 from notifier.webhooks.circuit_breaker import BreakerState
 from notifier.webhooks.deliveries import Claimed, Settlement, SettleResult
@@ -71,7 +70,7 @@ def settle(
     disabled = _disable_failing(session, changed, disable_after, now)
     expired = claims.reclaim_expired(session, now=now)
     breaker_store.write_states(session, changed)
-    counters.add(session, CounterShard, metrics.of_batch(settled, applied, expired, now=now))
+    counters.add(session, metrics.of_batch(settled, applied, expired, now=now))
     enabled = {one: state for one, state in after.items() if one not in disabled}
     return SettledBatch(settled, expired, disabled, enabled)
 

@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Select, select, update
+from sqlalchemy import Row, Select, bindparam, select, text, update
 from sqlalchemy.orm import Session, joinedload
 
 from contract.tokens import CourseToken, MalformedTokenError, MoodleToken, Token
@@ -29,6 +29,29 @@ from receiver.models import API, MOODLE, Entry, Source
 from receiver.registry import history
 from receiver.registry.history import Actor, HistoryEvent, NewHistoryEntry
 from receiver.sources import store as sources
+
+_ENTRIES: Any = Entry.__table__
+
+# Built once, so that a webhook costs no construction of statements. An INSERT with ON CONFLICT is
+# text, because SQLAlchemy compiles it again each time.
+_ENTRY_LOCKED = (
+    select(_ENTRIES)
+    .where(_ENTRIES.c.source_id == bindparam("source"), _ENTRIES.c.course_id == bindparam("course"))
+    .with_for_update()
+)
+_CREATE = (
+    text(
+        "INSERT INTO entries (source_id, course_id, created_at) VALUES (:source, :course, :now) "  # noqa: S608 - our own columns
+        f"ON CONFLICT DO NOTHING RETURNING {', '.join(column.name for column in _ENTRIES.c)}"
+    )
+    .bindparams(bindparam("now", type_=_ENTRIES.c.created_at.type))
+    .columns(*_ENTRIES.c)
+)
+_STORE_FACTS = (
+    update(_ENTRIES)
+    .where(_ENTRIES.c.id == bindparam("entry"))
+    .values({name: bindparam(f"{name}_") for name in course_state.to_columns(CourseState())})
+)
 
 
 class ApplyResult(StrEnum):
@@ -67,13 +90,17 @@ def apply(
     A fact about a course that is not in the registry is stored too. The entry is locked, so that
     concurrent facts are all applied.
     """
-    entry = _get_or_create_locked(session, source_id, course_id, now=now)
+    connection, key = session.connection(), {"source": source_id, "course": course_id}
+    entry = connection.execute(_ENTRY_LOCKED, key).one_or_none()
+    if entry is None:
+        created = connection.execute(_CREATE, {**key, "now": now})
+        entry = created.one_or_none() or connection.execute(_ENTRY_LOCKED, key).one()
     before = state_of(entry)
     after = course_state.apply(before, fact)
     stale = after == before
     if not stale:
-        for column, value in course_state.to_columns(after).items():
-            setattr(entry, column, value)
+        facts = {f"{name}_": value for name, value in course_state.to_columns(after).items()}
+        connection.execute(_STORE_FACTS, {**facts, "entry": entry.id})
     line = history.entry_for_fact(entry.id, fact, after, actor, stale=stale)
     history.write(session, [line], actor=actor, now=now)
     return ApplyResult.STALE if stale else ApplyResult.APPLIED
@@ -273,7 +300,7 @@ def has_activity(entry: Entry) -> bool:
     return bool(entry.gradebook_course and entry.gradebook_activity)
 
 
-def state_of(entry: Entry) -> CourseState:
+def state_of(entry: Entry | Row[Any]) -> CourseState:
     """Return the state of a course that its entry stores."""
     deleted = announced = rejected = accepted = None
     if entry.deleted_version is not None and entry.deleted_at is not None:
@@ -310,11 +337,8 @@ def _unknown(source: Source, course_id: str) -> EntryUnknownError:
 def _get_or_create_locked(
     session: Session, source_id: int, course_id: str, *, now: datetime
 ) -> Entry:
-    session.execute(
-        db.insert(session, Entry)
-        .values(source_id=source_id, course_id=course_id, created_at=now)
-        .on_conflict_do_nothing()
-    )
+    key = {"source": source_id, "course": course_id}
+    session.connection().execute(_CREATE, {**key, "now": now})
     return session.scalars(
         _with_source()
         .where(Entry.source_id == source_id, Entry.course_id == course_id)

@@ -2,20 +2,20 @@
 
 import hashlib
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
+from functools import cache
 from typing import Any
 
-from sqlalchemy import and_, delete, select, tuple_
+from sqlalchemy import TextualSelect, and_, bindparam, delete, select, text, tuple_, update
 from sqlalchemy.orm import Session
 
 from contract.events import CourseDeleted, Event, Ping, TokenRegenerated, UnknownEvent
 from foundation.db import counters, pagination
-from foundation.db import session as db
 from foundation.db.pagination import Page, PageRequest
 from receiver.course_state import Deleted, Fact, TokenAnnounced
 from receiver.errors import SourceMismatchError, WebhookIdReusedError
-from receiver.models import CounterShard, Entry, InboxMessage, Source
+from receiver.models import Entry, InboxMessage, Source
 from receiver.monitoring.metrics import WEBHOOKS
 from receiver.registry import entries as registry
 from receiver.registry.history import Actor, ActorKind
@@ -29,6 +29,31 @@ class WebhookOutcome(StrEnum):
     DUPLICATE = "duplicate"
     STALE = "stale"
     IGNORED = "ignored"
+
+
+_INBOX: Any = InboxMessage.__table__
+
+# Built once, so that a webhook costs no construction of statements.
+_HAS_ID = and_(_INBOX.c.source_id == bindparam("source"), _INBOX.c.webhook_id == bindparam("id"))
+_FIRST_BODY = select(_INBOX.c.body_sha256).where(_HAS_ID)
+_MARK_STALE = update(_INBOX).where(_HAS_ID).values(outcome=str(WebhookOutcome.STALE))
+
+
+@cache
+def _insert(dialect: str) -> TextualSelect:
+    """Return the INSERT that does nothing for an id that is there; a SELECT first lets two through.
+
+    As text, because SQLAlchemy compiles an INSERT with ON CONFLICT again each time.
+    """
+    now = ":received_at" if dialect == "sqlite" else "coalesce(:received_at, clock_timestamp())"
+    names = [column.name for column in _INBOX.columns]
+    values = [now if name == "received_at" else f":{name}" for name in names]
+    statement = text(
+        f"INSERT INTO inbox ({', '.join(names)}) VALUES ({', '.join(values)}) "  # noqa: S608 - our own columns
+        "ON CONFLICT DO NOTHING RETURNING received_at"
+    )
+    typed = (bindparam(column.name, type_=column.type) for column in _INBOX.columns)
+    return statement.bindparams(*typed).columns(_INBOX.c.received_at)
 
 
 @dataclass(frozen=True)
@@ -57,9 +82,12 @@ def accept(
     event: Event | UnknownEvent,
     raw: bytes,
     *,
-    now: datetime,
+    now: datetime | None = None,
 ) -> WebhookOutcome:
     """Store a webhook and apply its event, unless its id was accepted before (a duplicate).
+
+    In at most five statements, in Core: this is the most frequent transaction of ELMS. Without
+    `now` the time is that of the database's clock.
 
     Raises SourceMismatchError before anything is written, and WebhookIdReusedError if the id was
     accepted with another body.
@@ -73,26 +101,26 @@ def accept(
             )
     data = None if isinstance(event, UnknownEvent) else event.data
     body_sha256 = hashlib.sha256(raw).hexdigest()
-    # A SELECT first would let two through. RETURNING, since the row count of an INSERT through the
-    # ORM is -1 on PostgreSQL.
-    inserted = session.scalar(
-        db.insert(session, InboxMessage)
-        .values(
-            source_id=source.source_id,
-            webhook_id=webhook_id,
-            type=event.type,
-            course_id=data and data.course_id,
-            course_version=data and data.course_version,
-            body_sha256=body_sha256,
-            outcome=WebhookOutcome.APPLIED if data else WebhookOutcome.IGNORED,
-            received_at=now,
-        )
-        .on_conflict_do_nothing()
-        .returning(InboxMessage.webhook_id)
+    dialect = session.get_bind().dialect.name
+    if now is None and dialect == "sqlite":
+        now = datetime.now(UTC)  # its clock is this machine's
+    inserted = session.connection().execute(
+        _insert(dialect),
+        {
+            "source_id": source.source_id,
+            "webhook_id": webhook_id,
+            "type": event.type,
+            "course_id": data and data.course_id,
+            "course_version": data and data.course_version,
+            "body_sha256": body_sha256,
+            "outcome": str(WebhookOutcome.APPLIED if data else WebhookOutcome.IGNORED),
+            "received_at": now,
+        },
     )
-    if inserted is None:
-        first = session.get_one(InboxMessage, (source.source_id, webhook_id))
-        if first.body_sha256 != body_sha256:
+    received_at = inserted.scalar_one_or_none()
+    if received_at is None:
+        key = {"source": source.source_id, "id": webhook_id}
+        if session.connection().execute(_FIRST_BODY, key).scalar_one() != body_sha256:
             raise WebhookIdReusedError(
                 f"the webhook id {webhook_id} was accepted with another body"
             )
@@ -100,8 +128,8 @@ def accept(
     elif isinstance(event, UnknownEvent):
         outcome = WebhookOutcome.IGNORED
     else:
-        outcome = _apply(session, source, webhook_id, event, now=now)
-    counters.add(session, CounterShard, WEBHOOKS.of(outcome))
+        outcome = _apply(session, source, webhook_id, event, now=received_at)
+    counters.add(session, WEBHOOKS.of(outcome))
     return outcome
 
 
@@ -117,8 +145,8 @@ def _apply(
     course_id = event.data.course_id
     result = registry.apply(session, source.source_id, course_id, fact, actor=actor, now=now)
     if result is registry.ApplyResult.STALE:
-        message = session.get_one(InboxMessage, (source.source_id, webhook_id))
-        message.outcome = WebhookOutcome.STALE
+        key = {"source": source.source_id, "id": webhook_id}
+        session.connection().execute(_MARK_STALE, key)
     return WebhookOutcome(result.value)
 
 

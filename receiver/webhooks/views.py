@@ -1,13 +1,13 @@
 """The webhook route: verifies the raw body, parses it, stores it; responds after the commit."""
 
+import time
 from datetime import UTC, datetime
 from typing import Any
 
-from flask import Blueprint, request
+from flask import Blueprint, Flask, current_app, request
 
 from contract import events, signatures
 from foundation import logging
-from foundation.db import session as db
 from foundation.web import app as web
 from foundation.web.app import guarded
 from foundation.web.errors import RequestInvalidError, RequestMalformedError
@@ -20,6 +20,9 @@ from receiver.webhooks import inbox
 from receiver.webhooks.openapi import AcceptedWebhook
 
 MAX_BODY_BYTES = 64 * 1024
+# Seconds until a secret that was added or removed counts.
+_CACHED_SECONDS = 1.0
+_SOURCES = "webhook_sources"
 
 webhooks = Blueprint("webhooks", __name__)
 _log = logging.get_logger(__name__)
@@ -29,12 +32,11 @@ _log = logging.get_logger(__name__)
 @guarded("webhook signature")
 def receive(source: str) -> dict[str, Any]:
     """Accept an event of a source; one that it has not signed is refused before it is parsed."""
-    current = services.current()
-    verified, webhook_id, raw = _verified(current, source)
+    verified, webhook_id, raw = _verified(source)
     web.require_json()
     event = _parsed(raw)
-    with current.database.writing() as session:
-        outcome = inbox.accept(session, verified, webhook_id, event, raw, now=db.now(session))
+    with services.current().database.writing() as session:
+        outcome = inbox.accept(session, verified, webhook_id, event, raw)
     _log.info(
         "webhook accepted",
         source=verified.name,
@@ -46,22 +48,47 @@ def receive(source: str) -> dict[str, Any]:
     return AcceptedWebhook(outcome=outcome).model_dump(mode="json")
 
 
-def _verified(current: Services, name: str) -> tuple[WebhookSource, str, bytes]:
+class WebhookSources:
+    """The sources of an app by name, with their secrets opened; each is read once a second."""
+
+    def __init__(self, app_services: Services) -> None:
+        self._services = app_services
+        self._cached: dict[str, tuple[float, WebhookSource]] = {}
+
+    @classmethod
+    def of(cls, app: Flask) -> "WebhookSources":
+        """Return the sources of an app."""
+        cached: WebhookSources | None = app.extensions.get(_SOURCES)
+        if cached is None:
+            cached = app.extensions[_SOURCES] = cls(services.of(app))
+        return cached
+
+    def get(self, name: str) -> WebhookSource:
+        """Return a source as it is, or was less than a second ago; raise SourceUnknownError."""
+        read_at, source = self._cached.get(name, (float("-inf"), None))
+        now = time.monotonic()
+        if source is None or not 0 <= now - read_at < _CACHED_SECONDS:
+            with self._services.database.reading() as session:
+                source = sources.get_webhook_source(session, name, vault=self._services.vault)
+            self._cached[name] = (now, source)
+        return source
+
+
+def _verified(name: str) -> tuple[WebhookSource, str, bytes]:
     try:
         # What the headers alone show to be wrong costs neither reading the body nor a query.
         headers = {key.lower(): value for key, value in request.headers}
         parsed = signatures.parse_headers(headers, now=datetime.now(UTC))
         raw = web.read_body(MAX_BODY_BYTES)
-        source = _webhook_source(current, name)
+        source = _webhook_source(name)
         return source, signatures.verify_body(source.secrets, parsed, raw), raw
     except signatures.SignatureError as error:
         raise SignatureRefusedError(str(error)) from None
 
 
-def _webhook_source(current: Services, name: str) -> WebhookSource:
+def _webhook_source(name: str) -> WebhookSource:
     try:
-        with current.database.reading() as session:
-            return sources.get_webhook_source(session, name, vault=current.vault)
+        return WebhookSources.of(current_app).get(name)
     except SourceUnknownError:
         # A secret that no one has: without one, a client cannot find out which sources exist.
         _log.warning("webhook for an unknown source", source=name)

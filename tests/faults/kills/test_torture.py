@@ -1,9 +1,11 @@
 """A short torture run (`make torture` runs longer ones), and what it must detect."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -81,12 +83,14 @@ def members(session_id: int) -> list[int]:
 
 
 @pytest.fixture
-def torture_process(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+def torture_process() -> Iterator[subprocess.Popen[str]]:
     """A long run in a session of its own."""
+    # Of a short name: the path of a socket in it is limited to 107 characters.
+    folder = tempfile.mkdtemp(prefix="torture-")
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.faults.torture", "--cycles", "5000", "--seed", "1"],
         cwd=ROOT,
-        env={**os.environ, "TMPDIR": str(tmp_path)},
+        env={**os.environ, "TMPDIR": folder},
         start_new_session=True,
         stdout=subprocess.PIPE,
         text=True,
@@ -95,6 +99,7 @@ def torture_process(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
+    shutil.rmtree(folder)
 
 
 def test_killed_torture_leaves_no_process(torture_process: subprocess.Popen[str]) -> None:

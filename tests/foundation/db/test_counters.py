@@ -34,9 +34,9 @@ def test_committed_amounts_are_added_up(database: Database) -> None:
     parts = [RESPONSES.of("2xx", ""), RESPONSES.of("none", "deadline", amount=2)]
     for _ in range(3 * counters.SHARDS):
         with database.writing() as session:
-            counters.add(session, CounterShard, counters.total(parts))
+            counters.add(session, counters.total(parts))
     with database.writing() as session:
-        counters.add(session, CounterShard, RESPONSES.of("2xx", ""))
+        counters.add(session, RESPONSES.of("2xx", ""))
         session.rollback()
 
     assert samples(database, RESPONSES) == {
@@ -48,7 +48,7 @@ def test_committed_amounts_are_added_up(database: Database) -> None:
 def test_buckets_are_cumulative(database: Database) -> None:
     with database.writing() as session:
         waits = [WAITS.of(seconds) for seconds in (0.5, 0.6, 3, 11)]
-        counters.add(session, CounterShard, counters.total(waits))
+        counters.add(session, counters.total(waits))
 
     assert samples(database, WAITS) == {
         "wait_seconds_bucket 0.5": 1,
@@ -71,7 +71,7 @@ def test_concurrent_transactions_lose_nothing(database: Database) -> None:
         for at in range(6):
             with database.writing() as session:
                 rotated = parts[at % 3 :] + parts[: at % 3]
-                counters.add(session, CounterShard, counters.total(rotated))
+                counters.add(session, counters.total(rotated))
 
     with ThreadPoolExecutor(6) as pool:
         running = [pool.submit(add) for _ in range(6)]

@@ -1,17 +1,22 @@
 """The webhook route: a signed event is accepted once and its outcome returned."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from flask import Flask
+from freezegun import freeze_time
 
 from contract.problems import ProblemType
+from contract.signatures import Secret
 from foundation.crypto import Vault
 from foundation.services import attach
 from receiver import services
 from receiver.models import Entry, InboxMessage
-from tests.receiver.conftest import Store
+from receiver.sources import store as sources
+from tests.receiver.conftest import NINE, SITE, Store
 from tests.receiver.webhooks.conftest import Post, check_refused, make_body
 
 
@@ -33,6 +38,47 @@ def test_response_has_the_outcome(post: Post, store: Store) -> None:
     ]
     assert [entry.deleted_version for entry in store.rows(Entry)] == [5]
     assert len(store.rows(InboxMessage)) == 3
+
+
+def test_webhook_of_a_known_course_costs_five_statements(post: Post, app: Flask) -> None:
+    post(make_body(course_version=4))
+    before = services.of(app).database.statements
+
+    response = post(make_body(course_version=5), "msg_2")
+
+    assert response.get_json() == {"outcome": "applied"}
+    assert services.of(app).database.statements - before == 5
+
+
+def test_source_is_read_once_a_second(post: Post, app: Flask, store: Store) -> None:
+    database = services.of(app).database
+    other = Secret.generate()
+
+    with freeze_time(NINE) as clock:
+        assert post(signed_at=NINE).status_code == 200
+        before = database.statements
+        assert post(signed_at=NINE, signed_by=other).status_code == 401
+        assert database.statements == before
+
+        with database.writing() as session:
+            source = sources.get(session, SITE)
+            sources.add_secret(session, source, other, vault=store.vault, now=NINE)
+        clock.tick(1.1)
+        assert post(webhook_id="msg_2", signed_at=NINE, signed_by=other).status_code == 200
+
+
+@pytest.mark.parametrize("database_kind", ["sqlite"], indirect=True)
+def test_many_webhooks_at_once_are_all_accepted(post: Post, app: Flask, store: Store) -> None:
+    """The writers of a process take turns, so that none waits longer than SQLite allows."""
+
+    def send(number: int) -> int:
+        return post(make_body(course_id=f"C{number}"), f"msg_{number}").status_code
+
+    with ThreadPoolExecutor(16) as pool:
+        statuses = list(pool.map(send, range(160)))
+
+    assert set(statuses) == {200}
+    assert len(store.rows(InboxMessage)) == 160
 
 
 def test_lost_encryption_key_is_500_without_details(
