@@ -20,8 +20,9 @@ from receiver.webhooks import inbox
 from receiver.webhooks.openapi import AcceptedWebhook
 
 MAX_BODY_BYTES = 64 * 1024
-# Seconds until a secret that was added or removed counts.
-_CACHED_SECONDS = 1.0
+# Seconds after which a removed secret is refused, and an added one accepted at the latest: requests
+# that no one signed cost that few queries.
+_ACCEPTED_SECONDS, _REFUSED_SECONDS = 1.0, 0.1
 _SOURCES = "webhook_sources"
 
 webhooks = Blueprint("webhooks", __name__)
@@ -49,7 +50,7 @@ def receive(source: str) -> dict[str, Any]:
 
 
 class WebhookSources:
-    """The sources of an app by name, with their secrets opened; each is read once a second."""
+    """The sources of an app by name, with their secrets opened, as they were recently."""
 
     def __init__(self, app_services: Services) -> None:
         self._services = app_services
@@ -63,11 +64,11 @@ class WebhookSources:
             cached = app.extensions[_SOURCES] = cls(services.of(app))
         return cached
 
-    def get(self, name: str) -> WebhookSource:
-        """Return a source as it is, or was less than a second ago; raise SourceUnknownError."""
+    def get(self, name: str, max_age: float) -> WebhookSource:
+        """Return a source as it was at most `max_age` seconds ago; raise SourceUnknownError."""
         read_at, source = self._cached.get(name, (float("-inf"), None))
         now = time.monotonic()
-        if source is None or not 0 <= now - read_at < _CACHED_SECONDS:
+        if source is None or not 0 <= now - read_at < max_age:
             with self._services.database.reading() as session:
                 source = sources.get_webhook_source(session, name, vault=self._services.vault)
             self._cached[name] = (now, source)
@@ -80,15 +81,19 @@ def _verified(name: str) -> tuple[WebhookSource, str, bytes]:
         headers = {key.lower(): value for key, value in request.headers}
         parsed = signatures.parse_headers(headers, now=datetime.now(UTC))
         raw = web.read_body(MAX_BODY_BYTES)
-        source = _webhook_source(name)
-        return source, signatures.verify_body(source.secrets, parsed, raw), raw
+        source = _webhook_source(name, _ACCEPTED_SECONDS)
+        try:
+            return source, signatures.verify_body(source.secrets, parsed, raw), raw
+        except signatures.NoMatchError:
+            source = _webhook_source(name, _REFUSED_SECONDS)
+            return source, signatures.verify_body(source.secrets, parsed, raw), raw
     except signatures.SignatureError as error:
         raise SignatureRefusedError(str(error)) from None
 
 
-def _webhook_source(name: str) -> WebhookSource:
+def _webhook_source(name: str, max_age: float) -> WebhookSource:
     try:
-        return WebhookSources.of(current_app).get(name)
+        return WebhookSources.of(current_app).get(name, max_age)
     except SourceUnknownError:
         # A secret that no one has: without one, a client cannot find out which sources exist.
         _log.warning("webhook for an unknown source", source=name)

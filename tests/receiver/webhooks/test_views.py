@@ -50,9 +50,8 @@ def test_webhook_of_a_known_course_costs_five_statements(post: Post, app: Flask)
     assert services.of(app).database.statements - before == 5
 
 
-def test_source_is_read_once_a_second(post: Post, app: Flask, store: Store) -> None:
-    database = services.of(app).database
-    other = Secret.generate()
+def test_secret_that_is_added_or_removed_counts_soon(post: Post, app: Flask, store: Store) -> None:
+    database, other = services.of(app).database, Secret.generate()
 
     with freeze_time(NINE) as clock:
         assert post(signed_at=NINE).status_code == 200
@@ -63,8 +62,14 @@ def test_source_is_read_once_a_second(post: Post, app: Flask, store: Store) -> N
         with database.writing() as session:
             source = sources.get(session, SITE)
             sources.add_secret(session, source, other, vault=store.vault, now=NINE)
-        clock.tick(1.1)
+        clock.tick(0.2)
         assert post(webhook_id="msg_2", signed_at=NINE, signed_by=other).status_code == 200
+
+        with database.writing() as session:
+            source = sources.get(session, SITE)
+            sources.remove_secret(session, source, source.secrets[0].id)
+        clock.tick(1.1)
+        assert post(webhook_id="msg_3", signed_at=NINE).status_code == 401
 
 
 @pytest.mark.parametrize("database_kind", ["sqlite"], indirect=True)
