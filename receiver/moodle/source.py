@@ -113,7 +113,7 @@ class MoodleGradeSource:
         outcome = self._fetch(query)
         if not isinstance(outcome, Grades | Unchanged):
             return outcome
-        if isinstance(outcome, Grades) and outcome.left_out and not outcome.scores:
+        if isinstance(outcome, Grades) and outcome.has_no_one:
             people = count(len(outcome.left_out), "person", "people")
             detail = f"the grades of none of {people} can be read: {outcome.left_out[0].detail}"
             return Misconfigured(detail, _ID_NUMBERS)

@@ -53,6 +53,15 @@ class Grades:
     token_id: str | None = None
     left_out: tuple[PersonProblem, ...] = ()
 
+    @property
+    def has_no_one(self) -> bool:
+        """Whether most people were left out and no one else has a grade.
+
+        One setting of the site may be the cause.
+        """
+        graded = any(score.score_given is not None for score in self.scores)
+        return not graded and len(self.left_out) > max(1, len(self.scores))
+
 
 @dataclass(frozen=True)
 class Unchanged:

@@ -82,7 +82,7 @@ class FetchResult:
         if isinstance(self.outcome, Grades):
             written = self.written
             return (
-                not _has_no_one(self.outcome)
+                not self.outcome.has_no_one
                 and written is not None
                 and not (written.failure or any(not problem.kept for problem in written.problems))
             )
@@ -194,7 +194,7 @@ def _written(result: FetchResult, grades: Grades) -> CourseResult:
     kept = [person for person in people if person.kept]
     named = [*_named("left out", missing), *_named("kept in ELMS", kept)]
     failure = written.failure if written else None
-    if failure is None and _has_no_one(grades):
+    if failure is None and grades.has_no_one:
         detail = f"the grades of none of {len(left_out)} people can be used"
         failure = Misconfigured(detail, Advice("Fix this at the source.", *_SHOW_PEOPLE))
     if failure is not None:
@@ -221,11 +221,6 @@ def _written(result: FetchResult, grades: Grades) -> CourseResult:
         url=result.url,
     )
     return replace(synced, people=people)
-
-
-def _has_no_one(grades: Grades) -> bool:
-    """Return True if all of several people were left out, which one setting there may cause."""
-    return len(grades.left_out) > 1 and not grades.scores
 
 
 def _named(what: str, people: Sequence[PersonProblem]) -> list[str]:

@@ -97,19 +97,25 @@ def test_people_who_are_left_out_are_reported(lab: Lab, sync_logged: SyncLogged)
 
 
 @pytest.mark.parametrize(
-    ("left_out", "expected"),
+    ("left_out", "ungraded", "expected"),
     [
-        pytest.param(1, ("synced", "people_left_out"), id="one person"),
-        pytest.param(2, ("failed", "misconfigured"), id="several people"),
+        pytest.param(1, 0, ("synced", "people_left_out"), id="one person"),
+        pytest.param(2, 0, ("failed", "misconfigured"), id="everyone"),
+        pytest.param(2, 1, ("failed", "misconfigured"), id="everyone with a grade"),
+        pytest.param(2, 2, ("synced", "people_left_out"), id="some of the people"),
     ],
 )
-def test_course_whose_people_are_all_left_out_is_not_synced(
-    lab: Lab, left_out: int, expected: tuple[str, str]
+def test_course_whose_people_are_left_out_is_not_synced(
+    lab: Lab, left_out: int, ungraded: int, expected: tuple[str, str]
 ) -> None:
     lab.add_courses("CS1")
     people = tuple(PersonProblem(f"s{number}", "total is hidden") for number in range(left_out))
+    scores = tuple(
+        Score(user_id=f"u{number}", score_maximum="10", timestamp=NINE)
+        for number in range(ungraded)
+    )
 
-    result = lab.sync(StubSource({"CS1": [Grades((), None, left_out=people)]}))
+    result = lab.sync(StubSource({"CS1": [Grades(scores, None, left_out=people)]}))
 
     assert outcomes(result) == {"CS1": expected}
     assert "s0: total is hidden" in str(result.courses[0].detail)
