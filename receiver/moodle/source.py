@@ -199,19 +199,18 @@ class MoodleGradeSource:
         knows it, but denies a restricted token again. If a second course is denied every function
         too, and no call succeeded in this run, the whole site cannot be used.
         """
-        probe = self._call(query, token, SITE_INFO)
-        match probe:
-            case Success():
-                return Misconfigured(detail, _ALLOW_FUNCTIONS)
-            case AccessDenied():
-                with self._lock:
-                    self._denied += 1
-                    denied = self._denied
-                if denied == 1 or self._accepted:
+        # One after another, so that courses that are requested at once do not probe once each.
+        with self._lock:
+            if self._denied < 2 or self._accepted:
+                probe = self._call(query, token, SITE_INFO)
+                if isinstance(probe, Success):
+                    return Misconfigured(detail, _ALLOW_FUNCTIONS)
+                if not isinstance(probe, AccessDenied):
+                    return _outcome(probe)
+                self._denied += 1
+                if self._denied == 1 or self._accepted:
                     return Misconfigured(f"{detail}, for every function", _CHECK_RESTRICTIONS)
-                return SiteOutage(f"{detail}, for every function and course", _CHECK_RESTRICTIONS)
-            case _:
-                return _outcome(probe)
+            return SiteOutage(f"{detail}, for every function and course", _CHECK_RESTRICTIONS)
 
     def _missing_outcome(
         self, query: GradeQuery, token: MoodleToken, missing: Missing

@@ -228,13 +228,16 @@ def test_service_that_is_off_is_found_at_the_second_course(
     moodle.says(FUNCTION, "token_expired_first_call")
     moodle.says(SITE_INFO, "token_expired_first_call")
 
-    first, second = fetch("2"), fetch("3", token=SITE_TOKEN)
+    first, second, third = fetch("2"), fetch("3", token=SITE_TOKEN), fetch("6")
+    requests = moodle.functions()
     moodle.says(FUNCTION, "grades", "token_expired_first_call")
     accepted, denied = fetch("4"), fetch("5")
 
     assert isinstance(first, Misconfigured)
     assert "webservice/rest:use" in first.advice.text
     assert isinstance(second, SiteOutage)
+    assert third == second
+    assert requests == [FUNCTION, SITE_INFO, FUNCTION, SITE_INFO, FUNCTION]
     assert isinstance(accepted, Grades)
     assert isinstance(denied, Misconfigured)
 
