@@ -55,7 +55,7 @@ pictures: $(READY)
 	@$(BIN)/python -m tests.browser.pictures
 
 settings: $(READY)
-	@$(BIN)/python -m tests.house.settings_docs
+	@$(BIN)/python -m tests.consistency.settings_docs
 
 # On SQLite, and on PostgreSQL too if TEST_POSTGRES_URL is set.
 torture: $(READY)

@@ -33,7 +33,7 @@ LONG = (
     "integration/story/test_demo.py",
     "integration/story/test_benchmark.py",
     "browser",
-    "faults/kills",
+    "faults/crashes",
     "faults/test_traffic.py",
     "faults/test_state_machine.py",
     "integration/serve/test_commands_without_room.py",

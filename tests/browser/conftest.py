@@ -20,7 +20,7 @@ from tests.browser import university
 from tests.browser.edge_cases import add_edge_cases
 from tests.browser.university import University
 from tests.foundation.pages.conftest import KEY, PASSWORD, SERVICES
-from tests.foundation.pages.specimen import add_specimen
+from tests.foundation.pages.sample_page import add_sample_page
 from tests.integration.services import copied
 
 AXE = (files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8")
@@ -52,17 +52,17 @@ def campus(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 @pytest.fixture(scope="session")
-def specimen(
+def sample_page(
     browser: Browser,
     tmp_path_factory: pytest.TempPathFactory,
     sqlite_templates: Callable[[Schema], Path],
 ) -> Iterator[str]:
     """The address of an empty eAssessment with a page of every part."""
-    url = copied(sqlite_templates(SCHEMA), tmp_path_factory.mktemp("specimen"))
+    url = copied(sqlite_templates(SCHEMA), tmp_path_factory.mktemp("sample_page"))
     app = SERVICES[0].create(encryption_keys=KEY, database_url=url, log_format="json")
     database = Services.of(app).database
     university.add_ada(database)
-    add_specimen(app)
+    add_sample_page(app)
     server = make_server("127.0.0.1", 0, app, threaded=True)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()

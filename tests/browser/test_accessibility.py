@@ -7,7 +7,7 @@ from tests.browser.conftest import NARROW, WIDE, Open, faults_of
 from tests.browser.edge_cases import DISABLED, NAMES, PAUSED, TITLES
 from tests.browser.university import University
 
-EMPTY = ["/", "/courses", "/deliveries", "/endpoints", "/endpoints/new", "/specimen", "/nowhere"]
+EMPTY = ["/", "/courses", "/deliveries", "/endpoints", "/endpoints/new", "/sample", "/nowhere"]
 EASSESSMENT = [
     "/",
     "/courses",
@@ -79,13 +79,15 @@ def test_pages_are_accessible(
 
 
 def test_empty_pages_and_every_part_are_accessible(
-    open_signed_in: Open, specimen: str, scheme: str, width: int
+    open_signed_in: Open, sample_page: str, scheme: str, width: int
 ) -> None:
-    page = open_signed_in(specimen, "/", color_scheme=scheme, width=width, reduced_motion="reduce")
+    page = open_signed_in(
+        sample_page, "/", color_scheme=scheme, width=width, reduced_motion="reduce"
+    )
 
     found = {}
     for path in EMPTY:
-        page.goto(f"{specimen}{path}")
+        page.goto(f"{sample_page}{path}")
         found[path] = faults_of(page)
 
     assert found == {path: [] for path in EMPTY}

@@ -9,8 +9,8 @@ from tests.browser.conftest import Open
 
 
 @pytest.fixture
-def page(open_signed_in: Open, specimen: str) -> Page:
-    return open_signed_in(specimen, "/specimen", permissions=["clipboard-read", "clipboard-write"])
+def page(open_signed_in: Open, sample_page: str) -> Page:
+    return open_signed_in(sample_page, "/sample", permissions=["clipboard-read", "clipboard-write"])
 
 
 def test_times_are_local_or_utc(page: Page) -> None:
@@ -37,10 +37,10 @@ def test_part_refreshes_itself(page: Page, fragment: str) -> None:
     expect(page.locator("#now")).not_to_have_text(first)
 
 
-def test_refresh_notices_the_end_of_the_session(page: Page, specimen: str) -> None:
+def test_refresh_notices_the_end_of_the_session(page: Page, sample_page: str) -> None:
     page.context.clear_cookies()
 
-    page.wait_for_url(f"{specimen}/sign-in?next=/specimen")
+    page.wait_for_url(f"{sample_page}/sign-in?next=/sample")
 
 
 def test_confirmation_unfolds_and_gets_the_focus_by_keyboard(page: Page) -> None:

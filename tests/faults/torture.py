@@ -28,9 +28,9 @@ from notifier.models import Attempt, Delivery
 from notifier.webhooks import outbox
 from receiver.models import SCHEMA as RECEIVER_SCHEMA
 from tests.conftest import Postgres
-from tests.faults import books as bookkeeping
-from tests.faults.books import Books, Ledger
+from tests.faults import invariants
 from tests.faults.failpoints import Action, Fault, Point
+from tests.faults.invariants import Ledger, Snapshot
 from tests.faults.processes import LateError, Process, wait_until
 from tests.faults.site import PATHS, CommandError, Site, site
 
@@ -96,7 +96,7 @@ class Torture:
     hit: Counter[Place] = field(default_factory=Counter)
     missed: Counter[Place] = field(default_factory=Counter)
     counts: Counter[str] = field(default_factory=Counter)
-    books: Books | None = None
+    snapshot: Snapshot | None = None
 
     def __post_init__(self) -> None:
         outbox.subscribe()
@@ -250,13 +250,13 @@ class Torture:
         wait_until(lambda: all(post.over for post in posts), "every request is over")
 
     def _check(self) -> None:
-        """Deliver all there is, and compare the books."""
+        """Deliver all there is, and check the invariants."""
         self._resume(None)
         self._drain()
         self._wait_quiet()
-        self.books = bookkeeping.read(self.both)
-        self.ledger.resolve(self.books.courses)
-        if broken := bookkeeping.find_broken(self.books, self.ledger):
+        self.snapshot = invariants.read_snapshot(self.both)
+        self.ledger.resolve(self.snapshot.courses)
+        if broken := invariants.find_broken(self.snapshot, self.ledger):
             raise BrokenError("\n".join(broken))
 
     def _drain(self) -> None:
@@ -287,18 +287,19 @@ class Torture:
                 f"  {one.part:8}{one.point:16}{one.action:6}"
                 f"{self.hit[one]:6} hit {self.missed[one]:4} not reached"
             )
-        if self.books is None:
+        if self.snapshot is None:
             return
         with self.both.notifier.reading() as session:
             decided = Counter(session.scalars(select(Attempt.decided)))
-        outcomes = Counter(post.outcome for post in self.books.posts)
+        outcomes = Counter(post.outcome for post in self.snapshot.posts)
         yield (
-            f"  events {len(self.books.events)}, changes rolled back {self.ledger.rolled_back}, "
-            f"requests {len(self.books.posts)}, duplicates removed {outcomes['duplicate']}, "
+            f"  events {len(self.snapshot.events)}, changes rolled back {self.ledger.rolled_back}, "
+            f"requests {len(self.snapshot.posts)}, duplicates removed {outcomes['duplicate']}, "
             f"late results {decided['too late']}"
         )
         yield "  " + ", ".join(f"{name} {number}" for name, number in self.counts.items())
-        yield f"  lost: {len(self.books.lost)}, applied twice: {len(self.books.applied_twice)}"
+        lost, applied_twice = self.snapshot.lost, self.snapshot.applied_twice
+        yield f"  lost: {len(lost)}, applied twice: {len(applied_twice)}"
 
 
 @contextmanager

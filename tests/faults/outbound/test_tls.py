@@ -12,7 +12,7 @@ import pytest
 from notifier.webhooks import failure_advice
 from notifier.webhooks.http_client import Transport
 from notifier.webhooks.retry_policy import Failure, WebhookResponse
-from tests.faults.authority import Authority
+from tests.faults.certificate_authority import Authority
 from tests.faults.outbound.conftest import BODY, HEADERS, PATIENCE, MakeRawSink, MakeTransport
 from tests.faults.server import FINE, OK, Behaviour, black_hole, drips, over_tls, says, sips
 from tests.notifier.conftest import Sink

@@ -11,7 +11,7 @@ import requests
 from foundation.http import client as http
 from foundation.http import deadline
 from foundation.http.dialer import Dialer
-from tests.faults.authority import Authority
+from tests.faults.certificate_authority import Authority
 from tests.faults.server import FINE, OK, Behaviour, RawSink, over_tls, resets, says
 
 BODY = b"{}"

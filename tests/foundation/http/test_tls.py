@@ -5,7 +5,7 @@ from pathlib import Path
 import certifi
 
 from foundation.http import tls
-from tests.faults.authority import Authority
+from tests.faults.certificate_authority import Authority
 
 
 def test_bundle_is_added_to_the_public_authorities(tmp_path: Path) -> None:

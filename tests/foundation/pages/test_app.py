@@ -12,7 +12,7 @@ from flask.testing import FlaskClient
 from foundation.db.session import Database
 from foundation.errors import ConfigurationError
 from tests.foundation.pages.conftest import HTML, Service, copy_of, each_service, token_in
-from tests.foundation.pages.specimen import add_specimen
+from tests.foundation.pages.sample_page import add_sample_page
 
 ROOT = Path(__file__).parents[3]
 FILES = sorted(
@@ -44,8 +44,8 @@ def test_path_of_the_service_is_no_prefix(make_app: Callable[..., Flask]) -> Non
 
 
 @pytest.fixture
-def specimen(app: Flask) -> Flask:
-    add_specimen(app)
+def sample_page(app: Flask) -> Flask:
+    add_sample_page(app)
     return app
 
 
@@ -78,11 +78,11 @@ def test_number_that_no_row_can_have_is_not_found(app: Flask, signed_in: FlaskCl
     assert {status for *_, status in statuses} == {404}, statuses
 
 
-@pytest.mark.parametrize("path", ["/", "/sign-in", "/nowhere", "/specimen/broken"])
+@pytest.mark.parametrize("path", ["/", "/sign-in", "/nowhere", "/sample/broken"])
 def test_every_page_has_the_security_headers(
-    specimen: Flask, signed_in: FlaskClient, path: str
+    sample_page: Flask, signed_in: FlaskClient, path: str
 ) -> None:
-    browser = specimen.test_client() if path == "/sign-in" else signed_in
+    browser = sample_page.test_client() if path == "/sign-in" else signed_in
 
     response = browser.get(path, headers=HTML)
 
@@ -105,21 +105,21 @@ def test_programs_get_problems_and_no_session(service: Service, client: FlaskCli
 @pytest.mark.parametrize(
     ("referer", "back"),
     [
-        pytest.param("http://localhost/specimen?a=1&b=2", "/specimen?a=1&amp;b=2", id="page"),
-        pytest.param("http://localhost/specimen/form", None, id="only a form leads there"),
-        pytest.param("http://elsewhere.example/specimen", None, id="elsewhere"),
+        pytest.param("http://localhost/sample?a=1&b=2", "/sample?a=1&amp;b=2", id="page"),
+        pytest.param("http://localhost/sample/form", None, id="only a form leads there"),
+        pytest.param("http://elsewhere.example/sample", None, id="elsewhere"),
         pytest.param("http://localhost//elsewhere.example/", None, id="elsewhere in a path"),
-        pytest.param("http://[::1/specimen", None, id="invalid"),
+        pytest.param("http://[::1/sample", None, id="invalid"),
         pytest.param("", None, id="none"),
     ],
 )
 def test_refused_form_leads_back_to_its_page(
-    specimen: Flask, signed_in: FlaskClient, referer: str, back: str | None
+    sample_page: Flask, signed_in: FlaskClient, referer: str, back: str | None
 ) -> None:
     token = token_in(signed_in.get("/"))
     headers = {**HTML, "Referer": referer}
 
-    response = signed_in.post("/specimen/form", headers=headers, data={"csrf_token": token})
+    response = signed_in.post("/sample/form", headers=headers, data={"csrf_token": token})
 
     assert response.status_code == 422
     assert re.findall(r'href="([^"]+)">Go back', response.text) == ([back] if back else [])
@@ -135,11 +135,11 @@ def test_refused_form_leads_back_to_its_page(
     ],
 )
 def test_invalid_field_is_explained_in_a_sentence(
-    specimen: Flask, signed_in: FlaskClient, fields: dict[str, str], said: str
+    sample_page: Flask, signed_in: FlaskClient, fields: dict[str, str], said: str
 ) -> None:
     token = token_in(signed_in.get("/"))
 
-    response = signed_in.post("/specimen/form", headers=HTML, data={"csrf_token": token, **fields})
+    response = signed_in.post("/sample/form", headers=HTML, data={"csrf_token": token, **fields})
 
     assert f"title: {said}" in response.text
 
@@ -172,9 +172,9 @@ def test_invalid_host_is_a_problem_without_a_page(client: FlaskClient) -> None:
 
 
 def test_unexpected_error_is_a_page_without_details(
-    specimen: Flask, signed_in: FlaskClient
+    sample_page: Flask, signed_in: FlaskClient
 ) -> None:
-    response = signed_in.get("/specimen/broken")
+    response = signed_in.get("/sample/broken")
 
     assert (response.status_code, response.mimetype) == (500, "text/html")
     assert "Give the request id to the operators of this service" in response.text
@@ -248,8 +248,10 @@ class Tags(HTMLParser):
         self.found.append((tag, dict(attrs)))
 
 
-def test_parts_escape_text_and_have_no_inline_code(specimen: Flask, signed_in: FlaskClient) -> None:
-    page = signed_in.get("/specimen").text
+def test_parts_escape_text_and_have_no_inline_code(
+    sample_page: Flask, signed_in: FlaskClient
+) -> None:
+    page = signed_in.get("/sample").text
 
     tags = Tags(page).found
     (script,) = (attributes for tag, attributes in tags if tag == "script")
@@ -263,8 +265,8 @@ def test_parts_escape_text_and_have_no_inline_code(specimen: Flask, signed_in: F
             assert str(attributes.get(name, "/")).startswith(("/", "#"))
 
 
-def test_ids_of_parts_are_unique_and_exist(specimen: Flask, signed_in: FlaskClient) -> None:
-    tags = Tags(signed_in.get("/specimen").text).found
+def test_ids_of_parts_are_unique_and_exist(sample_page: Flask, signed_in: FlaskClient) -> None:
+    tags = Tags(signed_in.get("/sample").text).found
 
     ids = [attributes["id"] for _, attributes in tags if "id" in attributes]
     named = {

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from receiver.sources.http_client import HttpClient, RequestFailedError, ResponseTooLargeError
-from tests.faults.authority import Authority
+from tests.faults.certificate_authority import Authority
 from tests.faults.server import (
     FINE,
     OK,

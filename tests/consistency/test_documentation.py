@@ -9,7 +9,7 @@ from contract.problems import ProblemType
 from notifier.models import DeliveryStatus
 from notifier.webhooks.retry_policy import SCHEDULE
 from tests.browser import pictures
-from tests.house.commands import find_commands, resolve
+from tests.consistency.commands import find_commands, resolve
 
 ROOT = Path(__file__).parents[2]
 PAGES = {

@@ -18,7 +18,7 @@ from notifier.models import SCHEMA as NOTIFIER
 from notifier.monitoring import metrics as notifier_metrics
 from receiver.models import SCHEMA as RECEIVER
 from receiver.monitoring import metrics as receiver_metrics
-from tests.house.commands import find_commands, resolve
+from tests.consistency.commands import find_commands, resolve
 from tests.integration.services import ADMIN_KEY, ENCRYPTION_KEY
 
 ROOT = Path(__file__).parents[2]

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from tests.faults import books
-from tests.faults.books import Books, Ledger
+from tests.faults import invariants
+from tests.faults.invariants import Ledger, Snapshot
 from tests.faults.observer import Post
 from tests.faults.processes import wait_until
 from tests.faults.site import ELMS, PATHS, PLAIN, Site
@@ -36,8 +36,8 @@ def test_nothing_is_lost_and_nothing_applied_twice(both: Site, database_kind: st
 
     assert checked == [CYCLES]
     assert torture.hit.total() > CYCLES * 0.8
-    assert torture.books is not None
-    assert (torture.books.lost, torture.books.applied_twice) == ([], [])
+    assert torture.snapshot is not None
+    assert (torture.snapshot.lost, torture.snapshot.applied_twice) == ([], [])
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_nothing_is_lost_and_nothing_applied_twice(both: Site, database_kind: st
         pytest.param({"entries": {}}, "I3 entries", id="registry is not the fold"),
     ],
 )
-def test_books_report_what_is_wrong(fault: dict[str, Any], reported: str | None) -> None:
+def test_broken_invariant_is_reported(fault: dict[str, Any], reported: str | None) -> None:
     found = {
         "courses": {"CS101": (2, True)},
         "events": {"msg_1": ("CS101", 2, "course.deleted", BODY)},
@@ -67,7 +67,7 @@ def test_books_report_what_is_wrong(fault: dict[str, Any], reported: str | None)
         "posts": [replace(APPLIED, status=None, outcome=None), APPLIED, PLAINLY],
     }
 
-    broken = books.find_broken(Books(**found | fault), Ledger({"CS101": ["delete"]}))
+    broken = invariants.find_broken(Snapshot(**found | fault), Ledger({"CS101": ["delete"]}))
 
     assert [one for one in broken if reported is None or one.startswith(reported)] == broken[:1]
 

@@ -1,4 +1,4 @@
-"""A page of every part, for the tests of the shared templates; `/specimen` of an app."""
+"""A page of every part, for the tests of the shared templates; `/sample` of an app."""
 
 import itertools
 import math
@@ -29,17 +29,17 @@ def _checked(title: str) -> str:
     return title
 
 
-def add_specimen(app: Flask) -> None:
-    specimen = Blueprint(
-        "specimen", __name__, template_folder=str(Path(__file__).parent / "templates")
+def add_sample_page(app: Flask) -> None:
+    sample_page = Blueprint(
+        "sample_page", __name__, template_folder=str(Path(__file__).parent / "templates")
     )
-    specimen.add_url_rule("/specimen", view_func=signed_in(show))
-    specimen.add_url_rule("/specimen/now", view_func=signed_in(now))
-    specimen.add_url_rule("/specimen/broken", view_func=signed_in(broken))
-    specimen.add_url_rule("/specimen/form", view_func=signed_in(form), methods=["POST"])
+    sample_page.add_url_rule("/sample", view_func=signed_in(show))
+    sample_page.add_url_rule("/sample/now", view_func=signed_in(now))
+    sample_page.add_url_rule("/sample/broken", view_func=signed_in(broken))
+    sample_page.add_url_rule("/sample/form", view_func=signed_in(form), methods=["POST"])
     site: Site = app.extensions["pages"]
-    context.attach(app, replace(site, pages=(*site.pages, specimen)))
-    app.register_blueprint(specimen)
+    context.attach(app, replace(site, pages=(*site.pages, sample_page)))
+    app.register_blueprint(sample_page)
 
 
 def show() -> str:
@@ -50,7 +50,7 @@ def show() -> str:
     ]
     curve = [math.nan if hour == 12 else 40 + 30 * math.sin(hour / 3) for hour in range(24)]
     return render_template(
-        "specimen.html",
+        "sample_page.html",
         text=TEXT,
         tones=TONES,
         at=datetime(2026, 11, 22, 9, 0, 0, 123456, tzinfo=UTC),

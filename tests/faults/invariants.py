@@ -82,7 +82,7 @@ class Ledger:
 
 
 @dataclass
-class Books:
+class Snapshot:
     """All there is to compare, read while nothing is under way.
 
     Courses are version and deleted; events are course, version, type and body by id; deliveries
@@ -109,7 +109,7 @@ class Books:
         return [event_id for event_id, times in effects.items() if times > 1]
 
 
-def read(both: Site) -> Books:
+def read_snapshot(both: Site) -> Snapshot:
     """Read both databases and the observer."""
     with both.notifier.reading() as session:
         courses = {
@@ -130,39 +130,40 @@ def read(both: Site) -> Books:
             one.course_id: (one.deleted_version, one.announced_version, one.announced_token_id)
             for one in session.scalars(select(Entry))
         }
-    return Books(courses, events, deliveries, inbox, entries, list(both.observer.posts))
+    return Snapshot(courses, events, deliveries, inbox, entries, list(both.observer.posts))
 
 
-def find_broken(books: Books, ledger: Ledger) -> list[str]:
+def find_broken(snapshot: Snapshot, ledger: Ledger) -> list[str]:
     """Return what is wrong once everything is delivered."""
-    events = {(course, version, kind) for course, version, kind, _ in books.events.values()}
+    events = {(course, version, kind) for course, version, kind, _ in snapshot.events.values()}
     due = {
-        (event_id, path, DeliveryStatus.DELIVERED) for event_id in books.events for path in PATHS
+        (event_id, path, DeliveryStatus.DELIVERED) for event_id in snapshot.events for path in PATHS
     }
-    bodies = {event_id: body for event_id, (*_, body) in books.events.items()}
+    bodies = {event_id: body for event_id, (*_, body) in snapshot.events.items()}
     strange = [
         post.webhook_id
-        for post in books.posts
+        for post in snapshot.posts
         if not post.verified or bodies.get(post.webhook_id) != post.body
     ]
     rejected = [
         (post.webhook_id, post.status)
-        for post in books.posts
+        for post in snapshot.posts
         if post.path == ELMS and post.status not in {None, 503}
         if post.outcome not in {*_EFFECTS, "duplicate"}
     ]
     found: dict[str, Iterable[object]] = {
         "I1 events that are missing": ledger.events - events,
-        "I1 deliveries that are missing or not delivered": due - {*books.deliveries},
-        "I1 deliveries that are double": Counter(books.deliveries) - Counter(due),
-        "I1 never accepted": books.lost,
+        "I1 deliveries that are missing or not delivered": due - {*snapshot.deliveries},
+        "I1 deliveries that are double": Counter(snapshot.deliveries) - Counter(due),
+        "I1 never accepted": snapshot.lost,
         "I2 events without a change": events - ledger.events,
-        "I2 courses that differ": books.courses.items() ^ ledger.courses.items(),
+        "I2 courses that differ": snapshot.courses.items() ^ ledger.courses.items(),
         "I2 sent without an event, or badly signed": strange,
-        "I3 inbox and events differ": books.inbox ^ books.events.keys(),
-        "I3 applied twice": books.applied_twice,
+        "I3 inbox and events differ": snapshot.inbox ^ snapshot.events.keys(),
+        "I3 applied twice": snapshot.applied_twice,
         "I3 rejected by ELMS": rejected,
-        "I3 entries that are not the fold": books.entries.items() ^ _fold(bodies.values()).items(),
+        "I3 entries that are not the fold": snapshot.entries.items()
+        ^ _fold(bodies.values()).items(),
     }
     return [f"{what}: {sorted(which, key=repr)[:20]}" for what, which in found.items() if which]
 

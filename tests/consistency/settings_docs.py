@@ -1,6 +1,7 @@
 """The documentation of the settings, generated from their classes.
 
-`python -m tests.house.settings_docs` rewrites `.env.example` and the tables of `docs/settings.md`.
+`python -m tests.consistency.settings_docs` rewrites `.env.example` and the tables of
+`docs/settings.md`.
 """
 
 import re

@@ -6,7 +6,7 @@ import sys
 import click
 import pytest
 
-from tests.house.commands import PROGRAMS, every_command
+from tests.consistency.commands import PROGRAMS, every_command
 
 EXPENSIVE = {"flask", "sqlalchemy", "requests", "pydantic", "psycopg"}
 

@@ -3,7 +3,7 @@
 import pytest
 
 from foundation.config import ServiceSettings
-from tests.house.settings_docs import (
+from tests.consistency.settings_docs import (
     ENV_EXAMPLE,
     SERVICES,
     SETTINGS_PAGE,
