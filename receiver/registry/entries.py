@@ -281,6 +281,7 @@ def explain_status(entry: Entry, *, needs_activity: bool) -> CourseStatusDetails
     """Return the status of an entry with its reason and the next step.
 
     `needs_activity`: an active entry without its target activity has that as reason.
+    `listing.explain_status` also says that the last runs failed.
     """
     platform = entry.source.platform
     status = explain(state_of(entry), entry.course_id, platform=platform)
