@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from html import unescape
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import pytest
 from flask import Flask
@@ -99,9 +99,10 @@ def sign_in(client: FlaskClient) -> TestResponse:
 
 
 @each_service
-def test_no_page_form_or_redirect_leaves_the_prefix(app: Flask) -> None:
+def test_no_page_form_or_redirect_leaves_the_prefix(app: Flask, service: Service) -> None:
     client = app.test_client()
-    unknown = client.get(f"{PREFIX}/")
+    page = {"notifier": "/deliveries?status=dead", "receiver": "/runs"}[service.name]
+    unknown = client.get(f"{PREFIX}{page}")
     signed_in = sign_in(client)
     crawler = Crawler(app, client)
 
@@ -114,7 +115,7 @@ def test_no_page_form_or_redirect_leaves_the_prefix(app: Flask) -> None:
         crawler.check_location(response)
         assert not re.search(rf'="/(?!{PREFIX[1:]}/)', response.text), action
 
-    assert unknown.location == f"{PREFIX}/sign-in?next={PREFIX}/"
+    assert unquote(unknown.location) == f"{PREFIX}/sign-in?next={PREFIX}{page}"
     assert signed_in.location == f"{PREFIX}/"
     assert client.get(f"{PREFIX}/openapi.json").json["servers"] == [{"url": PREFIX}]
     opened = {view for view in crawler.views if view.partition(".")[0] in app.blueprints}

@@ -1,15 +1,17 @@
 """Kept connections: how long they are used, and what happens if one has failed."""
 
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 
 import pytest
 import requests
 
 from foundation.http import client as http
 from foundation.http import deadline
+from foundation.http.deadline import TlsSocket
 from foundation.http.dialer import Dialer
 from tests.faults.certificate_authority import Authority
 from tests.faults.server import FINE, OK, Behaviour, RawSink, over_tls, resets, says
@@ -122,13 +124,49 @@ def test_request_is_not_sent_again_otherwise(
     assert sink.connections == len(behaviours)
 
 
-def test_request_over_a_new_connection_is_sent_once(serve: Serve, post: Post) -> None:
-    sink = serve(says(b""), says(FINE))
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_request_over_a_new_connection_is_sent_once(
+    serve: Serve, post: Post, authority: Authority, scheme: str
+) -> None:
+    behaviours = [says(b""), says(FINE)]
+    if scheme == "https":
+        behaviours = [over_tls(authority.server(), one, []) for one in behaviours]
+    sink = serve(*behaviours)
 
     with pytest.raises(requests.ConnectionError):
-        post(sink.url())
+        post(sink.url(scheme))
 
     assert sink.connections == 1
+
+
+@pytest.mark.parametrize(
+    ("responses", "expected"),
+    [
+        pytest.param([FINE], nullcontext(), id="then a response"),
+        pytest.param([b""], pytest.raises(requests.ConnectionError), id="then none"),
+    ],
+)
+def test_request_that_cannot_be_written_is_sent_again_once(
+    serve: Serve,
+    post: Post,
+    authority: Authority,
+    monkeypatch: pytest.MonkeyPatch,
+    responses: list[bytes],
+    expected: AbstractContextManager[None],
+) -> None:
+    def fail(*_: object) -> None:
+        monkeypatch.undo()
+        raise ssl.SSLEOFError(8, "EOF occurred in violation of protocol")
+
+    behaviours = [says(FINE, FINE), says(*responses), says(FINE)]
+    sink = serve(*(over_tls(authority.server(), one, []) for one in behaviours))
+    post(sink.url("https"))
+    monkeypatch.setattr(TlsSocket, "sendall", fail)
+
+    with expected:
+        post(sink.url("https"))
+
+    assert sink.connections == 2
 
 
 @pytest.mark.parametrize(

@@ -125,6 +125,23 @@ def test_refused_form_leads_back_to_its_page(
     assert re.findall(r'href="([^"]+)">Go back', response.text) == ([back] if back else [])
 
 
+def test_refused_form_leads_back_to_its_page_under_a_prefix(
+    specimen: Flask, signed_in: FlaskClient
+) -> None:
+    token = token_in(signed_in.get("/"))
+    headers = {**HTML, "Referer": "http://localhost/admin/specimen"}
+
+    response = signed_in.post(
+        "/specimen/form",
+        base_url="http://localhost/admin",
+        headers=headers,
+        data={"csrf_token": token},
+    )
+
+    assert 'href="/admin/specimen">Go back' in response.text
+    assert 'href="/admin/">Go to the start page' in response.text
+
+
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
