@@ -20,7 +20,7 @@ from receiver.runs import store as runs
 from receiver.services import Services
 from receiver.sources import store as sources
 from receiver.sources.factory import ClientFactory
-from receiver.sync.token_check import RejectedToken, TokenCheck
+from receiver.sync.token_check import RefusedToken, TokenCheck
 
 
 @click.command("export")
@@ -69,8 +69,8 @@ def import_(file: BinaryIO) -> None:
     services: Services = context.checked_services()
     rows = _read(services, file)
     with ClientFactory(services.settings, services.vault) as clients:
-        rejected = TokenCheck(services, clients, context.actor()).reject_unverified(rows)
-    lines = {token.row.line for token in rejected}
+        refused = TokenCheck(services, clients, context.actor()).refuse_unconfirmed(rows)
+    lines = {token.row.line for token in refused}
     rows = [replace(row, token=None) if row.line in lines else row for row in rows]
     with services.database.writing() as session:
         imported = bulk.import_rows(
@@ -79,8 +79,8 @@ def import_(file: BinaryIO) -> None:
     counts = (
         f"{imported.added:,} new, {imported.changed:,} changed, {imported.unchanged:,} unchanged"
     )
-    click.echo(counts + _rejected_count(rejected))
-    if rejected:
+    click.echo(counts + _refused_count(refused))
+    if refused:
         output.print_table(
             ("course", "source", "reason", "next step"),
             [
@@ -90,7 +90,7 @@ def import_(file: BinaryIO) -> None:
                     token.error,
                     output.next_step(token.error.advice),
                 )
-                for token in rejected
+                for token in refused
             ],
             empty="",
         )
@@ -128,8 +128,8 @@ def enter_tokens(services: Services, file: BinaryIO) -> None:
     rows = _read(services, file)
     with ClientFactory(services.settings, services.vault) as clients:
         check = TokenCheck(services, clients, context.actor())
-        rejected = check.reject_unverified(rows)
-        lines = {token.row.line for token in rejected}
+        refused = check.refuse_unconfirmed(rows)
+        lines = {token.row.line for token in refused}
         accepted = [row for row in rows if row.line not in lines]
         with services.database.writing() as session:
             ids = bulk.set_tokens(
@@ -145,7 +145,7 @@ def enter_tokens(services: Services, file: BinaryIO) -> None:
         failure = failed.get(entry.id)
         reason = f"the token could not be verified: {failure.detail}" if failure else status.reason
         table.append((*_course_cells(entry), reason, output.next_step(status.advice)))
-    errors = {token.entry_id: token.error for token in rejected}
+    errors = {token.entry_id: token.error for token in refused}
     for entry in _entries(services, list(errors)):
         error = errors[entry.id]
         table.append((*_course_cells(entry), error, output.next_step(error.advice)))
@@ -155,8 +155,8 @@ def enter_tokens(services: Services, file: BinaryIO) -> None:
         empty="The file has no courses.",
     )
     counts = f"{len(ids) - waiting:,} active, {waiting:,} need action"
-    click.echo(counts + _rejected_count(rejected))
-    if waiting or rejected:
+    click.echo(counts + _refused_count(refused))
+    if waiting or refused:
         raise click.exceptions.Exit(output.EXIT_REFUSED)
 
 
@@ -169,8 +169,8 @@ def _read(services: Services, file: BinaryIO) -> list[RegistryRow]:
         return id_numbers.resolve(rows, clients)
 
 
-def _rejected_count(rejected: list[RejectedToken]) -> str:
-    return f"; {count(len(rejected), 'token')} not accepted" if rejected else ""
+def _refused_count(refused: list[RefusedToken]) -> str:
+    return f"; {count(len(refused), 'token')} not accepted" if refused else ""
 
 
 def _course_cells(entry: Entry) -> tuple[object, ...]:

@@ -11,9 +11,9 @@ from foundation.logging import REDACTED
 from receiver.gradebook.base import SET_ACTIVITY, WriteFailure
 from receiver.moodle.responses import (
     CHECK_URL,
-    SITE_LATER,
-    TAKES_LONG,
+    RAISE_TIMEOUT,
     TRY_LATER,
+    TRY_SITE_LATER,
     AccessDenied,
     InvalidToken,
     Missing,
@@ -74,7 +74,7 @@ def call(
         return Misconfigured(str(error), CHECK_URL)
     except RequestFailedError as error:
         if error.timed_out:
-            return Transient(str(error), TAKES_LONG, timed_out=True)
+            return Transient(str(error), RAISE_TIMEOUT, timed_out=True)
         return Transient(str(error), TRY_LATER, unreachable=error.unreachable)
     # A Moodle in debug mode may repeat what it was sent.
     body = response.body.replace(token.reveal().encode("ascii"), REDACTED.encode("ascii"))
@@ -86,7 +86,7 @@ def call(
         return result
     retry_after = response.retry_after
     if response.status == 503 and (retry_after or 0) > _MAX_RETRY_AFTER:
-        return SiteOutage(f"responded 503 for the next {retry_after:g} s", SITE_LATER)
+        return SiteOutage(f"responded 503 for the next {retry_after:g} s", TRY_SITE_LATER)
     return replace(result, retry_after=retry_after)
 
 

@@ -61,11 +61,11 @@ MoodleResult = Success | MoodleFailure
 TRY_LATER = Advice(
     "No action needed yet: the next run tries again. If this persists, check that Moodle."
 )
-SITE_LATER = Advice(
+TRY_SITE_LATER = Advice(
     "No action needed if this is planned: the next run tries again. If it persists, check that "
     "Moodle: its maintenance mode, a started upgrade, its database."
 )
-TAKES_LONG = Advice(
+RAISE_TIMEOUT = Advice(
     "The next run tries again. If this persists, set RECEIVER_MOODLE_TIMEOUT to more seconds, or "
     "find out why that Moodle takes so long."
 )
@@ -255,7 +255,7 @@ def _failure(document: dict[str, Any]) -> MoodleResult:
     if code in _ACCOUNT_CODES:
         return SiteOutage(detail, _FIX_ACCOUNT)
     if code in _SITE_CODES:
-        return SiteOutage(detail, SITE_LATER)
+        return SiteOutage(detail, TRY_SITE_LATER)
     # Without an error code it is a crash in Moodle, whatever its class.
     exception = _text(document, "exception").rpartition("\\")[2] if code else ""
     named = next((advice for name, advice in _RIGHTS.items() if name in message), None)

@@ -43,8 +43,8 @@ _WRITE_REASONS: dict[type[WriteFailure], ResultReason] = {
     SiteOutage: ResultReason.GRADEBOOK_TROUBLE,
     Transient: ResultReason.TRANSIENT,
 }
-NEXT_RUN = Advice("No action needed yet: the next run tries again.")
-_KEPT = Advice(
+WAIT_FOR_NEXT_RUN = Advice("No action needed yet: the next run tries again.")
+_UNLOCK_GRADE = Advice(
     "No action needed. If a grade of the source should count instead, unlock the grade in ELMS's "
     "Moodle or remove its override; it is written when the course next changes at the source."
 )
@@ -101,7 +101,7 @@ class StopReason:
     exit_code: int
     reason: ResultReason
     detail: str
-    advice: Advice = NEXT_RUN
+    advice: Advice = WAIT_FOR_NEXT_RUN
 
 
 def to_internal_failure(error: Exception) -> InternalFailure:
@@ -211,7 +211,7 @@ def _written(result: FetchResult, grades: Grades) -> CourseResult:
             *_SHOW_PEOPLE,
         )
     elif kept:
-        reason, advice = ResultReason.PEOPLE_KEPT, _KEPT
+        reason, advice = ResultReason.PEOPLE_KEPT, _UNLOCK_GRADE
     synced = _result(
         result.entry,
         CourseOutcome.SYNCED,

@@ -38,7 +38,7 @@ CheckFailure = Misconfigured | SiteOutage | Transient | InternalFailure
 
 
 @dataclass(frozen=True)
-class RejectedToken:
+class RefusedToken:
     """A row of a CSV file whose token is not entered, and why."""
 
     entry_id: int
@@ -88,7 +88,7 @@ class TokenCheck:
             for error in self._check_replacements([(entry, token)]).values():
                 raise error
 
-    def reject_unverified(self, rows: Sequence[RegistryRow]) -> list[RejectedToken]:
+    def refuse_unconfirmed(self, rows: Sequence[RegistryRow]) -> list[RefusedToken]:
         """Return the rows of a CSV file whose tokens, checked, must not replace confirmed ones."""
         with self.services.database.reading() as session:
             pairs = {
@@ -97,7 +97,7 @@ class TokenCheck:
                 if row.token is not None and needs_check(entry, row.token)
             }
         errors = self._check_replacements([pair for _, pair in pairs.values()])
-        return [RejectedToken(id_, pairs[id_][0], error) for id_, error in errors.items()]
+        return [RefusedToken(id_, pairs[id_][0], error) for id_, error in errors.items()]
 
     def check(self, entry: Entry) -> CourseStatusDetails | CheckFailure:
         """Return the status of an entry; if its token is marked invalid, check that first."""

@@ -150,7 +150,7 @@ def test_tokens_of_a_file_are_rejected_on_their_own(check_with: Check, store: St
     rows = [RegistryRow(line, source, f"CS{line}", NEW, None, None) for line in (1, 2, 3, 4)]
     stub = StubSource({"CS1": [REFUSED], "CS2": [Unchanged()]})
 
-    rejected = check_with(stub).reject_unverified(rows)
+    rejected = check_with(stub).refuse_unconfirmed(rows)
 
     assert [one.row.line for one in rejected] == [1]
     assert sorted(stub.fetched) == [["CS1"], ["CS2"]]
