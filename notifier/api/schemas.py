@@ -19,10 +19,10 @@ from contract.events import EVENT_TYPES, OPERATIONAL_TYPES, CourseId, Version, W
 from contract.grades import Scores
 from contract.tokens import MOODLE_TOKEN_ID, MoodleToken
 from foundation.errors import fields_of
+from foundation.import_result import ImportResult
 from foundation.responses import Response
 from notifier import models
 from notifier.courses.grade_import import GradesFile
-from notifier.courses.grades import LoadResult
 from notifier.models import MAX_ID, DeliveryStatus
 from notifier.webhooks import delivery_queries, failure_advice
 from notifier.webhooks.delivery_filter import DeliveryFilter
@@ -216,7 +216,7 @@ class GradesImported(GradesLoaded):
     left_out: Sequence[int] | None = None
 
     @classmethod
-    def of_file(cls, file: GradesFile, loaded: LoadResult) -> Self:
+    def of_file(cls, file: GradesFile, loaded: ImportResult) -> Self:
         """Return the response for a file and what was loaded of it."""
         source = {} if file.source is None else vars(file.source)
         return cls(courses=len(file.scores), **vars(loaded), **source)

@@ -9,6 +9,7 @@ import click
 from foundation.cli import context, output
 from foundation.cli.output import json_option
 from foundation.cli.params import COURSE_ID, TEXT, read_text
+from foundation.import_result import ImportResult
 from foundation.text import count, printable
 from notifier.api.schemas import GradesImported
 from notifier.cli.params import MAXIMUM
@@ -46,15 +47,19 @@ def import_(
     # Before the transaction, because reading standard input may take a while.
     options = ExportOptions(course, maximum, item)
     read = grade_import.read(read_text(file), options, now=datetime.now(UTC))
-    with context.writing() as (session, now):
-        loaded = grades.load(session, read.scores, now=now)
+    number = sum(map(len, read.scores.values()))
+    loaded = ImportResult()
+    with (
+        output.progress_bar(number, "Importing grades", hidden=as_json) as advance,
+        context.writing() as (session, now),
+    ):
+        for batch in grades.load_in_batches(session, read.scores, now=now):
+            advance(batch.total)
+            loaded += batch
     if as_json:
         output.print_json(GradesImported.of_file(read, loaded))
         return
-    click.echo(
-        f"Imported grades of {count(len(read.scores), 'course')}: {loaded.added:,} new, "
-        f"{loaded.changed:,} changed, {loaded.unchanged:,} unchanged"
-    )
+    click.echo(f"Imported grades of {count(len(read.scores), 'course')}: {loaded}")
     if read.source is not None:
         maximum_used = read.source.maximum or "of each person by the column of percentages"
         click.echo(f"Column: '{printable(read.source.column)}', maximum {maximum_used}")

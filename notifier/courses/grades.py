@@ -1,7 +1,6 @@
 """Stored grades: load new and changed scores, count them."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -10,29 +9,44 @@ from sqlalchemy.orm import Session
 
 from contract.grades import Score
 from foundation.db import session as db
+from foundation.import_result import ImportResult
 from notifier.courses.service import lock_courses
-from notifier.models import Grade
+from notifier.models import Course, Grade
 
 _TICK = timedelta(microseconds=1)
 
 
-@dataclass(frozen=True)
-class LoadResult:
-    """The number of scores that were added, changed and unchanged."""
-
-    added: int = 0
-    changed: int = 0
-    unchanged: int = 0
+# Courses whose scores are read and written together.
+_BATCH = 500
 
 
-def load(session: Session, scores: Mapping[str, Sequence[Score]], *, now: datetime) -> LoadResult:
+def load(session: Session, scores: Mapping[str, Sequence[Score]], *, now: datetime) -> ImportResult:
     """Store scores by course id, one for each user.
 
     Scores of other users are kept, and so is the version of a course whose scores are unchanged.
     Raises CourseUnknownError or CourseDeletedError; then nothing is stored.
     """
+    return sum(load_in_batches(session, scores, now=now), ImportResult())
+
+
+def load_in_batches(
+    session: Session, scores: Mapping[str, Sequence[Score]], *, now: datetime
+) -> Iterator[ImportResult]:
+    """Store scores as `load` does; yield the result of some courses at a time.
+
+    All courses are locked first, in one order, so that two imports cannot deadlock.
+    """
     courses = lock_courses(session, scores)
-    course_pks = [course.id for course in courses.values()]
+    course_ids = list(scores)
+    for start in range(0, len(course_ids), _BATCH):
+        batch = course_ids[start : start + _BATCH]
+        yield _load(session, [(courses[one], scores[one]) for one in batch], now=now)
+
+
+def _load(
+    session: Session, scores: Sequence[tuple[Course, Sequence[Score]]], *, now: datetime
+) -> ImportResult:
+    course_pks = [course.id for course, _ in scores]
     rows = db.dicts(
         session, select(*Grade.__table__.columns).where(db.among(Grade.course_pk, course_pks))
     )
@@ -40,15 +54,15 @@ def load(session: Session, scores: Mapping[str, Sequence[Score]], *, now: dateti
     new: list[dict[str, Any]] = []
     changed: list[dict[str, Any]] = []
     unchanged = 0
-    for course_id, course_scores in scores.items():
+    for course, course_scores in scores:
         for score in course_scores:
             row = {
-                "course_pk": courses[course_id].id,
+                "course_pk": course.id,
                 **vars(score),
                 "activity_progress": str(score.activity_progress),
                 "grading_progress": str(score.grading_progress),
             }
-            before = stored.get((row["course_pk"], score.user_id))
+            before = stored.get((course.id, score.user_id))
             if before is None:
                 new.append(row)
             elif {**before, "timestamp": None} != {**row, "timestamp": None}:
@@ -59,11 +73,12 @@ def load(session: Session, scores: Mapping[str, Sequence[Score]], *, now: dateti
     if changed:
         session.execute(update(Grade), changed)
     touched = {row["course_pk"] for row in (*new, *changed)}
-    for course in courses.values():
+    for course, _ in scores:
         if course.id in touched:
             course.grades_version += 1
             course.grades_changed_at = _after(course.grades_changed_at, now)
-    return LoadResult(len(new), len(changed), unchanged)
+    session.flush()
+    return ImportResult(len(new), len(changed), unchanged)
 
 
 def count(session: Session, course_pk: int) -> int:

@@ -8,6 +8,7 @@ import click
 from foundation.cli import output
 from foundation.cli.params import COURSE_ID, read_text
 from foundation.db import session as db
+from foundation.import_result import ImportResult
 from foundation.text import count, printable
 from receiver.cli import context, schemas
 from receiver.cli.context import source_option
@@ -72,14 +73,17 @@ def import_(file: BinaryIO) -> None:
         refused = TokenCheck(services, clients, context.actor()).refuse_unconfirmed(rows)
     lines = {token.row.line for token in refused}
     rows = [replace(row, token=None) if row.line in lines else row for row in rows]
-    with services.database.writing() as session:
-        imported = bulk.import_rows(
-            session, rows, vault=services.vault, actor=context.actor(), now=db.now(session)
-        )
-    counts = (
-        f"{imported.added:,} new, {imported.changed:,} changed, {imported.unchanged:,} unchanged"
-    )
-    click.echo(counts + _refused_count(refused))
+    imported = ImportResult()
+    with (
+        output.progress_bar(len(rows), "Importing courses") as advance,
+        services.writing() as (session, now),
+    ):
+        for batch in bulk.import_in_batches(
+            session, rows, vault=services.vault, actor=context.actor(), now=now
+        ):
+            advance(batch.total)
+            imported += batch
+    click.echo(f"{imported}{_refused_count(refused)}")
     if refused:
         output.print_table(
             ("course", "source", "reason", "next step"),

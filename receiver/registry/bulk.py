@@ -1,7 +1,7 @@
 """Bulk changes to the registry: add courses, set tokens and gradebook targets, few statements."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -12,6 +12,7 @@ from foundation import csv_reader
 from foundation.crypto import Vault
 from foundation.csv_reader import Fault
 from foundation.db import session as db
+from foundation.import_result import ImportResult
 from receiver.errors import CourseIdError
 from receiver.models import Entry
 from receiver.registry import history
@@ -20,37 +21,27 @@ from receiver.registry.entries import state_of
 from receiver.registry.history import Actor, HistoryEvent, NewHistoryEntry
 from receiver.sources import store as sources
 
-# The number of courses in one statement.
-_CHUNK = 300
+# Courses that are read and written together.
+_BATCH = 300
 
 
-@dataclass(frozen=True)
-class ImportResult:
-    """How many courses of a file were added, changed, or left unchanged."""
-
-    added: int
-    changed: int
-    unchanged: int
-
-
-def import_rows(
+def import_in_batches(
     session: Session, rows: Sequence[RegistryRow], *, vault: Vault, actor: Actor, now: datetime
-) -> ImportResult:
+) -> Iterator[ImportResult]:
     """Add the courses; update token and gradebook target of those in the registry, if they differ.
 
-    Raises CsvError if a new course has no token, or an id that its source cannot have.
+    Yield the result of some courses at a time. Raises CsvError at the end if any new course has no
+    token, or an id that its source cannot have.
     """
-    pairs = _get_or_create_locked(session, rows, now=now)
-    csv_reader.refuse(
-        [
-            Fault(row.line, fault)
-            for row, entry in pairs
-            if not entry.is_added and (fault := _fault(row))
-        ]
-    )
-    added = sum(not entry.is_added for _, entry in pairs)
-    changed = _update(session, pairs, vault=vault, actor=actor, now=now)
-    return ImportResult(added, changed - added, len(pairs) - changed)
+    faults: list[Fault] = []
+    for batch in _batches(rows):
+        pairs = _get_or_create_locked(session, batch, now=now)
+        new = [row for row, entry in pairs if not entry.is_added]
+        faults += [Fault(row.line, fault) for row in new if (fault := _fault(row))]
+        if not faults:
+            changed = _update(session, pairs, vault=vault, actor=actor, now=now)
+            yield ImportResult(len(new), changed - len(new), len(pairs) - changed)
+    csv_reader.refuse(faults)
 
 
 def _fault(row: RegistryRow) -> str | None:
@@ -70,7 +61,9 @@ def set_tokens(
 
     Raises CsvError if a token is missing or a course is not in the registry.
     """
-    pairs = _get_or_create_locked(session, rows, now=now)
+    pairs = [
+        pair for batch in _batches(rows) for pair in _get_or_create_locked(session, batch, now=now)
+    ]
     csv_reader.refuse(
         [Fault(row.line, "the token is missing") for row in rows if row.token is None]
         + [
@@ -86,15 +79,14 @@ def set_tokens(
 def find_added(session: Session, rows: Sequence[RegistryRow]) -> list[tuple[RegistryRow, Entry]]:
     """Return the rows whose courses are in the registry, each with its entry and its source."""
     pairs: list[tuple[RegistryRow, Entry]] = []
-    for start in range(0, len(rows), _CHUNK):
-        chunk = rows[start : start + _CHUNK]
+    for batch in _batches(rows):
         entries = session.scalars(
             select(Entry)
             .options(joinedload(Entry.source, innerjoin=True))
-            .where(_matches(chunk), Entry.added_at.is_not(None))
+            .where(_matches(batch), Entry.added_at.is_not(None))
         )
         by_course = {(entry.source_id, entry.course_id): entry for entry in entries}
-        keyed = [(row, by_course.get((row.source.id, row.course_id))) for row in chunk]
+        keyed = [(row, by_course.get((row.source.id, row.course_id))) for row in batch]
         pairs += [(row, entry) for row, entry in keyed if entry is not None]
     return pairs
 
@@ -109,6 +101,12 @@ def set_gradebook_target(entry: Entry, course: str | None, activity: str | None)
         entry.etag = None
 
 
+def _batches(rows: Sequence[RegistryRow]) -> Iterator[Sequence[RegistryRow]]:
+    # In one order for all, or two files at once could wait for each other.
+    ordered = sorted(rows, key=lambda row: (row.source.id, row.course_id))
+    return (ordered[start : start + _BATCH] for start in range(0, len(ordered), _BATCH))
+
+
 def _matches(rows: Sequence[RegistryRow]) -> ColumnElement[bool]:
     return and_(
         Entry.source_id.in_({row.source.id for row in rows}),
@@ -119,27 +117,21 @@ def _matches(rows: Sequence[RegistryRow]) -> ColumnElement[bool]:
 def _get_or_create_locked(
     session: Session, rows: Sequence[RegistryRow], *, now: datetime
 ) -> list[tuple[RegistryRow, Entry]]:
-    # In one order for all, or two files at once could wait for each other.
-    ordered = sorted(rows, key=lambda row: (row.source.id, row.course_id))
-    pairs: list[tuple[RegistryRow, Entry]] = []
-    for start in range(0, len(ordered), _CHUNK):
-        chunk = ordered[start : start + _CHUNK]
-        session.execute(
-            db.insert(session, Entry.__table__).on_conflict_do_nothing(),
-            [
-                {"source_id": row.source.id, "course_id": row.course_id, "created_at": now}
-                for row in chunk
-            ],
-        )
-        entries = session.scalars(
-            select(Entry)
-            .where(_matches(chunk))
-            .order_by(Entry.source_id, Entry.course_id)
-            .with_for_update()
-        )
-        by_course = {(entry.source_id, entry.course_id): entry for entry in entries}
-        pairs += [(row, by_course[row.source.id, row.course_id]) for row in chunk]
-    return pairs
+    session.execute(
+        db.insert(session, Entry.__table__).on_conflict_do_nothing(),
+        [
+            {"source_id": row.source.id, "course_id": row.course_id, "created_at": now}
+            for row in rows
+        ],
+    )
+    entries = session.scalars(
+        select(Entry)
+        .where(_matches(rows))
+        .order_by(Entry.source_id, Entry.course_id)
+        .with_for_update()
+    )
+    by_course = {(entry.source_id, entry.course_id): entry for entry in entries}
+    return [(row, by_course[row.source.id, row.course_id]) for row in rows]
 
 
 def _update(

@@ -29,6 +29,7 @@ from foundation.db.migrations import Schema
 from foundation.db.session import Database
 from foundation.http import tls
 from foundation.http.ssrf import Guard
+from foundation.import_result import ImportResult
 from notifier import signals
 from notifier.courses import grades
 from notifier.courses import service as courses
@@ -210,7 +211,7 @@ class Store:
         """Return a course."""
         return self.read(courses.get_course, course_id)
 
-    def load(self, scores: dict[str, list[Score]], *, now: datetime = NINE) -> grades.LoadResult:
+    def load(self, scores: dict[str, list[Score]], *, now: datetime = NINE) -> ImportResult:
         """Load scores by course id."""
         return self.write(grades.load, scores, now=now)
 

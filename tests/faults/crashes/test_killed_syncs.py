@@ -40,7 +40,7 @@ def source(both: Site) -> Iterator[CountingSource]:
             ]
             actor = registry.Actor("administrator", "ada@elms")
             now = datetime.now(UTC)
-            bulk.import_rows(session, wanted, vault=both.vault, actor=actor, now=now)
+            list(bulk.import_in_batches(session, wanted, vault=both.vault, actor=actor, now=now))
         yield made
 
 

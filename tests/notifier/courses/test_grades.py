@@ -7,10 +7,10 @@ import pytest
 
 from contract.grades import ActivityProgress, GradingProgress, Score
 from contract.tokens import CourseToken
+from foundation.import_result import ImportResult
 from notifier.courses import grade_access, grades
 from notifier.courses import service as courses
 from notifier.courses.grade_access import GradesRequest, GradesResult
-from notifier.courses.grades import LoadResult
 from notifier.errors import CourseDeletedError, CourseUnknownError
 from notifier.models import Grade
 from tests.notifier.conftest import MINUTE, NINE, Store, make_score
@@ -56,7 +56,7 @@ def test_load_counts_new_changed_and_unchanged(store: Store) -> None:
 
     loaded = store.load({"CS101": [ada, better, new]})
 
-    assert loaded == LoadResult(added=1, changed=1, unchanged=1)
+    assert loaded == ImportResult(added=1, changed=1, unchanged=1)
     assert scores_of(store, token) == (ada, new, edsger, better)
 
 
@@ -77,7 +77,7 @@ def test_every_other_field_is_a_change(store: Store, overrides: dict[str, object
 
     loaded = store.load({"CS101": [make_score(**overrides)]})
 
-    assert loaded == LoadResult(changed=1)
+    assert loaded == ImportResult(changed=1)
     assert scores_of(store, token) == (make_score(**overrides),)
     assert store.course().grades_version == 2
 
@@ -95,7 +95,7 @@ def test_timestamp_alone_is_no_change(store: Store, overrides: dict[str, object]
 
     loaded = store.load({"CS101": [make_score(**overrides)]})
 
-    assert loaded == LoadResult(unchanged=1)
+    assert loaded == ImportResult(unchanged=1)
     assert store.course().grades_version == 1
 
 
@@ -180,3 +180,23 @@ def test_statements_of_a_load_do_not_grow(store: Store) -> None:
     changed_one, changed_many = statements(1, 1, 1), statements(30, 20, 2)
 
     assert one == many == changed_one == changed_many
+
+
+def test_scores_of_many_courses_are_loaded_in_batches(store: Store) -> None:
+    every = {f"CS{number}": [make_score(), make_score(user_id="grace")] for number in range(510)}
+    store.add_courses(every)
+
+    with store.database.writing() as session:
+        batches = list(grades.load_in_batches(session, every, now=NINE))
+
+    assert batches == [ImportResult(added=1_000), ImportResult(added=20)]
+    assert store.load(every) == ImportResult(unchanged=1_020)
+    assert {store.course(one).grades_version for one in ("CS0", "CS509")} == {1}
+
+
+def test_more_courses_than_a_statement_has_parameters(store: Store) -> None:
+    every = {str(number): [] for number in range(70_000)}
+    store.add_courses(["7"])
+
+    with pytest.raises(CourseUnknownError, match="'0'"):
+        store.load(every)

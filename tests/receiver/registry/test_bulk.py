@@ -12,9 +12,9 @@ from contract.tokens import CourseToken, MoodleToken
 from foundation.crypto import Vault
 from foundation.csv_reader import CsvError
 from foundation.db.session import Database
+from foundation.import_result import ImportResult
 from receiver.models import MOODLE, Entry, HistoryEntry, Source
 from receiver.registry import bulk
-from receiver.registry.bulk import ImportResult
 from receiver.registry.csv_files import RegistryRow
 from receiver.registry.history import Actor, ActorKind
 from tests.receiver.conftest import Store
@@ -29,7 +29,8 @@ def import_rows(database: Database, vault: Vault, now: datetime) -> Import:
 
     def call(*rows: RegistryRow) -> ImportResult:
         with database.writing() as session:
-            return bulk.import_rows(session, rows, vault=vault, actor=ADA, now=now)
+            results = bulk.import_in_batches(session, rows, vault=vault, actor=ADA, now=now)
+            return sum(results, ImportResult())
 
     return call
 
@@ -121,6 +122,18 @@ def test_invalid_new_course_is_refused(
 
     with pytest.raises(CsvError, match=f"line 2: .*{reason}"):
         import_rows(make_row(source, course_id, token=token))
+
+
+def test_invalid_course_far_down_refuses_the_whole_file(
+    import_rows: Import, source: Source, store: Store
+) -> None:
+    rows = [make_row(source, f"CS{number:03}", line=number) for number in range(400)]
+    rows[399] = replace(rows[399], token=None)
+
+    with pytest.raises(CsvError, match="1 line is invalid\nline 399: "):
+        import_rows(*rows)
+
+    assert store.rows(Entry) == []
 
 
 def test_tokens_are_set_and_recorded(
