@@ -153,7 +153,8 @@ _MISSING_CODES = {"invalidrecord", "invalidrecordunknown", "invalidcourseid"}
 _TABLE = re.compile(r"\btable ([a-z0-9_]+)\.?\s*\Z", re.ASCII)
 
 # Where a document may begin after a message of PHP, and how much of a response is searched for it.
-_DOCUMENT = re.compile(rb"[>\n]\s*([{\[])")
+# The one that is not an object or a list is the status of a write, such as 0.
+_DOCUMENT = re.compile(rb"[>\n]\s*([{\[]|[0-9]\s*\Z)")
 _MAX_MESSAGES_BYTES = 64 * 1024
 _MAX_STARTS = 10
 

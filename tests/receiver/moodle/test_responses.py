@@ -203,7 +203,7 @@ MEMORY = b"<br />\n<b>Fatal error</b>:  Allowed memory size exhausted in <b>/lib
         pytest.param(b"PHP Warning:  [x] in /lib.php on line 2\n", id="PHP warning as text"),
     ],
 )
-@pytest.mark.parametrize("body", [b'{"a":[{"b":1}]}', b"[]"])
+@pytest.mark.parametrize("body", [b'{"a":[{"b":1}]}', b"[]", b"0"])
 def test_document_after_something_else_is_read(before: bytes, body: bytes) -> None:
     assert on(before + body) == Success(json.loads(body))
 
