@@ -20,6 +20,9 @@ _PINNED = {
     "idle_in_transaction_session_timeout": "60000",
     "timezone": "UTC",
 }
+# Seconds after which a connection is replaced before it is used again: firewalls forget idle ones
+# without a word, and what is sent over such a connection has no response.
+_MAX_AGE = 60
 # Parameters that a URL must not set: another value would change results, or the service has a
 # setting of its own.
 _REFUSED = {*_PINNED, "lock_timeout", "client_encoding", "default_transaction_isolation"}
@@ -79,7 +82,9 @@ def new_engine(
     def begin_transaction(connection: Connection) -> None:
         connection.exec_driver_sql(begin, execution_options={"no_parameters": True})
 
-    engine = create_engine(url, pool_pre_ping=True, use_native_hstore=False, **options)
+    engine = create_engine(
+        url, pool_pre_ping=True, pool_recycle=_MAX_AGE, use_native_hstore=False, **options
+    )
     event.listen(engine, "do_connect", connect)
     event.listen(engine, "begin", begin_transaction)
     return engine

@@ -6,9 +6,11 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from freezegun import freeze_time
 from sqlalchemy import func, insert, make_url, select, text
 
 from foundation.db import session as db
@@ -150,6 +152,21 @@ def test_read_only_database_takes_no_writes_until_it_does(
         session.execute(text(f'ALTER DATABASE "{name}" RESET default_transaction_read_only'))
     database.dispose()
     database.check_writable()
+
+
+def test_old_connection_is_replaced_before_it_is_used(open_url: Open, own_url: str) -> None:
+    database = open_url(own_url)
+
+    def process() -> object:
+        with database.reading() as session:
+            return session.scalar(text("SELECT pg_backend_pid()"))
+
+    recent = [process(), process()]
+    with freeze_time(datetime.now(UTC) + timedelta(minutes=2)):
+        old = process()
+
+    assert recent[0] == recent[1]
+    assert old != recent[0]
 
 
 def test_server_that_ends_a_connection_is_not_reported_as_a_timeout(
