@@ -143,7 +143,19 @@ def test_request_without_a_complete_response_fails_in_time(
     assert detail in str(error)
     assert isinstance(error, ResponseTooLargeError) is ("max_bytes" in limits)
     assert not error.unreachable
+    assert error.timed_out is bool({"read_timeout", "total"} & limits.keys())
     assert time.monotonic() - started_at < 10
+
+
+def test_one_request_can_have_a_shorter_time_out(
+    make_client: Callable[..., HttpClient], serve: Callable[[Behaviour], RawSink]
+) -> None:
+    client, url = make_client(), serve(black_hole).url()
+
+    with pytest.raises(RequestFailedError, match=r"within 0\.1 s") as failed:
+        client.send("GET", url, {}, max_seconds=0.1)
+
+    assert failed.value.timed_out
 
 
 def test_timeout_of_the_network_is_not_that_of_a_slow_site(
