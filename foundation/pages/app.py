@@ -12,11 +12,11 @@ from foundation.crypto import derive
 from foundation.db import session as db
 from foundation.db.session import Database
 from foundation.errors import ConfigurationError, DatabaseSetupError
-from foundation.pages import assets, context, error_pages, forms, sessions
-from foundation.pages.context import Site
+from foundation.pages import assets, error_pages, forms, sessions
 from foundation.pages.errors import SignInRequiredError
 from foundation.pages.filters import FILTERS
 from foundation.pages.sign_in import sign_in
+from foundation.pages.site import Site, attach_site
 from foundation.services import Services, attach
 from foundation.web import app as web
 
@@ -53,7 +53,7 @@ def new_app(
     app = web.new_app(name, challenges, error_pages.show)
     services.warn_of_unknown_variables()
     attach(app, services)
-    context.attach(app, site)
+    attach_site(app, site)
     prefix = services.settings.path_prefix
     first, *older = derive(
         services.settings.encryption_keys, f"{site.command}: sessions of its pages"

@@ -7,11 +7,12 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from contract.problems import Problem, ProblemType
 from foundation.errors import Advice, Refusal
-from foundation.pages import context, redirects, sessions
+from foundation.pages import redirects, sessions
 from foundation.pages.errors import SignInRequiredError
 from foundation.pages.filters import sentence
 from foundation.pages.redirects import local_path
 from foundation.pages.sessions import SignedInUser
+from foundation.pages.site import current_site
 
 # Requests below these paths come from programs.
 _API_PATHS = ("/api/", "/webhooks/")
@@ -22,7 +23,7 @@ def show(problem: Problem, advice: Advice) -> Response | None:
     if isinstance(request.routing_exception, BadHost):
         return None  # Flask builds no URLs then, and a page is full of them
     if request.url_rule is not None:
-        is_page = request.blueprint in context.current().blueprints
+        is_page = request.blueprint in current_site().blueprints
     else:
         accepts = "text/html" in request.headers.get("Accept", "")
         is_page = accepts and not request.path.startswith(_API_PATHS)
@@ -59,7 +60,7 @@ def _current_user(status: int) -> SignedInUser | None:
 
 def render_refusal(refusal: Refusal) -> Markup:
     """Return a refusal with its advice as HTML, for a form field or a flash message."""
-    advice = context.current().render_advice(refusal.advice)
+    advice = current_site().render_advice(refusal.advice)
     return Markup("{} {}").format(sentence(str(refusal)), advice)
 
 

@@ -20,7 +20,7 @@ from foundation.text import count
 from notifier import services
 from notifier.models import DeliveryStatus
 from notifier.monitoring import dashboard as core
-from notifier.monitoring import doctor, endpoint_status
+from notifier.monitoring import doctor, endpoint_summary
 from notifier.monitoring.dashboard import Hour
 from notifier.pages.params import NUMBER
 from notifier.webhooks import delivery_queries
@@ -82,25 +82,25 @@ def _facts() -> dict[str, Any]:
     with current.database.reading() as session:
         now = db.now(session)
         oldest_due_at = delivery_queries.oldest_due_at(session, now=now)
-        reports = endpoint_status.read(session)
+        summaries = endpoint_summary.read(session)
         hours = core.day(session, now=now)
         letters = core.dead_letters(session, now=now)
-    to_fix = [report for report in reports if doctor.needs_attention(report.endpoint)]
-    others = [report for report in reports if report not in to_fix]
+    to_fix = [summary for summary in summaries if doctor.needs_attention(summary.endpoint)]
+    others = [summary for summary in summaries if summary not in to_fix]
     return {
         "now": now,
         "findings": findings,
         "needs": [finding for finding in findings if not finding.ok],
         "endpoints_to_fix": to_fix,
-        "failing": [report for report in others if report.is_failing],
-        "untried": [one for one in others if not one.has_answered and one.last is None],
+        "failing": [summary for summary in others if summary.is_failing],
+        "untried": [one for one in others if not one.has_accepted and one.last is None],
         "letters": letters,
-        "reports": reports,
+        "summaries": summaries,
         # Summed, because counting a backlog is slow.
         "counts": [
-            (DeliveryStatus.PENDING, sum(report.pending for report in reports)),
-            (DeliveryStatus.HELD, sum(report.held for report in reports)),
-            (DeliveryStatus.DEAD, sum(report.dead for report in reports)),
+            (DeliveryStatus.PENDING, sum(summary.pending for summary in summaries)),
+            (DeliveryStatus.HELD, sum(summary.held for summary in summaries)),
+            (DeliveryStatus.DEAD, sum(summary.dead for summary in summaries)),
         ],
         "oldest_due_at": oldest_due_at,
         "delivered": sum(hour.delivered for hour in hours),

@@ -20,7 +20,7 @@ from foundation.text import count
 from notifier import services
 from notifier.errors import EndpointDisabledError
 from notifier.models import MAX_ID
-from notifier.monitoring import endpoint_status
+from notifier.monitoring import endpoint_summary
 from notifier.pages.params import TYPES
 from notifier.webhooks import endpoints as core
 from notifier.webhooks.retry_policy import WebhookResponse
@@ -196,19 +196,19 @@ def set_event_types(endpoint_id: int) -> Response:
 
 def _every() -> dict[str, Any]:
     with services.current().database.reading() as session:
-        reports, now = endpoint_status.read(session), db.now(session)
-    return {"reports": reports, "now": now}
+        summaries, now = endpoint_summary.read(session), db.now(session)
+    return {"summaries": summaries, "now": now}
 
 
 def endpoint_details(endpoint_id: int) -> dict[str, Any]:
     """Return what the pages of one endpoint show."""
     with services.current().database.reading() as session:
-        report = endpoint_status.read_one(session, endpoint_id)
+        summary = endpoint_summary.read_one(session, endpoint_id)
         secrets = core.secrets_of(session, endpoint_id)
         now = db.now(session)
     return {
-        "report": report,
-        "row": report.endpoint,
+        "summary": summary,
+        "row": summary.endpoint,
         "secrets": [one for one in secrets if one.expires_at is None or one.expires_at > now],
         "now": now,
     }

@@ -3,7 +3,7 @@
 from flask import url_for
 
 from foundation.errors import Advice
-from foundation.pages.context import Link, NavItem, Site
+from foundation.pages.site import Link, NavItem, Site
 from notifier.models import DeliveryStatus
 from notifier.pages.course_deletion import deletion
 from notifier.pages.courses import courses

@@ -8,10 +8,11 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
 from werkzeug.wrappers import Response
 
 from foundation.db import session as db
-from foundation.pages import context, forms, pagination
+from foundation.pages import forms, pagination
 from foundation.pages.error_pages import render_refusal
 from foundation.pages.forms import Faults
 from foundation.pages.guards import signed_in
+from foundation.pages.site import current_site
 from receiver import services
 from receiver.course_advice import CourseStatusDetails
 from receiver.course_state import CourseStatus
@@ -159,7 +160,7 @@ def _flash_result(entry: Entry, checked: CourseStatusDetails | CheckFailure) -> 
             problem = f"it could not be verified: {checked.detail}"
     message = Markup("Token {} saved, but {}. {}")
     # The forms are on this page.
-    next_step = context.current().render_advice(checked.advice, "")
+    next_step = current_site().render_advice(checked.advice, "")
     flash(message.format(entry.stored_token_id, problem, next_step), "error")
 
 

@@ -3,7 +3,7 @@
 from flask import url_for
 
 from foundation.errors import Advice
-from foundation.pages.context import Link, NavItem, Site
+from foundation.pages.site import Link, NavItem, Site
 from receiver.pages import labels
 from receiver.pages.course import course_pages
 from receiver.pages.inbox import inbox_pages

@@ -11,10 +11,10 @@ from flask import Blueprint, Flask, flash, render_template
 from pydantic import AfterValidator, BaseModel, Field
 
 from foundation.errors import Advice
-from foundation.pages import context, forms
+from foundation.pages import forms
 from foundation.pages.charts import Chart, Series
-from foundation.pages.context import Site
 from foundation.pages.guards import signed_in
+from foundation.pages.site import Site, attach_site
 
 # A hostile name.
 TEXT = 'Été <script>alert(1)</script> & "ß" عربي \u202eخلط\u202c 漢字 ' + "x" * 300
@@ -38,7 +38,7 @@ def add_sample_page(app: Flask) -> None:
     sample_page.add_url_rule("/sample/broken", view_func=signed_in(broken))
     sample_page.add_url_rule("/sample/form", view_func=signed_in(form), methods=["POST"])
     site: Site = app.extensions["pages"]
-    context.attach(app, replace(site, pages=(*site.pages, sample_page)))
+    attach_site(app, replace(site, pages=(*site.pages, sample_page)))
     app.register_blueprint(sample_page)
 
 

@@ -126,19 +126,19 @@ def test_refused_form_leads_back_to_its_page(
 
 
 def test_refused_form_leads_back_to_its_page_under_a_prefix(
-    specimen: Flask, signed_in: FlaskClient
+    sample_page: Flask, signed_in: FlaskClient
 ) -> None:
     token = token_in(signed_in.get("/"))
-    headers = {**HTML, "Referer": "http://localhost/admin/specimen"}
+    headers = {**HTML, "Referer": "http://localhost/admin/sample"}
 
     response = signed_in.post(
-        "/specimen/form",
+        "/sample/form",
         base_url="http://localhost/admin",
         headers=headers,
         data={"csrf_token": token},
     )
 
-    assert 'href="/admin/specimen">Go back' in response.text
+    assert 'href="/admin/sample">Go back' in response.text
     assert 'href="/admin/">Go to the start page' in response.text
 
 

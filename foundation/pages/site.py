@@ -71,12 +71,12 @@ class Site:
         return Markup("{} <code>{} {}</code>").format(advice.text, self.command, advice.command)
 
 
-def attach(app: Flask, site: Site) -> None:
+def attach_site(app: Flask, site: Site) -> None:
     """Give an app its pages."""
     app.extensions[_KEY] = site
 
 
-def current() -> Site:
+def current_site() -> Site:
     """Return the pages of the current app."""
     site: Site = current_app.extensions[_KEY]
     return site

@@ -6,17 +6,17 @@ import pytest
 
 from notifier.errors import EndpointUnknownError
 from notifier.models import DeliveryStatus, EndpointPing
-from notifier.monitoring import endpoint_status
+from notifier.monitoring import endpoint_summary
 from notifier.webhooks.circuit_breaker import BreakerState, EndpointStatus
 from tests.notifier.conftest import MINUTE, NINE, Store
 
 
 def test_new_endpoint_has_no_result(store: Store) -> None:
-    report = store.read(endpoint_status.read_one, store.add_endpoint().id)
+    summary = store.read(endpoint_summary.read_one, store.add_endpoint().id)
 
-    assert (report.pending, report.held, report.dead) == (0, 0, 0)
-    assert report.status_details.status == EndpointStatus.ENABLED
-    assert (report.last, report.ping, report.has_answered) == (None, None, False)
+    assert (summary.pending, summary.held, summary.dead) == (0, 0, 0)
+    assert summary.status_details.status == EndpointStatus.ENABLED
+    assert (summary.last, summary.ping, summary.has_accepted) == (None, None, False)
 
 
 def test_deliveries_are_counted_by_endpoint(store: Store) -> None:
@@ -26,11 +26,11 @@ def test_deliveries_are_counted_by_endpoint(store: Store) -> None:
             store.add_delivery(one.id, status=status)
     store.add_delivery(other.id)
 
-    reports = store.read(endpoint_status.read)
+    summaries = store.read(endpoint_summary.read)
 
-    assert [one.endpoint.id for one in reports] == [one.id, other.id]
-    assert [(one.pending, one.held, one.dead) for one in reports] == [(3, 2, 1), (1, 0, 0)]
-    assert [one.has_answered for one in reports] == [True, False]
+    assert [one.endpoint.id for one in summaries] == [one.id, other.id]
+    assert [(one.pending, one.held, one.dead) for one in summaries] == [(3, 2, 1), (1, 0, 0)]
+    assert [one.has_accepted for one in summaries] == [True, False]
 
 
 def test_accepted_ping_counts_as_a_response(store: Store) -> None:
@@ -42,10 +42,10 @@ def test_accepted_ping_counts_as_a_response(store: Store) -> None:
             )
         )
 
-    report = store.read(endpoint_status.read_one, made.id)
+    summary = store.read(endpoint_summary.read_one, made.id)
 
-    assert report.has_answered
-    assert report.ping is not None
+    assert summary.has_accepted
+    assert summary.ping is not None
 
 
 def test_last_result_is_the_newest_attempt(store: Store) -> None:
@@ -55,7 +55,7 @@ def test_last_result_is_the_newest_attempt(store: Store) -> None:
     store.add_attempt(first, status=503)
     store.add_attempt(store.add_delivery(other.id), failure="refused")
 
-    last = {one.endpoint.id: one.last for one in store.read(endpoint_status.read)}
+    last = {one.endpoint.id: one.last for one in store.read(endpoint_summary.read)}
 
     assert last[one.id].status == 503  # type: ignore[union-attr]
     assert last[other.id].failure == "refused"  # type: ignore[union-attr]
@@ -72,22 +72,22 @@ def test_last_result_is_the_newest_attempt(store: Store) -> None:
 def test_quiet_endpoint_keeps_its_last_result(
     store: Store, monkeypatch: pytest.MonkeyPatch, kind: dict[str, Any]
 ) -> None:
-    monkeypatch.setattr(endpoint_status, "_RECENT_ATTEMPTS", 2)
+    monkeypatch.setattr(endpoint_summary, "_RECENT_ATTEMPTS", 2)
     quiet, busy = store.add_endpoint(), store.add_endpoint()
     store.add_attempt(store.add_delivery(quiet.id, **kind), status=418)
     loud = store.add_delivery(busy.id)
     for _ in range(3):
         store.add_attempt(loud, status=200)
 
-    report = store.read(endpoint_status.read_one, quiet.id)
+    summary = store.read(endpoint_summary.read_one, quiet.id)
 
-    assert report.last is not None
-    assert report.last.status == 418
+    assert summary.last is not None
+    assert summary.last.status == 418
 
 
 def test_unknown_endpoint_is_refused(store: Store) -> None:
     with pytest.raises(EndpointUnknownError) as refused:
-        store.read(endpoint_status.read_one, 7)
+        store.read(endpoint_summary.read_one, 7)
 
     assert str(refused.value) == "there is no endpoint 7"
 
@@ -96,7 +96,7 @@ def test_paused_endpoint_has_a_next_attempt(store: Store) -> None:
     made = store.add_endpoint()
     store.set_state(made.id, BreakerState(7, NINE, NINE + MINUTE, NINE + 9 * MINUTE))
 
-    details = store.read(endpoint_status.read_one, made.id).status_details
+    details = store.read(endpoint_summary.read_one, made.id).status_details
 
     assert (details.status, details.since) == (EndpointStatus.PAUSED, NINE)
     assert details.tried_at == NINE + 9 * MINUTE

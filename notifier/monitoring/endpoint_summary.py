@@ -37,7 +37,7 @@ class EndpointSummary:
     ping: EndpointPing | None
 
     @property
-    def has_answered(self) -> bool:
+    def has_accepted(self) -> bool:
         """Whether the endpoint ever accepted a delivery or its last ping."""
         return self.ever_delivered or (self.ping is not None and self.ping.accepted)
 
