@@ -14,6 +14,7 @@ from receiver.moodle.client import SITE_INFO, Parameters, endpoint_url
 from receiver.moodle.responses import (
     CHECK_RIGHTS,
     TRY_LATER,
+    TRY_SITE_LATER,
     AccessDenied,
     InvalidToken,
     Missing,
@@ -220,11 +221,15 @@ class MoodleGradeSource:
         If Moodle does not say which record is missing, a second function is called. If a record is
         missing for it too, it is the context of the token, which is the course. Otherwise the token
         is valid for the site, and the list of courses tells whether the course exists.
+        A token that several courses have is no course's own: then that Moodle is broken.
         """
         if missing.what is not MissingRecord.UNCLEAR:
             return self._deletion(query, missing, own_token=None)
         probe = self._call(query, token, SITE_INFO)
         match probe:
+            case Missing() if query.token_is_shared:
+                detail = f"{missing.detail}, for every function, with a token of several courses"
+                return SiteOutage(detail, TRY_SITE_LATER)
             case Missing():
                 return self._deletion(query, missing, own_token=None)
             case Success(document):

@@ -21,7 +21,8 @@ class GradeQuery:
     """A request for one course's grades with the course's token.
 
     The source may answer "unchanged" if its grades are the ones that `etag` names or, without an
-    `etag`, if none changed after `modified_since`.
+    `etag`, if none changed after `modified_since`. `token_is_shared`: the token is stored for other
+    courses of the site too.
     """
 
     source_url: str
@@ -29,6 +30,7 @@ class GradeQuery:
     token: Token
     etag: str | None = None
     modified_since: datetime | None = None
+    token_is_shared: bool = False
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
@@ -106,6 +106,7 @@ class Fetcher:
         self._queues: dict[str, _SiteQueue] = {}
         self._unreachable: dict[str, Transient] = {}
         self._retries: list[FetchResult] = []
+        self._shared_tokens: set[tuple[int, str | None]] = set()
         self._round = 0
         self._results: list[FetchResult] = []
         self._skipped: list[CourseResult] = []
@@ -117,6 +118,8 @@ class Fetcher:
         Closing the generator early cancels the requests in progress.
         """
         self._yielded_at = time.monotonic()
+        tokens = Counter((entry.source_id, entry.stored_token_id) for entry in entries)
+        self._shared_tokens = {token for token, courses in tokens.items() if courses > 1}
         self._open_sources(entries)
         entries = [entry for entry in entries if entry.source.name in self._clients]
         pool = ThreadPoolExecutor(self._limits.concurrency, thread_name_prefix="fetch")
@@ -205,7 +208,12 @@ class Fetcher:
         while queue.fresh and len(pairs) < size:
             entry = queue.fresh.popleft()
             try:
-                query = build_query(entry, self._vault, modified_since=self._modified_since)
+                query = build_query(
+                    entry,
+                    self._vault,
+                    modified_since=self._modified_since,
+                    token_is_shared=(entry.source_id, entry.stored_token_id) in self._shared_tokens,
+                )
             except Exception as error:  # noqa: BLE001 - one course never stops the run
                 self._results.append(FetchResult(entry, to_internal_failure(error)))
             else:
@@ -263,7 +271,11 @@ class Fetcher:
 
 
 def build_query(
-    entry: Entry, vault: Vault, *, modified_since: datetime | None = None
+    entry: Entry,
+    vault: Vault,
+    *,
+    modified_since: datetime | None = None,
+    token_is_shared: bool = False,
 ) -> GradeQuery:
     """Return the query for an entry's grades, or raise DecryptionError.
 
@@ -272,4 +284,6 @@ def build_query(
     kind = MoodleToken if entry.source.kind == MOODLE else CourseToken
     token = kind.parse(vault.decrypt(str(entry.encrypted_token)))
     etag = None if modified_since else entry.etag
-    return GradeQuery(entry.source.url, entry.course_id, token, etag, modified_since)
+    return GradeQuery(
+        entry.source.url, entry.course_id, token, etag, modified_since, token_is_shared
+    )

@@ -67,6 +67,19 @@ def test_undecided_deletion_says_what_to_set_up(
     assert course["action"] == "sources set-site-token moodle"
 
 
+def test_broken_moodle_deletes_no_courses(
+    receiver: Receiver, moodle: FakeMoodle, add_courses: AddCourses
+) -> None:
+    add_courses("2", "3")
+    moodle.says(FUNCTION, "record_missing")
+    moodle.says(SITE_INFO, "record_missing")
+
+    receiver("sync-grades")
+
+    listed = json.loads(receiver("registry", "list", "--json").stdout)
+    assert [course["status"] for course in listed] == ["active", "active"]
+
+
 def test_run_reports_maintenance_of_a_moodle_once(
     receiver: Receiver, moodle: FakeMoodle, add_courses: AddCourses
 ) -> None:

@@ -338,6 +338,15 @@ class TestMissingRecord:
         assert type(outcome) is expected
         assert words in repr(outcome)
 
+    def test_shared_token_is_not_the_own_one_of_a_deleted_course(
+        self, moodle: FakeMoodle, fetch: Fetch
+    ) -> None:
+        moodle.says(FUNCTION, "record_missing")
+        moodle.says(SITE_INFO, "record_missing")
+
+        assert isinstance(fetch(token_is_shared=True), SiteOutage)
+        assert moodle.functions() == [FUNCTION, SITE_INFO]
+
     def test_missing_function_is_no_deletion(self, moodle: FakeMoodle, fetch: Fetch) -> None:
         moodle.says(FUNCTION, "record_missing")
         info = RECORDED["site_info"].body.replace(FUNCTION.encode(), b"core_other")
