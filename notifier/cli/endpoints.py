@@ -182,30 +182,30 @@ def _status(row: Endpoint) -> tuple[str, datetime | None, str | None]:
     return details.status, details.since, reason
 
 
-def _show_ping(endpoint_id: int, result: PingResult, *, as_json: bool) -> None:
-    url, answer = result.url, result.result
-    document: dict[str, Any] = {"url": url, "accepted": result.accepted}
-    if isinstance(answer, Failure):
-        advice = failure_advice.advice_for(answer.kind, None, endpoint_id)
-        document |= {"kind": answer.kind, "detail": answer.detail, **fields_of(advice)}
-        line = f"Failed: {url}: {answer.kind}: {answer.detail}"
+def _show_ping(endpoint_id: int, ping: PingResult, *, as_json: bool) -> None:
+    url, result = ping.url, ping.result
+    document: dict[str, Any] = {"url": url, "accepted": ping.accepted}
+    if isinstance(result, Failure):
+        advice = failure_advice.advice_for(result.kind, None, endpoint_id)
+        document |= {"kind": result.kind, "detail": result.detail, **fields_of(advice)}
+        line = f"Failed: {url}: {result.kind}: {result.detail}"
     else:
-        advice = failure_advice.advice_for(None, answer.status, endpoint_id)
+        advice = failure_advice.advice_for(None, result.status, endpoint_id)
         document |= {
-            "status": answer.status,
-            "retry_after": answer.retry_after,
-            "response_body": answer.excerpt,
+            "status": result.status,
+            "retry_after": result.retry_after,
+            "response_body": result.excerpt,
         }
-        verdict = "OK" if result.accepted else "Failed"
-        line = f"{verdict} {answer.status}: {url} {answer.excerpt}".rstrip()
+        verdict = "OK" if ping.accepted else "Failed"
+        line = f"{verdict} {result.status}: {url} {result.excerpt}".rstrip()
     if as_json:
         output.print_json(document)
         return
     click.echo(line)
     if advice is not None:
         click.echo(f"  next: {output.next_step(advice)}")
-    if result.due:
-        waiting = count(result.due, "waiting delivery is", "waiting deliveries are")
+    if ping.due:
+        waiting = count(ping.due, "waiting delivery is", "waiting deliveries are")
         click.echo(f"{waiting} queued.")
 
 

@@ -1,1 +1,1 @@
-"""What operations watch: metrics, doctor, dashboard, endpoint status."""
+"""What operations watch: metrics, doctor, statistics, endpoint summaries."""

@@ -22,7 +22,7 @@ from notifier.pages.params import query_of
 from notifier.webhooks import endpoints
 from notifier.webhooks.delivery_filter import DeliveryFilter
 
-deletion = Blueprint("course_deletion", __name__, template_folder="templates")
+course_deletion = Blueprint("course_deletion", __name__, template_folder="templates")
 _log = logging.get_logger(__name__)
 
 EVENT = "course.deleted"
@@ -40,7 +40,7 @@ class Chosen(BaseModel):
     course_id: Annotated[list[str], Field(min_length=1, max_length=MAX_DELETED)]
 
 
-@deletion.post("/courses/delete")
+@course_deletion.post("/courses/delete")
 @signed_in
 def preview() -> str:
     """Show what deleting the courses does, without changing anything."""
@@ -57,7 +57,7 @@ def preview() -> str:
     )
 
 
-@deletion.post("/courses/delete/confirmed")
+@course_deletion.post("/courses/delete/confirmed")
 @signed_in
 def delete() -> Response:
     """Delete the courses in one transaction, and redirect to the resulting deliveries."""

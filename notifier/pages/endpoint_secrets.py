@@ -24,7 +24,7 @@ from notifier.pages.endpoints import (
 from notifier.pages.params import NUMBER
 from notifier.webhooks import endpoints as core
 
-credentials = Blueprint("endpoint_secrets", __name__, template_folder="templates")
+endpoint_secrets = Blueprint("endpoint_secrets", __name__, template_folder="templates")
 _log = logging.get_logger(__name__)
 
 
@@ -41,14 +41,14 @@ class Rotation(forms.Form):
     newest: NUMBER
 
 
-@credentials.get("/endpoints/new")
+@endpoint_secrets.get("/endpoints/new")
 @signed_in
 def new() -> str:
     """Show the form that registers a URL."""
     return _form({}, url="", event_types=EVENT_TYPES)
 
 
-@credentials.post("/endpoints/new")
+@endpoint_secrets.post("/endpoints/new")
 @signed_in
 def register() -> str | tuple[str, int]:
     """Register a URL and show its secret once."""
@@ -72,7 +72,7 @@ def register() -> str | tuple[str, int]:
     return _secret_page(endpoint.id, secret, is_new=True)
 
 
-@credentials.post(f"{ENDPOINT}/secret")
+@endpoint_secrets.post(f"{ENDPOINT}/secret")
 @signed_in
 def rotate(endpoint_id: int) -> str:
     """Rotate an endpoint's secret and show the new one once.

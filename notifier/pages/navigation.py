@@ -5,12 +5,12 @@ from flask import url_for
 from foundation.errors import Advice
 from foundation.pages.site import Link, NavItem, Site
 from notifier.models import DeliveryStatus
-from notifier.pages.course_deletion import deletion
+from notifier.pages.course_deletion import course_deletion
 from notifier.pages.courses import courses
-from notifier.pages.dashboard import overview
 from notifier.pages.deliveries import deliveries
-from notifier.pages.endpoint_secrets import credentials
+from notifier.pages.endpoint_secrets import endpoint_secrets
 from notifier.pages.endpoints import endpoints
+from notifier.pages.overview import overview
 from notifier.webhooks.circuit_breaker import EndpointStatus
 from notifier.webhooks.failure_advice import advice_for
 
@@ -65,7 +65,7 @@ SITE = Site(
         NavItem("deliveries.listed", "Deliveries"),
         NavItem("endpoints.listed", "Endpoints", ("endpoint_secrets",)),
     ),
-    (overview, courses, deletion, deliveries, endpoints, credentials),
+    (overview, courses, course_deletion, deliveries, endpoints, endpoint_secrets),
     link_for,
     {"tones": TONES, "decisions": DECISIONS, "advice_for": advice_for},
 )

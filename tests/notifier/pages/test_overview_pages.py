@@ -166,7 +166,7 @@ def test_late_backlog_names_the_command(ada: Browser, make: MakeDelivery, now: d
 def test_dead_letters_are_replayed_by_reason_up_to_a_limit(
     ada: Browser, make_dead: MakeDelivery, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("notifier.pages.dashboard.MAX_REPLAYED", 2)
+    monkeypatch.setattr("notifier.pages.overview.MAX_REPLAYED", 2)
     for _ in range(3):
         make_dead()
     make_dead(reason="10 attempts failed")

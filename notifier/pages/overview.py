@@ -19,9 +19,8 @@ from foundation.pages.guards import signed_in
 from foundation.text import count
 from notifier import services
 from notifier.models import DeliveryStatus
-from notifier.monitoring import dashboard as core
-from notifier.monitoring import doctor, endpoint_summary
-from notifier.monitoring.dashboard import Hour
+from notifier.monitoring import doctor, endpoint_summary, statistics
+from notifier.monitoring.statistics import Hour
 from notifier.pages.params import NUMBER
 from notifier.webhooks import delivery_queries
 from notifier.webhooks import replay as replays
@@ -63,7 +62,9 @@ def replay() -> Response:
     advice = Advice("Go back to the overview and choose them there.")
     form = forms.require_valid(forms.parse_form(DeadLetterForm), advice=advice)
     with services.current().writing() as (session, now):
-        dead = core.dead_ids(session, form.endpoint_id, form.reason, limit=MAX_REPLAYED, now=now)
+        dead = statistics.dead_ids(
+            session, form.endpoint_id, form.reason, limit=MAX_REPLAYED, now=now
+        )
         by = f"{g.current_user.name} on the pages"
         ids = replays.replay(session, dead, by=by, now=now, statuses={DeliveryStatus.DEAD})
     _log.info(
@@ -83,8 +84,8 @@ def _facts() -> dict[str, Any]:
         now = db.now(session)
         oldest_due_at = delivery_queries.oldest_due_at(session, now=now)
         summaries = endpoint_summary.read(session)
-        hours = core.day(session, now=now)
-        letters = core.dead_letters(session, now=now)
+        hours = statistics.day(session, now=now)
+        letters = statistics.dead_letters(session, now=now)
     to_fix = [summary for summary in summaries if doctor.needs_attention(summary.endpoint)]
     others = [summary for summary in summaries if summary not in to_fix]
     return {

@@ -1,4 +1,4 @@
-"""The numbers of the dashboard: deliveries by hour, their delays, dead deliveries by reason."""
+"""The statistics on the overview: deliveries by hour, their delays, dead deliveries by reason."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The numbers of the dashboard: hours, delays, dead deliveries by reason."""
+"""The statistics on the overview: hours, delays, dead deliveries by reason."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from notifier.models import DeliveryStatus
-from notifier.monitoring import dashboard
+from notifier.monitoring import statistics
 from tests.notifier.conftest import NINE, Store
 
 HOUR = timedelta(hours=1)
@@ -43,7 +43,7 @@ def test_hours_are_counted_separately(store: Store, settled: MakeSettled) -> Non
     settled(twelve - 23 * HOUR)
     settled(twelve - 23 * HOUR - timedelta(microseconds=1))
 
-    hours = store.read(dashboard.day, now=NOON)
+    hours = store.read(statistics.day, now=NOON)
 
     assert [hour.begins_at for hour in hours] == [twelve - n * HOUR for n in range(23, -1, -1)]
     assert [(n, hour.delivered, hour.dead) for n, hour in enumerate(hours) if hour.delivered] == [
@@ -59,7 +59,7 @@ def test_delays_are_from_event_to_delivery(store: Store, settled: MakeSettled) -
     settled(NOON, **dead())
     settled(NOON - 5 * HOUR, created_at=NOON - 7 * HOUR)
 
-    delays = [list(hour.delays) for hour in store.read(dashboard.day, now=NOON)]
+    delays = [list(hour.delays) for hour in store.read(statistics.day, now=NOON)]
 
     assert delays[23] == [3 * SECOND, 2 * SECOND]
     assert delays[18] == [2 * HOUR]
@@ -69,11 +69,11 @@ def test_delays_are_from_event_to_delivery(store: Store, settled: MakeSettled) -
 def test_busy_hour_is_sampled(
     store: Store, settled: MakeSettled, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dashboard, "SAMPLE", 2)
+    monkeypatch.setattr(statistics, "SAMPLE", 2)
     for number in range(4):
         settled(NOON + number * SECOND, created_at=NOON)
 
-    last = store.read(dashboard.day, now=NOON + HOUR / 2)[-1]
+    last = store.read(statistics.day, now=NOON + HOUR / 2)[-1]
 
     assert last.delivered == 4
     assert list(last.delays) == [3 * SECOND, 2 * SECOND]
@@ -89,7 +89,7 @@ def test_dead_deliveries_are_grouped_by_endpoint_and_reason(
     settled(NOON, **dead("refused", endpoint_id=other.id))
     settled(NOON - timedelta(days=8), **dead("long ago"))
 
-    found = store.read(dashboard.dead_letters, now=NOON)
+    found = store.read(statistics.dead_letters, now=NOON)
 
     assert [(one.endpoint.url == other.url, one.reason, one.count) for one in found] == [
         (True, "refused", 1),
@@ -109,8 +109,8 @@ def test_dead_ids_are_those_of_one_group(store: Store, settled: MakeSettled) -> 
     endpoint_id = other.id - 1
 
     group = endpoint_id, "status 500"
-    found = store.read(dashboard.dead_ids, *group, limit=9, now=NOON)
-    first = store.read(dashboard.dead_ids, *group, limit=1, now=NOON)
+    found = store.read(statistics.dead_ids, *group, limit=9, now=NOON)
+    first = store.read(statistics.dead_ids, *group, limit=1, now=NOON)
 
     assert found == [new, old]
     assert first == [new]
