@@ -117,6 +117,8 @@ def test_no_page_form_or_redirect_leaves_the_prefix(app: Flask, service: Service
 
     assert unquote(unknown.location) == f"{PREFIX}/sign-in?next={PREFIX}{page}"
     assert signed_in.location == f"{PREFIX}/"
+    # A second installation on the same host, without the prefix, has another cookie.
+    assert f"{service.cookie}-webhooks-admin=" in signed_in.headers["Set-Cookie"]
     assert client.get(f"{PREFIX}/openapi.json").json["servers"] == [{"url": PREFIX}]
     opened = {view for view in crawler.views if view.partition(".")[0] in app.blueprints}
     assert len(opened) >= 8
