@@ -38,7 +38,8 @@ class Limiter:
         self._clock = clock
         self._busy: Counter[tuple[int, str]] = Counter()
         self._concurrency: dict[int, int] = {}
-        self._tokens: dict[int, tuple[float, float]] = {}
+        # For each endpoint the starts that are left, and when that was.
+        self._buckets: dict[int, tuple[float, float]] = {}
 
     @property
     def busy(self) -> int:
@@ -48,7 +49,7 @@ class Limiter:
     def start(self, claimed: Claimed) -> None:
         """Count an attempt that starts."""
         self._busy[claimed.endpoint_id, claimed.lane] += 1
-        self._tokens[claimed.endpoint_id] = (
+        self._buckets[claimed.endpoint_id] = (
             self._starts_left(claimed.endpoint_id) - 1,
             self._clock(),
         )
@@ -80,7 +81,7 @@ class Limiter:
 
     def is_throttled(self) -> bool:
         """Return True if some endpoint has reached its rate."""
-        return any(self._starts_left(endpoint_id) < 1 for endpoint_id in self._tokens)
+        return any(self._starts_left(endpoint_id) < 1 for endpoint_id in self._buckets)
 
     def _endpoint_limit(
         self, endpoint_id: int, state: BreakerState, now: datetime
@@ -98,9 +99,9 @@ class Limiter:
         return sum(count for (_, busy_lane), count in self._busy.items() if busy_lane == lane)
 
     def _starts_left(self, endpoint_id: int) -> float:
-        """Return the tokens in the endpoint's bucket, which holds at most one second's worth."""
+        """Return the starts in the endpoint's bucket, which holds at most those of one second."""
         full = max(1.0, self._rate)
-        left, at = self._tokens.get(endpoint_id, (full, 0.0))
+        left, at = self._buckets.get(endpoint_id, (full, 0.0))
         return min(full, left + (self._clock() - at) * self._rate)
 
 
