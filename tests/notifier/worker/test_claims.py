@@ -133,6 +133,18 @@ def test_retries_leave_the_reserved_slots(
     assert [one.lane for one in store.claim(total=8, retry=6)] == claimed
 
 
+def test_retries_leave_the_reserved_slots_of_their_endpoint(store: Store) -> None:
+    endpoint = store.add_endpoint()
+    for lane in (Lane.RETRY, Lane.ISOLATED, Lane.RETRY):
+        store.add_delivery(endpoint.id, lane=lane, attempts=1, due_at=NINE - MINUTE)
+    store.add_deliveries(endpoint.id, 2)
+    limits = ClaimLimits(9, 9, 9, {endpoint.id: EndpointLimit(3, 2)})
+
+    found = store.write(claims.claim, limits, lease=MINUTE, now=NINE)
+
+    assert [one.lane for one in found] == [Lane.RETRY, Lane.ISOLATED, Lane.FIRST]
+
+
 def test_isolated_deliveries_are_claimed_one_at_a_time(store: Store) -> None:
     """One isolated delivery of all endpoints is claimed in addition to others (F9)."""
     endpoint, other = store.add_endpoint(), store.add_endpoint()
