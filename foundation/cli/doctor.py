@@ -14,6 +14,7 @@ from foundation.db import session as db
 from foundation.db.migrations import Schema
 from foundation.db.session import Database
 from foundation.errors import Advice, DatabaseSetupError, DecryptionError, fields_of
+from foundation.text import printable
 
 # Signatures tolerate five minutes.
 MAX_CLOCK_DRIFT = timedelta(seconds=60)
@@ -90,13 +91,13 @@ def report(findings: list[Finding], *, as_json: bool) -> int:
 
     It is 0 if all checks passed, else 1.
     """
-    ok = all(finding.ok for finding in findings)
+    failed = [finding for finding in findings if not finding.ok]
     if as_json:
         documents = [
             {"check": item.check, "ok": item.ok, "found": item.found, **fields_of(item.advice)}
             for item in findings
         ]
-        output.print_json({"ok": ok, "findings": documents})
+        output.print_json({"ok": not failed, "findings": documents})
     else:
         output.print_table(
             ("check", "result", "found", "next step"),
@@ -106,5 +107,8 @@ def report(findings: list[Finding], *, as_json: bool) -> int:
             ],
             empty="No checks.",
         )
-        click.echo("All checks passed." if ok else "Action needed: see above.")
-    return 0 if ok else output.EXIT_REFUSED
+        # The last line, because the table may be longer than the terminal.
+        click.echo(
+            f"Action needed: {printable(failed[0].found)}" if failed else "All checks passed."
+        )
+    return output.EXIT_REFUSED if failed else 0

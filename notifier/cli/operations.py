@@ -116,7 +116,7 @@ def doctor(as_json: bool) -> None:
 
     services: Services = context.services()
     findings = [
-        report.examine_settings(type(services.settings)),
         *checks.examine(services.database, services.vault),
+        report.examine_settings(type(services.settings)),
     ]
     raise click.exceptions.Exit(report.report(findings, as_json=as_json))

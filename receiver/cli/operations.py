@@ -100,7 +100,7 @@ def doctor(as_json: bool) -> None:
         factory.ClientFactory(services.settings, services.vault) as clients,
     ):
         findings = [
-            report.examine_settings(type(services.settings)),
             *checks.examine(services.database, services.vault, gradebook, clients),
+            report.examine_settings(type(services.settings)),
         ]
     raise click.exceptions.Exit(report.report(findings, as_json=as_json))

@@ -105,11 +105,19 @@ def test_other_clock_than_the_database_is_found(database: Database, schema: Sche
     assert clock.advice is not None
 
 
+def test_report_escapes_what_others_wrote(capsys: pytest.CaptureFixture[str]) -> None:
+    doctor.report([Finding("endpoints", False, "\x1b[31m", Advice("Fix it."))], as_json=False)
+
+    assert "\x1b" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("findings", "code", "lines"),
     [
         pytest.param([GOOD], 0, ["OK", "All checks passed."], id="good"),
-        pytest.param([GOOD, BAD], 1, ["FAIL", "Set the clock.", "Action needed: see"], id="bad"),
+        pytest.param(
+            [GOOD, BAD], 1, ["FAIL", "Set the clock.", "Action needed: 75.0 s from"], id="bad"
+        ),
     ],
 )
 def test_report_is_a_table_with_a_verdict_and_an_exit_code(

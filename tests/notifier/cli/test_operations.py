@@ -106,7 +106,6 @@ def test_doctor_passes(store: Store, run: Run, read_json: ReadJson) -> None:
     assert "FAIL" not in result.stdout
     assert document["ok"] is True
     assert [finding["check"] for finding in document["findings"]] == [
-        "settings",
         "database",
         "clock",
         "schema",
@@ -114,6 +113,7 @@ def test_doctor_passes(store: Store, run: Run, read_json: ReadJson) -> None:
         "endpoints",
         "backlog",
         "dead letters",
+        "settings",
     ]
 
 
@@ -124,7 +124,7 @@ def test_doctor_reports_a_failed_check_with_its_next_step(run: Run) -> None:
     (failed,) = (finding for finding in document["findings"] if not finding["ok"])
     assert result.exit_code == 1
     assert "FAIL" in result.stdout
-    assert result.stdout.endswith("Action needed: see above.\n")
+    assert result.stdout.endswith(f"Action needed: {failed['found']}\n")
     assert failed["check"] == "endpoints"
     assert failed["next_step"]
 
