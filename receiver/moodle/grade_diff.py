@@ -101,7 +101,7 @@ def verify(diff: GradeDiff, current: Current) -> GradeDiff:
             lost.append(_kept(change.user_id, now))
         else:
             actual = _shown_or_none(given)
-            detail = f"{_shown(change.grade)} was written, but ELMS has {actual}: is it locked?"
+            detail = f"{_shown(change.grade)} was written, but ELMS has {actual}"
             lost.append(PersonProblem(change.user_id, detail))
     return GradeDiff(tuple(verified), diff.unchanged, (*diff.problems, *lost))
 

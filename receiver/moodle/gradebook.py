@@ -43,6 +43,10 @@ _STATUSES_TO_VERIFY = {0, 1, 4}
 _NOT_STORED = GradeChange(0, "", Decimal(0), None)
 
 _CHECK_GRADE_ITEM = Advice("Check in ELMS's Moodle whether the activity's grade item was removed.")
+_ACCEPT_AS_WRITTEN = Advice(
+    "Check the activity's grade item in ELMS's Moodle: it must not be calculated or locked, and "
+    "must have the multiplier 1 and the offset 0."
+)
 _USE_POINTS = Advice(
     "Set the grade type of this assignment to Point in ELMS's Moodle, or choose another one.",
     *SET_ACTIVITY_COMMAND,
@@ -198,7 +202,8 @@ class MoodleGradebook:
     ) -> tuple[GradeDiff, WriteFailure | None]:
         """Write the changes; return the diff with those found afterwards, and the failure if any.
 
-        Without a failure, a change that is not found is a problem of its person.
+        Without a failure, a change that is not found is a problem of its person. If none of
+        several is found, the activity changes what is written.
         """
         failure = None
         for start in range(0, len(diff.changes), MAX_GRADES):
@@ -211,6 +216,10 @@ class MoodleGradebook:
         verified = grade_diff.verify(diff, current)
         if failure:
             return replace(verified, problems=diff.problems), failure
+        lost = [one for one in verified.problems[len(diff.problems) :] if not one.kept]
+        if 1 < len(lost) == len(diff.changes):
+            detail = f"none of the {len(lost)} grades written into the activity {activity} is there"
+            return verified, Misconfigured(f"{detail} in ELMS's Moodle", _ACCEPT_AS_WRITTEN)
         return verified, None
 
     def _send(

@@ -31,6 +31,7 @@ class Elms:
     item_locked: bool = False
     maximum: int = 100
     scale: bool = False
+    multiplier: int = 1
     outcomes: int = 0
 
     def __post_init__(self) -> None:
@@ -111,7 +112,7 @@ class Elms:
                 failed = True
             elif named and student in self.grades and student not in self.overridden:
                 written = Decimal(form[f"grades[{named[1]}][grade]"])
-                self.grades[student] = min(written, Decimal(self.maximum))
+                self.grades[student] = min(written * self.multiplier, Decimal(self.maximum))
         return _json(1) if failed else RECORDED["update_grades_answer"]
 
 

@@ -165,6 +165,19 @@ def test_problem_concerns_one_person(elms: Elms, write: Write, given: Score, wor
     assert elms.grades == {14: None, 15: Decimal(50), 16: None, 17: Decimal("72.5")}
 
 
+def test_activity_that_changes_what_is_written_is_misconfigured(elms: Elms, write: Write) -> None:
+    elms.enrol(14, "S1001")
+    elms.enrol(15, "S1002")
+    elms.multiplier = 2
+
+    result = write(score("S1001", "5"), score("S1002", "6"))
+
+    assert isinstance(result.failure, Misconfigured)
+    assert "multiplier" in result.failure.advice.text
+    assert [problem.user_id for problem in result.problems] == ["S1001", "S1002"]
+    assert result.scores == ScoreCounts()
+
+
 def test_no_grade_on_either_side_is_unchanged(write: Write) -> None:
     assert write(score(given=None)) == WriteResult(1, ScoreCounts(unchanged=1))
 
