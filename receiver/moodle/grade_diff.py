@@ -1,7 +1,5 @@
 """The grades to write into a course of ELMS's Moodle, and why some cannot be written."""
 
-import html
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -10,7 +8,7 @@ from typing import Any
 
 from contract.grades import Score, rounded
 from receiver.gradebook.base import ScoreCounts
-from receiver.moodle.grade_report import UserGrades, to_decimal
+from receiver.moodle.grade_report import UserGrades, is_scale, to_decimal
 from receiver.moodle.users import UserDirectory
 from receiver.sources.base import PersonProblem
 
@@ -38,10 +36,6 @@ class CurrentGrade:
 
 Current = dict[int, CurrentGrade | UnwritableReason]
 """What the students of a course have in an activity, by Moodle's user id."""
-
-# What Moodle shows as the range of an item with points, as numbers or percentages.
-_NUMBER = r"-?[0-9][0-9.,\s]*%?"
-_POINTS = re.compile(rf"\s*{_NUMBER}\s*[-\u2013]\s*{_NUMBER}\s*", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -128,23 +122,11 @@ def _grade_in(item: dict[str, Any]) -> CurrentGrade | UnwritableReason:
         )
     except ValueError:
         return UnwritableReason.UNREADABLE
-    if _is_scale(item, minimum):
+    if is_scale(item, minimum):
         return UnwritableReason.SCALE
     if maximum is None:
         return UnwritableReason.UNREADABLE
     return CurrentGrade(given, minimum or Decimal(0), maximum, _kept_because(item))
-
-
-def _is_scale(item: dict[str, Any], minimum: Decimal | None) -> bool:
-    """Return True if an item may be graded by a scale: a number would select one of its words.
-
-    Moodle names no scale, and shows its range in words. A scale counts from 1; an assignment with
-    points has the minimum 0.
-    """
-    shown = item.get("rangeformatted")
-    text = html.unescape(re.sub(r"<[^>]*>", "", shown)) if isinstance(shown, str) else ""
-    in_words = text.strip() not in {"", "-"} and not _POINTS.fullmatch(text.replace("\xa0", " "))
-    return item.get("scaleid") is not None or minimum == 1 or in_words
 
 
 def _kept_because(item: dict[str, Any]) -> str | None:

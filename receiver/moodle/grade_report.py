@@ -1,6 +1,8 @@
 """A Moodle's grade report, and its course totals as scores."""
 
 import hashlib
+import html
+import re
 from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,6 +24,10 @@ _HIDDEN = (
     "the course total is not shown: it or a grade in it is hidden from the token's user "
     "(moodle/grade:viewhidden)"
 )
+
+# What Moodle shows as the range of an item with points, as numbers or percentages.
+_NUMBER = r"-?[0-9][0-9.,\s]*%?"
+_POINTS = re.compile(rf"\s*{_NUMBER}\s*[-\u2013]\s*{_NUMBER}\s*", re.ASCII)
 
 
 class ReportError(ValueError):
@@ -109,12 +115,26 @@ def to_decimal(value: object) -> Decimal | None:
     return rounded(Decimal(value))
 
 
+def is_scale(item: dict[str, Any], minimum: Decimal | None) -> bool:
+    """Return True if an item may be graded by a scale: a number would select one of its words.
+
+    Moodle names no scale, and shows its range in words. A scale counts from 1; an item with points
+    usually has the minimum 0.
+    """
+    shown = item.get("rangeformatted")
+    text = html.unescape(re.sub(r"<[^>]*>", "", shown)) if isinstance(shown, str) else ""
+    in_words = text.strip() not in {"", "-"} and not _POINTS.fullmatch(text.replace("\xa0", " "))
+    return item.get("scaleid") is not None or minimum == 1 or in_words
+
+
 def _score(user: UserGrades, now: datetime) -> Score:
     """Return a user's course total as a score, or raise ValueError."""
     totals = [item for item in user.items if item.get("itemtype") == "course"]
     if len(totals) != 1:
         raise ValueError(f"{len(totals)} course totals instead of one" if totals else _HIDDEN)
     total = totals[0]
+    if is_scale(total, to_decimal(total.get("grademin"))):
+        raise ValueError("the course total is graded by a scale, not by points")
     given = to_decimal(total.get("graderaw"))
     if given is None and (why := _why_withheld(total)):
         raise ValueError(why)

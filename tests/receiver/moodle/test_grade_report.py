@@ -47,6 +47,16 @@ def report(*users: tuple[str | None, list[dict[str, Any]]]) -> dict[str, Any]:
         ),
         pytest.param([("S1", [])], "moodle/grade:viewhidden", id="no course total"),
         pytest.param([("S1", [total(), total()])], "2 course totals", id="two course totals"),
+        pytest.param(
+            [
+                (
+                    "S1",
+                    [total(graderaw=1, grademin=1, grademax=3, rangeformatted="Fail&ndash;Merit")],
+                )
+            ],
+            "by a scale",
+            id="scale",
+        ),
         pytest.param([("S1", [total(graderaw=-1)])], "must not be negative", id="negative"),
         pytest.param([("S1", [total(grademax=0)])], "greater than 0", id="maximum 0"),
         pytest.param([("S1", [total(grademax=None)])], "score_maximum", id="no maximum"),
