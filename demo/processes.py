@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import urlsplit
 
-_STARTS_WITHIN = 20.0
+_STARTS_WITHIN = 120.0
 _STOPS_WITHIN = 20.0
 _PREFIXES = ("NOTIFIER_", "RECEIVER_")
 # The folder of our commands.

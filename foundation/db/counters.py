@@ -1,6 +1,6 @@
 """Counters and histograms in the database, written in the transaction of what they count.
 
-So they are the same for every process and machine, survive restarts, and never count what was
+They are the same for every process and machine, survive restarts, and never count what was
 rolled back.
 """
 
@@ -45,7 +45,7 @@ class CounterColumns:
 
 
 @dataclass(frozen=True)
-class Counter:
+class CounterMetric:
     """A number that only grows, for each combination of label values, of which there are few."""
 
     name: str
@@ -66,7 +66,7 @@ class Counter:
 
 
 @dataclass(frozen=True)
-class Histogram:
+class HistogramMetric:
     """Durations in seconds, in buckets with upper bounds."""
 
     name: str

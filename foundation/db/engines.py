@@ -63,7 +63,7 @@ def _sqlite(url: URL, timeout: float, options: dict[str, Any]) -> Engine:
         try:
             cursor = raw.cursor()
             cursor.execute(f"PRAGMA busy_timeout={int(timeout * 1000)}")
-            into_wal(cursor, timeout)
+            enable_wal(cursor, timeout)
             cursor.execute("PRAGMA synchronous=FULL")
             cursor.execute("PRAGMA foreign_keys=ON")
             cursor.close()
@@ -85,11 +85,11 @@ def _sqlite(url: URL, timeout: float, options: dict[str, Any]) -> Engine:
     event.listen(engine, "connect", prepare)
     event.listen(engine, "checkout", check_file)
     event.listen(engine, "begin", begin)
-    event.listen(engine, "handle_error", _damage_is_unavailable, retval=True)
+    event.listen(engine, "handle_error", _map_corruption_error, retval=True)
     return engine
 
 
-def into_wal(cursor: sqlite3.Cursor, timeout: float) -> None:
+def enable_wal(cursor: sqlite3.Cursor, timeout: float) -> None:
     """Switch to the write-ahead log, so that writers do not block readers.
 
     SQLite's busy time-out does not apply here: of two processes that switch a new file at once,
@@ -133,7 +133,7 @@ def _explained(error: sqlite3.OperationalError, path: Path) -> sqlite3.Operation
     return error
 
 
-def _damage_is_unavailable(context: ExceptionContext) -> BaseException | None:
+def _map_corruption_error(context: ExceptionContext) -> BaseException | None:
     """Raise SQLite's error for a damaged file as an OperationalError."""
     original = context.original_exception
     if type(original) is sqlite3.DatabaseError:

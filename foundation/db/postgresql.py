@@ -32,7 +32,7 @@ _NAME = re.compile(r"[a-z_][a-z0-9_.]*", re.ASCII | re.IGNORECASE)
 class _Connection(psycopg.Connection[Any]):
     """A connection with a time limit on every response.
 
-    Without it a server that hangs would block a thread for ever: `statement_timeout` needs a server
+    Without it a server that hangs would block a thread forever: `statement_timeout` needs a server
     that still runs, and TCP time-outs do not expire while its kernel acknowledges packets.
     """
 

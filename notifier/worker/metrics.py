@@ -5,28 +5,28 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from foundation.db import counters
-from foundation.db.counters import Counter, Histogram, Key
+from foundation.db.counters import CounterMetric, HistogramMetric, Key
 from notifier.webhooks.deliveries import Settlement, SettleResult
 from notifier.webhooks.failure_advice import FailureKind
 from notifier.webhooks.retry_policy import Dead, Delivered
 from notifier.worker.claims import ExpiredClaim
 
-SETTLED = Counter(
+SETTLED = CounterMetric(
     "notifier_deliveries_settled_total",
     "Deliveries that were delivered or became dead.",
     ("outcome", "event_type"),
 )
-ATTEMPTS = Counter(
+ATTEMPTS = CounterMetric(
     "notifier_attempts_total",
     "Attempts by status class of the response, or by failure if there was no response.",
     ("status_class", "failure"),
 )
-CLAIM_TO_SETTLE = Histogram(
+CLAIM_TO_SETTLE = HistogramMetric(
     "notifier_claim_to_settle_seconds",
     "Time from the claim of a delivery until its attempt was settled.",
     (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 60),
 )
-EVENT_TO_DELIVERY = Histogram(
+EVENT_TO_DELIVERY = HistogramMetric(
     "notifier_event_to_delivery_seconds",
     "Time from the event until it was delivered, including retries and replays.",
     (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200, 28800, 86400, 259200),

@@ -79,7 +79,7 @@ def list_(status: str | None, source: str | None, as_json: bool) -> None:
         and status in (None, status_details.status)
     ]
     if as_json:
-        output.print_json([schemas.ListedEntry.of_last(*row) for row in rows])
+        output.print_json([schemas.ListedEntryResponse.of_last(*row) for row in rows])
         return
     output.print_table(
         ("course", "source", "status", "last result", "reason", "since", "next step"),

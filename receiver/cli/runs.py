@@ -10,7 +10,7 @@ from foundation.cli.params import limit_option
 from foundation.db import session as db
 from foundation.db.pagination import PageRequest
 from receiver.cli import context
-from receiver.cli.schemas import CourseResponse, PersonResponse, RunDetails, RunResponse
+from receiver.cli.schemas import CourseResultResponse, PersonResponse, RunDetails, RunResponse
 from receiver.models import RunCourse
 from receiver.registry import csv_files
 from receiver.runs import queries
@@ -80,7 +80,7 @@ def show(
         status = runs.statuses(session, [run], now=db.now(session))[run.id]
         courses = runs.courses_of(session, run.id, CourseOutcome(outcome) if outcome else None)
     if as_json:
-        details = CourseResponse.all_of(courses)
+        details = CourseResultResponse.all_of(courses)
         output.print_json(RunDetails.of_run(run, status, courses=details))
         return
     output.print_facts((name.replace("_", " "), v) for name, v in RunResponse.of_run(run, status))

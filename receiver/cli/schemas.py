@@ -75,7 +75,7 @@ class EntryResponse(Response):
         )
 
 
-class ListedEntry(EntryResponse):
+class ListedEntryResponse(EntryResponse):
     """A course with its outcome in the last run that had it."""
 
     last_outcome: str | None
@@ -130,7 +130,7 @@ class EntryDetails(EntryResponse):
         )
 
 
-class CourseResponse(Response):
+class CourseResultResponse(Response):
     """The result of one course in a run, or in a dry run."""
 
     source: str
@@ -194,7 +194,7 @@ class PersonResponse(Response):
 class RunDetails(RunResponse):
     """A recorded run with the results of its courses."""
 
-    courses: list[CourseResponse]
+    courses: list[CourseResultResponse]
 
 
 class SyncResponse(Response):
@@ -211,7 +211,7 @@ class SyncResponse(Response):
     gradebook_requests: int
     database_queries: int
     seconds: float
-    courses: list[CourseResponse]
+    courses: list[CourseResultResponse]
 
     @classmethod
     def of_result(cls, result: RunResult) -> Self:
@@ -222,7 +222,7 @@ class SyncResponse(Response):
             counts={outcome: result.count(outcome) for outcome in CourseOutcome},
             scores=vars(result.scores),
             database_queries=result.statements,
-            courses=CourseResponse.all_of(result.courses),
+            courses=CourseResultResponse.all_of(result.courses),
         )
 
 
@@ -238,8 +238,8 @@ class DryRunResponse(Response):
 
     dry_run: bool
     would_fetch: list[PlannedCourse]
-    would_skip: list[CourseResponse]
-    would_fail: list[CourseResponse]
+    would_skip: list[CourseResultResponse]
+    would_fail: list[CourseResultResponse]
 
     @classmethod
     def of_plan(cls, plan: Plan) -> Self:
@@ -249,6 +249,6 @@ class DryRunResponse(Response):
             would_fetch=[
                 PlannedCourse.of(entry, source=entry.source.name) for entry in plan.to_fetch
             ],
-            would_skip=CourseResponse.all_of(plan.skipped),
-            would_fail=CourseResponse.all_of(plan.without_activity),
+            would_skip=CourseResultResponse.all_of(plan.skipped),
+            would_fail=CourseResultResponse.all_of(plan.without_activity),
         )

@@ -8,13 +8,13 @@ from sqlalchemy.orm import Session
 
 from foundation.db import counters
 from foundation.db import session as db
-from foundation.db.counters import Counter
+from foundation.db.counters import CounterMetric
 from receiver.models import CounterShard
 from receiver.registry import listing
 from receiver.runs import store as runs
 from receiver.runs.store import RunStatus
 
-WEBHOOKS = Counter(
+WEBHOOKS = CounterMetric(
     "receiver_webhooks_total",
     "Accepted webhooks, by outcome.",
     ("outcome",),

@@ -7,12 +7,12 @@ import pytest
 from prometheus_client.core import Metric
 
 from foundation.db import counters
-from foundation.db.counters import Counter, Histogram
+from foundation.db.counters import CounterMetric, HistogramMetric
 from foundation.db.session import Database
 from notifier.models import SCHEMA, CounterShard
 
-RESPONSES = Counter("responses_total", "Responses.", ("status_class", "failure"))
-WAITS = Histogram("wait_seconds", "Waits.", (0.5, 1, 10))
+RESPONSES = CounterMetric("responses_total", "Responses.", ("status_class", "failure"))
+WAITS = HistogramMetric("wait_seconds", "Waits.", (0.5, 1, 10))
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def database(make_database: Callable[..., Database]) -> Database:
     return make_database(SCHEMA)
 
 
-def samples(database: Database, metric: Counter | Histogram) -> dict[str, float]:
+def samples(database: Database, metric: CounterMetric | HistogramMetric) -> dict[str, float]:
     """Return the stored samples of a metric, by name and labels."""
     with database.reading() as session:
         family: Metric = metric.family(counters.read(session, CounterShard))

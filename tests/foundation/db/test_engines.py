@@ -70,7 +70,7 @@ class Cursor:
 def test_busy_file_is_switched_to_wal_again() -> None:
     cursor = Cursor(sqlite3.SQLITE_BUSY, sqlite3.SQLITE_BUSY)
 
-    engines.into_wal(cursor, timeout=20)  # type: ignore[arg-type]
+    engines.enable_wal(cursor, timeout=20)  # type: ignore[arg-type]
 
     assert cursor.executed == 3
 
@@ -86,7 +86,7 @@ def test_other_failure_to_switch_is_raised(code: int, timeout: float) -> None:
     cursor = Cursor(code)
 
     with pytest.raises(sqlite3.OperationalError, match="refused"):
-        engines.into_wal(cursor, timeout)  # type: ignore[arg-type]
+        engines.enable_wal(cursor, timeout)  # type: ignore[arg-type]
 
     assert cursor.executed == 1
 
