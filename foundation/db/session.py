@@ -288,6 +288,10 @@ class _Among(FunctionElement[bool]):
     type = Boolean()
     inherit_cache = True
 
+    def self_group(self, against: object = None) -> "_Among":  # noqa: ARG002 - SQLAlchemy's signature
+        # Without it SQLite would get `… = 1`, and use no index.
+        return self
+
 
 @compiles(_Among, "sqlite")
 def _among_json(element: _Among, compiler: Any, **options: Any) -> str:

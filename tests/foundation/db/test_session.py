@@ -271,6 +271,19 @@ def test_cause_is_one_short_line(error: Exception, cause: str) -> None:
     assert db.cause(error) == cause
 
 
+@pytest.mark.parametrize("database_kind", ["sqlite"], indirect=True)
+def test_condition_over_many_values_uses_an_index(database: Database) -> None:
+    query = select(ITEMS.c.name).where(db.among(ITEMS.c.id, [1]), ITEMS.c.name != "")
+
+    with database.reading() as session:
+        connection = session.connection()
+        plan = connection.exec_driver_sql(
+            f"EXPLAIN QUERY PLAN {query.compile(connection)}", ("[1]", "")
+        ).all()
+
+    assert plan[0].detail == "SEARCH items USING INTEGER PRIMARY KEY (rowid=?)"
+
+
 def test_condition_over_more_values_than_a_statement_has_parameters(database: Database) -> None:
     add(database, "a", "'b", "ö\\", "d")
     by_name = db.among(ITEMS.c.name, [*map(str, range(100_000)), "'b", "ö\\"])
