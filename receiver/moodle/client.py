@@ -103,7 +103,10 @@ class ElmsMoodle:
     def token_advice(self) -> Advice:
         """What to do about a token that cannot be used."""
         needed = ", ".join((SITE_INFO, *self.functions))
-        return Advice(f"Enter a current token of ELMS's own Moodle, whose service allows {needed}.")
+        return Advice(
+            "Set RECEIVER_GRADEBOOK_TOKEN to a current token of ELMS's own Moodle, whose service "
+            f"allows {needed}."
+        )
 
     def call(self, function: str, parameters: Parameters) -> Success | WriteFailure:
         """Return the result of a function."""

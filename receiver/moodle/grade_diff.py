@@ -16,7 +16,7 @@ from receiver.sources.base import PersonProblem
 class UnwritableReason(StrEnum):
     """Why points cannot be written into a student's grade: no such item, or no points in it."""
 
-    NO_ITEM = "has no such activity in ELMS"
+    NO_ITEM = "has no such activity in ELMS, or a hidden grade (moodle/grade:viewhidden)"
     SCALE = "has this activity in ELMS with a scale instead of points"
     UNREADABLE = "has this activity in ELMS without a range of points"
 

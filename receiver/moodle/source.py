@@ -41,10 +41,9 @@ from receiver.sources.store import MOODLE_COURSE
 COURSES = "core_course_get_courses"
 COURSES_BY_FIELD = "core_course_get_courses_by_field"
 
-_ALLOW_FUNCTIONS = Advice(
-    f"Have that Moodle's administrator allow {grade_report.FUNCTION} and {SITE_INFO} in "
-    "the token's service, and check the users and addresses that the service and the token are "
-    "restricted to."
+_ALLOW_GRADES, _ALLOW_SITE_INFO = (
+    Advice(f"Have that Moodle's administrator allow {function} in the token's service.")
+    for function in (grade_report.FUNCTION, SITE_INFO)
 )
 _CHECK_RESTRICTIONS = to_use([grade_report.FUNCTION, SITE_INFO, COURSES])
 _ALLOW_COURSE_LIST = Advice(
@@ -122,6 +121,8 @@ class MoodleGradeSource:
         if not isinstance(token, MoodleToken):
             return None
         probe = self._call(query, token, SITE_INFO)
+        if isinstance(probe, AccessDenied):
+            return Misconfigured(f"{SITE_INFO}: {probe.detail}", _ALLOW_SITE_INFO)
         if not isinstance(probe, Success):
             return _outcome(probe)
         exists = self.course_exists(query, self._site_token or token)
@@ -205,7 +206,7 @@ class MoodleGradeSource:
             if self._denied < 2 or self._accepted:
                 probe = self._call(query, token, SITE_INFO)
                 if isinstance(probe, Success):
-                    return Misconfigured(detail, _ALLOW_FUNCTIONS)
+                    return Misconfigured(detail, _ALLOW_GRADES)
                 if not isinstance(probe, AccessDenied):
                     return _outcome(probe)
                 self._denied += 1
@@ -235,7 +236,7 @@ class MoodleGradeSource:
             case Success(document):
                 allowed = client.functions_of(document)
                 if allowed is not None and grade_report.FUNCTION not in allowed:
-                    return Misconfigured(missing.detail, _ALLOW_FUNCTIONS)
+                    return Misconfigured(missing.detail, _ALLOW_GRADES)
                 return self._deletion(query, missing, own_token=token)
             case AccessDenied():
                 return self._deletion(query, missing, own_token=token)

@@ -68,7 +68,7 @@ def test_gradebook_outage_stops_the_run_with_advice(
     report = json.loads(document.stdout)
     assert (text.exit_code, document.exit_code, site.connections) == (1, 1, 0)
     assert "Grade sync stopped early: ELMS's own Moodle: invalidtoken" in text.stdout
-    assert " next: Enter a current token of ELMS's own Moodle" in text.stdout
+    assert " next: Set RECEIVER_GRADEBOOK_TOKEN to a current token" in text.stdout
     assert (report["requests"], report["gradebook_requests"]) == (0, 1)
     assert report["courses"][0]["reason"] == "gradebook_trouble"
     assert report["next_step"].startswith("Enter a current token")

@@ -385,14 +385,18 @@ class TestCheckCourse:
                 "webservice/rest:use",
                 id="nothing allowed",
             ),
-            pytest.param({FUNCTION: DENIED}, Misconfigured, FUNCTION, id="no grades function"),
+            pytest.param(
+                {FUNCTION: DENIED}, Misconfigured, f"allow {FUNCTION} in", id="no grades function"
+            ),
             pytest.param(
                 {FUNCTION: refused("nopermissiontoviewgrades", "No.")},
                 Misconfigured,
                 "moodle/grade:viewall",
                 id="no right to grades",
             ),
-            pytest.param({SITE_INFO: DENIED}, Misconfigured, SITE_INFO, id="no site info"),
+            pytest.param(
+                {SITE_INFO: DENIED}, Misconfigured, f"allow {SITE_INFO} in", id="no site info"
+            ),
             pytest.param({COURSES: DENIED}, Misconfigured, COURSES, id="no list of courses"),
             pytest.param(
                 {COURSES: RECORDED["get_courses_none"]},
