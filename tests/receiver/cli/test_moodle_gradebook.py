@@ -71,7 +71,7 @@ def test_gradebook_outage_stops_the_run_with_advice(
     assert " next: Set RECEIVER_GRADEBOOK_TOKEN to a current token" in text.stdout
     assert (report["requests"], report["gradebook_requests"]) == (0, 1)
     assert report["courses"][0]["reason"] == "gradebook_trouble"
-    assert report["next_step"].startswith("Enter a current token")
+    assert report["next_step"].startswith("Set RECEIVER_GRADEBOOK_TOKEN")
     assert TOKEN not in text.output + document.output
 
 
