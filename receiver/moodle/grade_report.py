@@ -133,8 +133,12 @@ def _score(user: UserGrades, now: datetime) -> Score:
     if len(totals) != 1:
         raise ValueError(f"{len(totals)} course totals instead of one" if totals else _HIDDEN)
     total = totals[0]
-    if is_scale(total, to_decimal(total.get("grademin"))):
+    minimum = to_decimal(total.get("grademin"))
+    if is_scale(total, None):
         raise ValueError("the course total is graded by a scale, not by points")
+    if minimum:
+        # Its share of the maximum is not the percentage that Moodle shows.
+        raise ValueError(f"the course total counts from {minimum.normalize():f}, not from 0")
     given = to_decimal(total.get("graderaw"))
     if given is None and (why := _why_withheld(total)):
         raise ValueError(why)

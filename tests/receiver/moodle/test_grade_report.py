@@ -57,6 +57,7 @@ def report(*users: tuple[str | None, list[dict[str, Any]]]) -> dict[str, Any]:
             "by a scale",
             id="scale",
         ),
+        pytest.param([("S1", [total(grademin=20)])], "from 20, not from 0", id="minimum"),
         pytest.param([("S1", [total(graderaw=-1)])], "must not be negative", id="negative"),
         pytest.param([("S1", [total(grademax=0)])], "greater than 0", id="maximum 0"),
         pytest.param([("S1", [total(grademax=None)])], "score_maximum", id="no maximum"),
