@@ -31,10 +31,12 @@ class Finished:
 class SettledBatch:
     """What settling did, and the breaker states of the endpoints to claim for.
 
-    `disabled` holds the endpoints that were disabled because they kept failing, and the reason.
+    `superseded` are the settlements that came too late to change their deliveries. `disabled` holds
+    the endpoints that were disabled because they kept failing, and the reason.
     """
 
     settlements: Sequence[Settlement]
+    superseded: Sequence[Settlement]
     expired: Sequence[ExpiredClaim]
     disabled: Mapping[int, str]
     states: Mapping[int, BreakerState]
@@ -72,7 +74,8 @@ def settle(
     breaker_store.write_states(session, changed)
     counters.add(session, metrics.of_batch(settled, applied, expired, now=now))
     enabled = {one: state for one, state in after.items() if one not in disabled}
-    return SettledBatch(settled, expired, disabled, enabled)
+    superseded = [one for one in settled if one not in applied.applied]
+    return SettledBatch(applied.applied, superseded, expired, disabled, enabled)
 
 
 def claim(

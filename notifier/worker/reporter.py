@@ -29,6 +29,8 @@ def report(batch: SettledBatch, totals: WorkerTotals) -> None:
     """Log what a committed batch did, and add it to the totals."""
     for settlement in batch.settlements:
         _report_settled(settlement, totals)
+    for settlement in batch.superseded:
+        _report_superseded(settlement)
     for claim in batch.expired:
         _report_expired(claim, totals)
     for endpoint_id, reason in batch.disabled.items():
@@ -36,13 +38,7 @@ def report(batch: SettledBatch, totals: WorkerTotals) -> None:
 
 
 def _report_settled(one: Settlement, totals: WorkerTotals) -> None:
-    line = _bind(one.claimed).bind(
-        url=one.claimed.url.partition("?")[0],
-        attempt=one.claimed.attempts,
-        milliseconds=one.milliseconds,
-        trace_id=one.claimed.span.trace_id,
-        span_id=one.claimed.span.span_id,
-    )
+    line = _bind_attempt(one)
     why = {"status": one.status, "failure": one.failure, "detail": one.detail}
     match one.decision:
         case Delivered():
@@ -65,6 +61,15 @@ def _report_settled(one: Settlement, totals: WorkerTotals) -> None:
             _log_disabled(line.bind(**why), one.claimed.endpoint_id, reason)
 
 
+def _report_superseded(one: Settlement) -> None:
+    _bind_attempt(one).warning(
+        "result came too late and changes nothing",
+        status=one.status,
+        failure=one.failure,
+        next_step="No action needed: the delivery was sent again, or has been settled.",
+    )
+
+
 def _report_expired(one: ExpiredClaim, totals: WorkerTotals) -> None:
     line = _bind(one).bind(attempt=one.attempts, failure=FailureKind.WORKER_LOST.value)
     if one.dead_reason:
@@ -74,6 +79,16 @@ def _report_expired(one: ExpiredClaim, totals: WorkerTotals) -> None:
     line.warning(
         "worker lost, its delivery will be retried",
         **fields_of(failure_advice.advice_for(FailureKind.WORKER_LOST, None, one.endpoint_id)),
+    )
+
+
+def _bind_attempt(one: Settlement) -> logging.Logger:
+    return _bind(one.claimed).bind(
+        url=one.claimed.url.partition("?")[0],
+        attempt=one.claimed.attempts,
+        milliseconds=one.milliseconds,
+        trace_id=one.claimed.span.trace_id,
+        span_id=one.claimed.span.span_id,
     )
 
 

@@ -20,9 +20,9 @@ from receiver.webhooks import inbox
 from receiver.webhooks.openapi import AcceptedWebhook
 
 MAX_BODY_BYTES = 64 * 1024
-# Seconds after which a removed secret is refused, and an added one accepted at the latest: requests
-# that no one signed cost that few queries.
-_ACCEPTED_SECONDS, _REFUSED_SECONDS = 1.0, 0.1
+# The age in seconds up to which a source is used as it was read, and before a signature is refused:
+# a removed secret is refused, and an added one accepted, after that time at the latest.
+_MAX_AGE, _MAX_AGE_ON_MISMATCH = 1.0, 0.1
 _SOURCES = "webhook_sources"
 
 webhooks = Blueprint("webhooks", __name__)
@@ -64,15 +64,19 @@ class WebhookSources:
             cached = app.extensions[_SOURCES] = cls(services.of(app))
         return cached
 
-    def get(self, name: str, max_age: float) -> WebhookSource:
-        """Return a source as it was at most `max_age` seconds ago; raise SourceUnknownError."""
+    def get(self, name: str, *, read: bool = False) -> tuple[WebhookSource, float]:
+        """Return a source and its age in seconds, or read it if it is too old.
+
+        Raises SourceUnknownError.
+        """
         read_at, source = self._cached.get(name, (float("-inf"), None))
         now = time.monotonic()
-        if source is None or not 0 <= now - read_at < max_age:
-            with self._services.database.reading() as session:
-                source = sources.get_webhook_source(session, name, vault=self._services.vault)
-            self._cached[name] = (now, source)
-        return source
+        if source is not None and not read and 0 <= now - read_at < _MAX_AGE:
+            return source, now - read_at
+        with self._services.database.reading() as session:
+            source = sources.get_webhook_source(session, name, vault=self._services.vault)
+        self._cached[name] = (now, source)
+        return source, 0.0
 
 
 def _verified(name: str) -> tuple[WebhookSource, str, bytes]:
@@ -81,23 +85,25 @@ def _verified(name: str) -> tuple[WebhookSource, str, bytes]:
         headers = {key.lower(): value for key, value in request.headers}
         parsed = signatures.parse_headers(headers, now=datetime.now(UTC))
         raw = web.read_body(MAX_BODY_BYTES)
-        source = _webhook_source(name, _ACCEPTED_SECONDS)
+        source, age = _webhook_source(name)
         try:
             return source, signatures.verify_body(source.secrets, parsed, raw), raw
         except signatures.NoMatchError:
-            source = _webhook_source(name, _REFUSED_SECONDS)
+            if age < _MAX_AGE_ON_MISMATCH:
+                raise
+            source, _ = _webhook_source(name, read=True)
             return source, signatures.verify_body(source.secrets, parsed, raw), raw
     except signatures.SignatureError as error:
         raise SignatureRefusedError(str(error)) from None
 
 
-def _webhook_source(name: str, max_age: float) -> WebhookSource:
+def _webhook_source(name: str, *, read: bool = False) -> tuple[WebhookSource, float]:
     try:
-        return WebhookSources.of(current_app).get(name, max_age)
+        return WebhookSources.of(current_app).get(name, read=read)
     except SourceUnknownError:
         # A secret that no one has: without one, a client cannot find out which sources exist.
         _log.warning("webhook for an unknown source", source=name)
-        return WebhookSource(0, name, (signatures.Secret.generate(),))
+        return WebhookSource(0, name, (signatures.Secret.generate(),)), 0.0
 
 
 def _parsed(raw: bytes) -> events.Event | events.UnknownEvent:

@@ -9,14 +9,16 @@ import pytest
 from sqlalchemy import select
 
 from contract.events import OPERATIONAL_TYPES
+from foundation import logging
 from notifier.models import Delivery, Event, Lane
 from notifier.webhooks import endpoints
 from notifier.webhooks.circuit_breaker import PAUSED_AFTER, SHORTEST_PAUSE, BreakerState
 from notifier.webhooks.deliveries import Claimed
 from notifier.webhooks.retry_policy import MAX_ATTEMPTS, AttemptResult, Failure, WebhookResponse
-from notifier.worker import batch
+from notifier.worker import batch, reporter
 from notifier.worker.batch import ClaimedBatch, Finished, SettledBatch
 from notifier.worker.limiter import Limiter
+from notifier.worker.reporter import WorkerTotals
 from tests.notifier.conftest import MINUTE, NINE, SITE, Store
 
 SECOND, HOUR, DAY = timedelta(seconds=1), timedelta(hours=1), timedelta(days=1)
@@ -213,15 +215,22 @@ def test_database_clock_decides_when_a_retry_is_due(store: Store) -> None:
     assert store.attempts(delivery_id)[0].started_at == NINE
 
 
-def test_late_410_does_not_disable(store: Store) -> None:
-    """A worker that lost its lease disables no endpoint (F6)."""
+def test_late_410_does_not_disable(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    """A worker that lost its lease disables no endpoint, and does not log that it did (F6)."""
     endpoint = store.add_endpoint()
     delivery_id = store.add_delivery(endpoint.id)
     (late,) = store.claim(lease=SECOND)
     (current,) = store.claim(now=NINE + MINUTE)
 
     process(store, (current, WebhookResponse(200)))
-    process(store, (late, WebhookResponse(410)))
+    settled, _ = process(store, (late, WebhookResponse(410)))
+    totals = WorkerTotals()
+    logging.configure("INFO", "json")
+    reporter.report(settled, totals)
 
     assert store.endpoint(endpoint.id).disabled_at is None
+    assert totals == WorkerTotals()
+    assert (
+        json.loads(capsys.readouterr().err)["event"] == "result came too late and changes nothing"
+    )
     assert store.statuses(delivery_id) == ["delivered"]
