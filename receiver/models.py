@@ -6,6 +6,7 @@ from decimal import Decimal
 from sqlalchemy import (
     JSON,
     BigInteger,
+    Double,
     ForeignKey,
     Index,
     MetaData,
@@ -206,7 +207,7 @@ class Run(Base):
     scores_unchanged: Mapped[int | None]
     requests: Mapped[int] = mapped_column(default=0)
     statements: Mapped[int] = mapped_column(default=0)
-    seconds: Mapped[float | None]
+    seconds: Mapped[float | None] = mapped_column(Double)
     partial: Mapped[bool] = mapped_column(server_default=false())
     stopped: Mapped[str | None] = mapped_column(Text)
     exit_code: Mapped[int | None]

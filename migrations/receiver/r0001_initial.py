@@ -40,7 +40,7 @@ def upgrade() -> None:
         sa.Column("scores_unchanged", sa.Integer(), nullable=True),
         sa.Column("requests", sa.Integer(), nullable=False),
         sa.Column("statements", sa.Integer(), nullable=False),
-        sa.Column("seconds", sa.Float(), nullable=True),
+        sa.Column("seconds", sa.Double(), nullable=True),
         sa.Column("partial", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.Column("stopped", sa.Text(), nullable=True),
         sa.Column("exit_code", sa.Integer(), nullable=True),

@@ -59,10 +59,14 @@ def settle(
     clock. Endpoints are locked before deliveries, both in the order of their ids, as in every
     transaction that locks both.
     """
-    settled = [_settlement(one, now) for one in finished]
+    settled = [_settlement(attempt, now) for attempt in finished]
     results = _by_endpoint(finished)
-    gone = {one.claimed.endpoint_id for one in settled if isinstance(one.decision, Disable)}
-    before = breaker_store.lock_changing(session, results, also=gone, now=now)
+    to_disable = {
+        settlement.claimed.endpoint_id
+        for settlement in settled
+        if isinstance(settlement.decision, Disable)
+    }
+    before = breaker_store.lock_changing(session, results, also=to_disable, now=now)
     after = {
         endpoint_id: circuit_breaker.record_results(state, results.get(endpoint_id, ()), now=now)
         for endpoint_id, state in before.items()
@@ -74,7 +78,7 @@ def settle(
     breaker_store.write_states(session, changed)
     counters.add(session, metrics.of_batch(settled, applied, expired, now=now))
     enabled = {one: state for one, state in after.items() if one not in disabled}
-    superseded = [one for one in settled if one not in applied.applied]
+    superseded = [settlement for settlement in settled if settlement not in applied.applied]
     return SettledBatch(applied.applied, superseded, expired, disabled, enabled)
 
 
@@ -111,8 +115,8 @@ def _settlement(one: Finished, now: datetime) -> Settlement:
 
 def _by_endpoint(finished: Sequence[Finished]) -> Mapping[int, Sequence[AttemptResult]]:
     results: defaultdict[int, list[AttemptResult]] = defaultdict(list)
-    for one in finished:
-        results[one.claimed.endpoint_id].append(one.result)
+    for attempt in finished:
+        results[attempt.claimed.endpoint_id].append(attempt.result)
     return results
 
 
@@ -120,9 +124,10 @@ def _settle(session: Session, settled: Sequence[Settlement], now: datetime) -> S
     if not settled:
         return SettleResult([], [])
     result = deliveries.settle(session, settled, now=now)
-    for one in settled:
-        if isinstance(one.decision, Disable) and one not in result.fenced:
-            endpoints.disable(session, one.claimed.endpoint_id, one.decision.reason, now=now)
+    for settlement in settled:
+        decision = settlement.decision
+        if isinstance(decision, Disable) and settlement not in result.fenced:
+            endpoints.disable(session, settlement.claimed.endpoint_id, decision.reason, now=now)
     return result
 
 

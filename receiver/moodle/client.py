@@ -19,8 +19,8 @@ from receiver.moodle.responses import (
     Missing,
     MoodleResult,
     Success,
+    check_service_advice,
     classify,
-    to_use,
 )
 from receiver.sources.base import Misconfigured, SiteOutage, Transient
 from receiver.sources.http_client import (
@@ -115,7 +115,7 @@ class ElmsMoodle:
             case InvalidToken(detail):
                 return SiteOutage(f"ELMS's own Moodle: {detail}", self.token_advice)
             case AccessDenied(detail):
-                advice = to_use((SITE_INFO, *self.functions))
+                advice = check_service_advice((SITE_INFO, *self.functions))
                 return SiteOutage(f"ELMS's own Moodle: {detail}", advice)
             case Missing(_, detail):
                 return Misconfigured(f"ELMS's own Moodle: {detail}", SET_ACTIVITY)

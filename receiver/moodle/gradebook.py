@@ -40,7 +40,7 @@ _SOURCE = "course-webhooks"
 _STATUSES_TO_VERIFY = {0, 1, 4}
 
 # Moodle checks the right to edit grades first, and then ignores a grade of the user 0.
-_NOT_STORED = GradeChange(0, "", Decimal(0), None)
+_RIGHTS_PROBE = GradeChange(0, "", Decimal(0), None)
 
 _CHECK_GRADE_ITEM = Advice("Check in ELMS's Moodle whether the activity's grade item was removed.")
 _ACCEPT_AS_WRITTEN = Advice(
@@ -129,7 +129,7 @@ class MoodleGradebook:
             people = count(len(report), "person", "people")
             detail = f"ELMS's own Moodle finds none of {people} by ID number"
             return Misconfigured(detail, users.SHOW_ID_NUMBERS)
-        return self._send([_NOT_STORED], course, activity)
+        return self._send([_RIGHTS_PROBE], course, activity)
 
     def write(self, courses: Sequence[CourseScores]) -> list[WriteResult]:
         """Write the grades that differ; one person's problem does not affect another's grade.

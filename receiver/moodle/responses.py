@@ -164,7 +164,7 @@ _TITLE = re.compile(r"<title[^>]*>([^<]*)", re.IGNORECASE)
 _MAX_SHOWN = 120
 
 
-def to_use(functions: Iterable[str]) -> Advice:
+def check_service_advice(functions: Iterable[str]) -> Advice:
     """Return what to do about a token that may not use any of its functions."""
     return Advice(
         "Have that Moodle's administrator check that the token's user has the capability "

@@ -22,7 +22,7 @@ from receiver.moodle.responses import (
     MoodleFailure,
     MoodleResult,
     Success,
-    to_use,
+    check_service_advice,
 )
 from receiver.sources.base import (
     DeletedOutcome,
@@ -45,7 +45,7 @@ _ALLOW_GRADES, _ALLOW_SITE_INFO = (
     Advice(f"Have that Moodle's administrator allow {function} in the token's service.")
     for function in (grade_report.FUNCTION, SITE_INFO)
 )
-_CHECK_RESTRICTIONS = to_use([grade_report.FUNCTION, SITE_INFO, COURSES])
+_CHECK_RESTRICTIONS = check_service_advice([grade_report.FUNCTION, SITE_INFO, COURSES])
 _ALLOW_COURSE_LIST = Advice(
     f"Have that Moodle's administrator allow {COURSES} in the service of the course's token, or "
     "enter a site-wide token whose service allows it.",
@@ -113,7 +113,7 @@ class MoodleGradeSource:
         outcome = self._fetch(query)
         if not isinstance(outcome, Grades | Unchanged):
             return outcome
-        if isinstance(outcome, Grades) and outcome.has_no_one:
+        if isinstance(outcome, Grades) and outcome.is_mostly_left_out:
             people = count(len(outcome.left_out), "person", "people")
             detail = f"the grades of none of {people} can be read: {outcome.left_out[0].detail}"
             return Misconfigured(detail, _ID_NUMBERS)

@@ -56,7 +56,7 @@ class Grades:
     left_out: tuple[PersonProblem, ...] = ()
 
     @property
-    def has_no_one(self) -> bool:
+    def is_mostly_left_out(self) -> bool:
         """Whether most people were left out and no one else has a grade.
 
         One setting of the site may be the cause.

@@ -82,7 +82,7 @@ class FetchResult:
         if isinstance(self.outcome, Grades):
             written = self.written
             return (
-                not self.outcome.has_no_one
+                not self.outcome.is_mostly_left_out
                 and written is not None
                 and not (written.failure or any(not problem.kept for problem in written.problems))
             )
@@ -194,7 +194,7 @@ def _written(result: FetchResult, grades: Grades) -> CourseResult:
     kept = [person for person in people if person.kept]
     named = [*_named("left out", missing), *_named("kept in ELMS", kept)]
     failure = written.failure if written else None
-    if failure is None and grades.has_no_one:
+    if failure is None and grades.is_mostly_left_out:
         detail = f"the grades of none of {len(left_out)} people can be used"
         failure = Misconfigured(detail, Advice("Fix this at the source.", *_SHOW_PEOPLE))
     if failure is not None:

@@ -33,14 +33,14 @@ _log = logging.get_logger(__name__)
 @guarded("webhook signature")
 def receive(source: str) -> dict[str, Any]:
     """Accept an event of a source; one that it has not signed is refused before it is parsed."""
-    verified, webhook_id, raw = _verified(source)
+    sender, webhook_id, raw = _verified(source)
     web.require_json()
     event = _parsed(raw)
     with services.current().database.writing() as session:
-        outcome = inbox.accept(session, verified, webhook_id, event, raw)
+        outcome = inbox.accept(session, sender, webhook_id, event, raw)
     _log.info(
         "webhook accepted",
-        source=verified.name,
+        source=sender.name,
         webhook_id=webhook_id,
         event_type=event.type,
         course_id=None if isinstance(event, events.UnknownEvent) else event.data.course_id,

@@ -234,3 +234,29 @@ def test_late_410_does_not_disable(store: Store, capsys: pytest.CaptureFixture[s
         json.loads(capsys.readouterr().err)["event"] == "result came too late and changes nothing"
     )
     assert store.statuses(delivery_id) == ["delivered"]
+
+
+@pytest.mark.parametrize(
+    ("attempts", "event", "totals"),
+    [
+        pytest.param(1, "worker lost, its delivery will be retried", WorkerTotals(), id="retried"),
+        pytest.param(MAX_ATTEMPTS, "delivery is dead", WorkerTotals(dead=1), id="dead"),
+    ],
+)
+def test_lost_worker_is_reported(
+    store: Store,
+    capsys: pytest.CaptureFixture[str],
+    attempts: int,
+    event: str,
+    totals: WorkerTotals,
+) -> None:
+    store.add_delivery(store.add_endpoint().id, attempts=attempts - 1)
+    store.claim(lease=SECOND)
+
+    settled, _ = process(store, now=NINE + MINUTE)
+    counted = WorkerTotals()
+    logging.configure("INFO", "json")
+    reporter.report(settled, counted)
+
+    assert json.loads(capsys.readouterr().err)["event"] == event
+    assert counted == totals

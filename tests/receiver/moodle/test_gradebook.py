@@ -35,6 +35,7 @@ RANGES = {
     "words": ("Fail&ndash;Merit", 1, False),
     "scale shown in numbers": ("1&ndash;3", 1, False),
     "letters": ("F&ndash;A", 0, False),
+    "no number as its minimum": ("0&ndash;3", "0", False),
 }
 Write = Callable[..., WriteResult]
 
