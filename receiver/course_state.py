@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, and_, not_, or_
 
-# The reason that eAssessment gives when it rejects a token that it has replaced.
+# The reason that is stored if eAssessment rejects a token because it was replaced.
 REGENERATED = "it was regenerated"
 
 
@@ -39,7 +39,7 @@ class TokenRejected:
 
 @dataclass(frozen=True)
 class TokenAccepted:
-    """A site that does not announce its current token accepted this one."""
+    """A response that does not name the current token accepted this one: a 304, or a Moodle's."""
 
     token_id: str
     at: datetime

@@ -1,7 +1,4 @@
-"""The courses that a run fetches, those it skips because of their status, and why.
-
-A plan keeps the order of `registry.list_added`: by source, then by course id.
-"""
+"""The courses that a run fetches, those it skips because of their status, and why."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -66,11 +63,11 @@ class Planner:
 
 
 def plan_entries(entries: Sequence[Entry], *, needs_activity: bool) -> Plan:
-    """Return the plan for these entries, without a query."""
+    """Return the plan for these entries, by source and then by course id, without a query."""
     to_fetch: list[Entry] = []
     skipped: list[CourseResult] = []
     without_activity: list[CourseResult] = []
-    for entry in entries:
+    for entry in sorted(entries, key=lambda entry: (entry.source_id, entry.course_id)):
         status = registry.explain_status(entry, needs_activity=needs_activity)
         if status.status is not CourseStatus.ACTIVE:
             skipped.append(results.skipped_result(entry, status))
