@@ -1,4 +1,4 @@
-"""Signed webhooks a second at ELMS's route, beside a minimal inbox and a bare response.
+"""Signed webhooks per second at ELMS's route, compared with a minimal inbox and a bare response.
 
 `python -m benchmarks.webhook_route [--connections 16] [--webhooks 2000] [--database-url URL]`
 starts the three servers one after another, several times, each with waitress and as many threads.
