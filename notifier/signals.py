@@ -48,7 +48,7 @@ class EndpointChange:
 
 
 @dataclass(frozen=True)
-class DeliveryFacts:
+class DeliveryIdentity:
     """A delivery's id, its endpoint and its event."""
 
     delivery_id: int
@@ -59,16 +59,16 @@ class DeliveryFacts:
 
 
 @dataclass(frozen=True)
-class DeadDelivery(DeliveryFacts):
+class DeadDelivery(DeliveryIdentity):
     """A delivery that became dead, and why."""
 
     reason: str
     at: datetime
 
     @classmethod
-    def of(cls, delivery: DeliveryFacts, reason: str, at: datetime) -> Self:
+    def of(cls, delivery: DeliveryIdentity, reason: str, at: datetime) -> Self:
         """Return a delivery that became dead for a reason at a time."""
-        facts = {field.name: getattr(delivery, field.name) for field in fields(DeliveryFacts)}
+        facts = {field.name: getattr(delivery, field.name) for field in fields(DeliveryIdentity)}
         return cls(**facts, reason=reason, at=at)
 
 

@@ -20,7 +20,8 @@ from receiver.course_state import (
 class CourseStatusDetails:
     """A status with its reason, its start and the next step; these are None for `active`.
 
-    `failing`: the course is active, but the last runs could not sync it, since then.
+    `failing`: the course is active, but the last runs could not sync it, since then; the list of
+    the registry knows that from the runs.
     """
 
     status: CourseStatus

@@ -46,7 +46,7 @@ def read_states(
     return {endpoint_id: BreakerState(*columns) for endpoint_id, *columns in rows}
 
 
-def lock_changing(
+def read_and_lock_changing(
     session: Session,
     results: Mapping[int, Sequence[AttemptResult]],
     *,

@@ -26,7 +26,7 @@ from notifier.webhooks.retry_policy import (
 
 
 @dataclass(frozen=True)
-class Claimed(signals.DeliveryFacts):
+class Claimed(signals.DeliveryIdentity):
     """A delivery under a lease: what to send where, and the number of this attempt.
 
     `span` is the trace span of the attempt.

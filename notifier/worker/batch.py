@@ -66,7 +66,7 @@ def settle(
         for settlement in settled
         if isinstance(settlement.decision, Disable)
     }
-    before = breaker_store.lock_changing(session, results, also=to_disable, now=now)
+    before = breaker_store.read_and_lock_changing(session, results, also=to_disable, now=now)
     after = {
         endpoint_id: circuit_breaker.record_results(state, results.get(endpoint_id, ()), now=now)
         for endpoint_id, state in before.items()

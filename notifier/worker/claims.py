@@ -1,4 +1,8 @@
-"""Claims: take due deliveries under a lease, and reclaim those whose lease expired."""
+"""Claims: take due deliveries under a lease, and reclaim those whose lease expired.
+
+New deliveries, retries, and those whose worker was lost are in three lanes (`models.Lane`), each
+with limits of its own.
+"""
 
 import secrets
 from collections import Counter
@@ -14,7 +18,7 @@ from sqlalchemy.orm import Session
 from foundation import tracing
 from foundation.db import session as db
 from notifier.models import Attempt, Delivery, DeliveryStatus, Endpoint, Event, Lane
-from notifier.signals import DeadDelivery, DeliveryFacts
+from notifier.signals import DeadDelivery, DeliveryIdentity
 from notifier.webhooks import deliveries
 from notifier.webhooks.deliveries import Claimed
 from notifier.webhooks.failure_advice import FailureKind
@@ -57,7 +61,7 @@ class ClaimLimits:
 
 
 @dataclass(frozen=True)
-class ExpiredClaim(DeliveryFacts):
+class ExpiredClaim(DeliveryIdentity):
     """A delivery whose lease expired; `dead_reason` is set if that was its last attempt."""
 
     attempts: int

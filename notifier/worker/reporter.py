@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from foundation import logging
 from foundation.errors import Advice, fields_of
-from notifier.signals import DeliveryFacts
+from notifier.signals import DeliveryIdentity
 from notifier.webhooks import failure_advice
 from notifier.webhooks.deliveries import Settlement
 from notifier.webhooks.failure_advice import FailureKind
@@ -92,7 +92,7 @@ def _bind_attempt(one: Settlement) -> logging.Logger:
     )
 
 
-def _bind(one: DeliveryFacts) -> logging.Logger:
+def _bind(one: DeliveryIdentity) -> logging.Logger:
     return _log.bind(
         delivery_id=one.delivery_id,
         endpoint_id=one.endpoint_id,

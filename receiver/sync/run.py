@@ -85,7 +85,7 @@ class _Pipeline:
 
         Once the run has to stop, no further part is begun: the next run fetches its courses.
         """
-        skipped = batch.skipped
+        skipped = batch.skipped  # since the plan was made
         writer = ResultWriter(self.gradebook)
         for part in writer.split(batch.results):
             self.recorder.forget_etags(part)

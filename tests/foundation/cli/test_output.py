@@ -101,7 +101,9 @@ def test_progress_is_shown_on_a_terminal(monkeypatch: pytest.MonkeyPatch, hidden
             advance(1)
             advance(1)
         print("end", file=terminal, flush=True)
-        shown = os.read(ours, 4096).decode()
+        shown = ""
+        while "end" not in shown:  # a terminal passes on what it has so far
+            shown += os.read(ours, 4096).decode()
 
     os.close(ours)
     bars = re.findall(r"Reading  \[(#*)", shown)

@@ -27,7 +27,7 @@ def test_unchanged_states_are_not_locked(store: Store) -> None:
     results = {store.add_endpoint().id: [WebhookResponse(200)]}
 
     def read() -> None:
-        store.write(breaker_store.lock_changing, results, also=(), now=NINE)
+        store.write(breaker_store.read_and_lock_changing, results, also=(), now=NINE)
 
     assert store.count_statements(read) == 1
 
