@@ -1,8 +1,10 @@
 """The HTTP client that posts webhooks: a response or a failure within the deadline."""
 
 import contextlib
+import copy
 import socket
 import ssl
+from functools import lru_cache
 from http.client import HTTPException
 
 import requests
@@ -32,6 +34,8 @@ MAX_BODY_BYTES = 4096
 MAX_EXCHANGE_BYTES = 64 * 1024
 # Bytes of a body or an error that are stored, in UTF-8.
 MAX_STORED_BYTES = 1024
+# URLs whose prepared requests are kept.
+MAX_TEMPLATES = 1024
 # The headers of every POST in addition to those of the signature.
 HEADERS = {
     "Content-Type": "application/json",
@@ -78,11 +82,13 @@ class Transport:
         self._adapter.close()
 
     def _exchange(self, url: str, headers: dict[str, str], body: bytes) -> WebhookResponse:
-        prepared = requests.Request(
-            "POST", url, headers={**HEADERS, **headers}, data=body
-        ).prepare()
+        request = copy.copy(_template(url))
+        every = {**request.headers, **headers, "Content-Length": str(len(body))}
+        # Any mapping will do; one that ignores the case of names costs 20 µs more.
+        request.headers = every  # type: ignore[assignment]  # as above
+        request.body = body
         timeout = (self._connect_timeout, self._deadline)
-        response = self._adapter.send(prepared, stream=True, timeout=timeout, proxies={})
+        response = self._adapter.send(request, stream=True, timeout=timeout, proxies={})
         excerpt = _read(response)
         return WebhookResponse(response.status_code, response.headers.get("Retry-After"), excerpt)
 
@@ -131,6 +137,12 @@ _CERTIFICATE_KINDS = {
     62: FailureKind.TLS_WRONG_HOST,
     64: FailureKind.TLS_WRONG_HOST,
 }
+
+
+@lru_cache(maxsize=MAX_TEMPLATES)
+def _template(url: str) -> requests.PreparedRequest:
+    """Return the request to a URL, without the headers and the body of a single POST."""
+    return requests.Request("POST", url, headers=HEADERS).prepare()
 
 
 def _read(response: requests.Response) -> str:
