@@ -105,6 +105,18 @@ class Machines:
         self._notify_guardian("-", process)
         return code
 
+    def wait(self, name: str, seconds: float) -> None:
+        """Return once a process has ended on its own; raise ProcessError if it failed or hangs."""
+        process = self.running[name]
+        try:
+            code = process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise ProcessError(f"{name} has not ended within {seconds:g} s") from None
+        del self.running[name]
+        self._notify_guardian("-", process)
+        if code:
+            raise ProcessError(f"{name} ended with {code}:\n{self.log_of(name).read_text()}")
+
     def stop_all(self) -> None:
         """Stop all processes, newest first."""
         every = list(reversed(self.running.values()))

@@ -1,0 +1,135 @@
+"""The receiver of a benchmark: nginx, or one that takes its time, and the log of its requests."""
+
+import resource
+import shutil
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from benchmarks.minimal_inbox import free_port
+from demo.processes import Machines, ProcessError
+
+# Both receivers write their log this often; longer than that after the last request.
+_FLUSHED_SECONDS = 0.3
+_POLL_SECONDS = 0.02
+_NGINX = """
+daemon off;
+worker_processes 1;
+pid {folder}/nginx.pid;
+events {{ worker_connections 4096; }}
+http {{
+  log_format webhooks '$msec $uri $http_webhook_id';
+  access_log {log} webhooks buffer=64k flush=100ms if=$http_webhook_id;
+  keepalive_requests 1000000;
+  client_body_temp_path {folder}/body;
+  proxy_temp_path {folder}/proxy;
+  fastcgi_temp_path {folder}/fastcgi;
+  uwsgi_temp_path {folder}/uwsgi;
+  scgi_temp_path {folder}/scgi;
+  server {{
+    listen 127.0.0.1:{port} backlog=1024;
+    location / {{ return 204; }}
+  }}
+}}
+"""
+
+
+@dataclass(frozen=True)
+class Requests:
+    """What a receiver got: the time of the first and the last request, and how often each came.
+
+    A webhook to several endpoints counts once for each path.
+    """
+
+    first: float
+    last: float
+    times: Counter[tuple[str, str]]
+
+    @property
+    def rate(self) -> float:
+        """Different webhooks per second."""
+        return len(self.times) / max(self.last - self.first, 1e-3)
+
+    @property
+    def repeated(self) -> int:
+        """The number of webhooks that came more than once."""
+        return sum(count > 1 for count in self.times.values())
+
+
+@dataclass
+class Receiver:
+    """A receiver that runs; its CPU time is known once it has ended."""
+
+    url: str
+    log: Path
+    cpu: float = 0.0
+    _counted: int = field(default=0, init=False)
+    _position: int = field(default=0, init=False)
+
+    def count(self) -> int:
+        """Return the number of requests that are in the log."""
+        with self.log.open("rb") as file:
+            file.seek(self._position)
+            new = file.read()
+        self._position += len(new)
+        self._counted += new.count(b"\n")
+        return self._counted
+
+    def wait_for(self, count: int, seconds: float) -> None:
+        """Return once there are at least `count` requests in the log."""
+        ends = time.monotonic() + seconds
+        while self.count() < count:
+            if time.monotonic() > ends:
+                raise ProcessError(f"only {self._counted} of {count} requests in {seconds:g} s")
+            time.sleep(_POLL_SECONDS)
+
+    def requests(self) -> Requests:
+        """Return what is in the log."""
+        lines = [line.split() for line in self.log.read_text().splitlines()]
+        if not lines:
+            raise ProcessError("the receiver got no request")
+        times = [float(line[0]) for line in lines]
+        return Requests(min(times), max(times), Counter((line[1], line[2]) for line in lines))
+
+
+def name_of(delay_ms: int) -> str:
+    """Return a name for the receiver with a delay."""
+    if delay_ms:
+        return f"asyncio, {delay_ms} ms"
+    return "nginx" if shutil.which("nginx") else "asyncio"
+
+
+@contextmanager
+def receiving(machines: Machines, delay_ms: int) -> Iterator[Receiver]:
+    """Run a receiver: nginx, or without it or with a delay one in Python."""
+    port = free_port()
+    name = f"receiver-{port}"
+    log = machines.folder / f"{name}.requests"
+    nginx = shutil.which("nginx")
+    if nginx and not delay_ms:
+        folder = machines.folder / name
+        folder.mkdir()
+        config = folder / "nginx.conf"
+        config.write_text(_NGINX.format(folder=folder, log=log, port=port))
+        machines.start(name, nginx, "-e", str(folder / "error.log"), "-c", str(config))
+    else:
+        machines.start(
+            name, "python", "-m", "benchmarks.slow_receiver", str(port), str(log),
+            "--delay-ms", str(delay_ms),
+        )  # fmt: skip
+    receiver = Receiver(f"http://127.0.0.1:{port}", log)
+    machines.wait_until_answers(name, receiver.url)
+    yield receiver
+    time.sleep(_FLUSHED_SECONDS)
+    before = cpu_of_children()
+    machines.stop(name)
+    receiver.cpu = cpu_of_children() - before
+
+
+def cpu_of_children() -> float:
+    """Return the CPU seconds of all children of this process that have ended."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
