@@ -38,8 +38,10 @@ class _Connection(psycopg.Connection[Any]):
 
     response_timeout: ResponseTimeout = staticmethod(lambda: None)
 
-    def wait(self, gen: PQGen[_Value], *_: Any, **__: Any) -> _Value:
+    def wait(self, gen: PQGen[_Value], *args: Any, **limits: Any) -> _Value:
         """Return the server's response; raise OperationalError if it takes too long."""
+        if args or limits:  # a wait for notifications, for which a server has any time
+            return super().wait(gen, *args, **limits)
         response_timeout = self.response_timeout()
         begun = time.monotonic()
         try:

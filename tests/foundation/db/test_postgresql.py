@@ -1,5 +1,6 @@
 """Connections to PostgreSQL: what they pin, what a URL may hold, and a pooler in between."""
 
+import queue
 import shutil
 import socket
 import subprocess
@@ -12,8 +13,10 @@ from pathlib import Path
 import pytest
 from freezegun import freeze_time
 from sqlalchemy import func, insert, make_url, select, text
+from structlog.testing import capture_logs
 
 from foundation.db import session as db
+from foundation.db import wakeup
 from foundation.db.migrations import Schema
 from foundation.db.session import Database
 from foundation.errors import ConfigurationError, DatabaseSetupError
@@ -232,3 +235,24 @@ def test_pooler_by_transaction_works(
     with database.reading() as session:
         assert session.scalar(select(func.count()).select_from(ITEMS)) == 200
     assert show(direct, "lock_timeout") == "2s"
+
+
+def test_commits_through_a_pooler_wake_those_who_are_connected_directly(
+    open_url: Open, pgbouncer: str, own_url: str
+) -> None:
+    direct, pooled = open_url(own_url), open_url(pgbouncer)
+    wakes: list[queue.Queue[None]] = [queue.Queue(), queue.Queue()]
+
+    with (
+        capture_logs() as lines,
+        wakeup.listen(direct, "items", lambda: wakes[0].put(None)),
+        wakeup.listen(pooled, "items", lambda: wakes[1].put(None)),
+    ):
+        for one in wakes:
+            one.get(timeout=20)  # listening has begun
+        for _ in range(10):
+            with pooled.writing() as session:
+                wakeup.notify(session, "items")
+            wakes[0].get(timeout=20)
+
+    assert lines == []
