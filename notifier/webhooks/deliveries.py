@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from contract.events import OPERATIONAL_TYPES
 from foundation.db import session as db
+from foundation.db import wakeup
 from foundation.tracing import Span
 from notifier import signals
 from notifier.models import Attempt, Delivery, DeliveryStatus, Endpoint, Lane
@@ -23,6 +24,9 @@ from notifier.webhooks.retry_policy import (
     RetryAt,
     WebhookResponse,
 )
+
+# The wake-ups of workers: something became due.
+CHANNEL = "deliveries"
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,7 @@ def create(
         for event_id in event_ids
     ]
     db.insert_all(session, Delivery, rows)
+    wakeup.notify(session, CHANNEL)
 
 
 def settle(session: Session, settlements: Sequence[Settlement], *, now: datetime) -> SettleResult:
@@ -195,6 +200,7 @@ def _start_schedule(
     session: Session, ids: Sequence[int] | Select[tuple[int]], now: datetime, **columns: Any
 ) -> int:
     """Make deliveries pending, due now, with no attempts counted; return how many there were."""
+    wakeup.notify(session, CHANNEL)
     started = session.execute(
         update(Delivery)
         .where(Delivery.id.in_(ids))

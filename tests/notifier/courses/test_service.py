@@ -151,7 +151,8 @@ def test_statements_of_a_deletion_do_not_grow(store: Store) -> None:
             lambda: store.write(courses.delete_courses, course_ids, now=TEN)
         )
 
-    assert statements("A", 1, 1) == statements("B", 30, 0) == statements("C", 1, 19) == 6
+    expected = 6 if store.database.is_sqlite else 7  # the last one wakes the workers
+    assert [statements("A", 1, 1), statements("B", 30, 0), statements("C", 1, 19)] == [expected] * 3
 
 
 def test_more_courses_than_a_statement_has_parameters(store: Store) -> None:

@@ -1,10 +1,14 @@
 """The state of deliveries: settling, and the results that come too late."""
 
+import queue
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
+from foundation.db import wakeup
+from notifier.courses import service as courses
 from notifier.webhooks import deliveries
 from notifier.webhooks.retry_policy import MAX_ATTEMPTS, Dead, Decision, Delivered, RetryAt
 from tests.notifier.conftest import MINUTE, NINE, Store
@@ -96,3 +100,24 @@ def test_failure_of_the_old_schedule_is_fenced(store: Store) -> None:
     assert (row.status, row.attempts, row.due_at) == ("pending", 0, NINE)
     assert row.lease_token is None
     assert [one.decided for one in store.attempts(delivery_id)] == ["too late"]
+
+
+@pytest.mark.parametrize(
+    "make_due",
+    [
+        pytest.param(lambda store: store.write(courses.delete_course, "CS101", now=NINE), id="new"),
+        pytest.param(lambda store: store.write(deliveries.release, 1, now=NINE), id="once more"),
+    ],
+)
+def test_what_becomes_due_wakes_the_workers(
+    store: Store, make_due: Callable[[Store], object]
+) -> None:
+    store.add_endpoint()
+    store.add_course("CS101")
+    wakes: queue.Queue[None] = queue.Queue()
+
+    with wakeup.listen(store.database, deliveries.CHANNEL, lambda: wakes.put(None)):
+        wakes.get(timeout=20)  # listening has begun
+        make_due(store)
+
+        wakes.get(timeout=20)
