@@ -1,12 +1,14 @@
-"""Time from the commit of a change in eAssessment to the commit in ELMS, with everything idle.
+"""Time from a change in eAssessment to the commit in ELMS, and the CPU of a worker that waits.
 
-`python -m benchmarks.latency [COUNT]` starts both services and the worker, deletes COUNT courses
-one after another, and reads from the log when ELMS committed each.
+`python -m benchmarks.latency [--deletions 50] [--database-url URL]` starts both services and the
+worker on SQLite, or on databases of a PostgreSQL server. It deletes courses one after another,
+reads from the log when ELMS committed each, then leaves everything idle and reads the worker's CPU.
 """
 
+import argparse
 import json
+import os
 import statistics
-import sys
 import tempfile
 import time
 from datetime import datetime
@@ -16,6 +18,9 @@ import requests
 
 from demo import service_logs
 from demo.processes import Machines, machines
+from tests.faults.torture import databases
+
+_IDLE_SECONDS = 30.0
 
 
 def measure(both: Machines, count: int) -> list[float]:
@@ -38,13 +43,25 @@ def measure(both: Machines, count: int) -> list[float]:
     ]
 
 
+def idle_cpu(both: Machines) -> float:
+    """Return the share of a core that the worker uses while it has nothing to do."""
+    worker = Path(f"/proc/{both.running['worker'].pid}/stat")
+
+    def ticks() -> int:
+        fields = worker.read_text().rpartition(")")[2].split()
+        return int(fields[11]) + int(fields[12])  # user and system time
+
+    before = ticks()
+    time.sleep(_IDLE_SECONDS)
+    return (ticks() - before) / os.sysconf("SC_CLK_TCK") / _IDLE_SECONDS
+
+
 def set_up(both: Machines) -> None:
     """Start both services and the worker, and connect them."""
     for program, name, url in (
         ("notifier", "eassessment", both.eassessment_url),
         ("receiver", "elms", both.elms_url),
     ):
-        both.run(program, "db", "upgrade")
         both.start(name, program, "serve")
         both.wait_until_answers(name, url)
     added = both.run("notifier", "endpoints", "add", f"{both.elms_url}/webhooks/eassessment")
@@ -57,13 +74,24 @@ def set_up(both: Machines) -> None:
 
 def main() -> None:
     """Measure and print."""
-    count = int(sys.argv[1]) if len(sys.argv) > 1 else 50
-    with tempfile.TemporaryDirectory() as folder, machines(Path(folder)) as both:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--deletions", type=int, default=50)
+    parser.add_argument("--database-url", help="of a PostgreSQL server, for databases of its own")
+    given = parser.parse_args()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        databases(Path(folder), given.database_url) as (notifier_url, receiver_url),
+        machines(Path(folder)) as both,
+    ):
+        both.environment["NOTIFIER_DATABASE_URL"] = notifier_url
+        both.environment["RECEIVER_DATABASE_URL"] = receiver_url
         set_up(both)
-        took = sorted(measure(both, count))
+        took = sorted(measure(both, given.deletions))
+        idle = idle_cpu(both)
     print(
-        f"{count} deletions: median {statistics.median(took):.0f} ms, "
-        f"95th percentile {took[int(count * 0.95)]:.0f} ms, longest {took[-1]:.0f} ms"
+        f"{len(took)} deletions: median {statistics.median(took):.0f} ms, "
+        f"95th percentile {took[int(len(took) * 0.95)]:.0f} ms, longest {took[-1]:.0f} ms; "
+        f"worker without work: {idle:.1%} of a core"
     )
 
 
