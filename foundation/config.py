@@ -5,7 +5,7 @@ import difflib
 import re
 import ssl
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import (
@@ -19,7 +19,7 @@ from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from foundation.crypto import split_keys
-from foundation.errors import ConfigurationError
+from foundation.errors import Advice, ConfigurationError
 from foundation.text import validation_message
 
 _HOST = re.compile(r"[A-Za-z0-9_.:%-]*", re.ASCII)
@@ -28,6 +28,12 @@ _SERVICE_LINK = re.compile(
     r"SERVICE_(HOST|PORT)(_\w+)?|PORT_[0-9]+_(TCP|UDP|SCTP)(_\w+)?", re.ASCII
 )
 _Settings = TypeVar("_Settings", bound="ServiceSettings")
+_NOT_UTF8 = "the file .env is not UTF-8"
+_GENERATE = Advice(
+    "Set what is named in the environment or in .env; .env.example explains each one. What is "
+    "missing can be generated.",
+    "init",
+)
 
 
 def _database_url(url: str) -> str:
@@ -174,33 +180,59 @@ def variable(settings: type[ServiceSettings], field: str) -> str:
     return f"{settings.model_config.get('env_prefix', '')}{field}".upper()
 
 
+def given_variables(settings: type[ServiceSettings]) -> dict[str, str]:
+    """Return the variables, also of .env, that have the prefix of the settings, with their values.
+
+    The environment comes before .env.
+    """
+    given: dict[str, str] = {}
+    try:
+        sources = DotEnvSettingsSource(settings), EnvSettingsSource(settings)
+    except UnicodeDecodeError:
+        raise ConfigurationError(_NOT_UTF8) from None
+    for source in sources:
+        given |= {name.upper(): value or "" for name, value in source.env_vars.items()}
+    prefix = variable(settings, "")
+    return {name: value for name, value in sorted(given.items()) if name.startswith(prefix)}
+
+
 def unknown_variables(settings: type[ServiceSettings]) -> dict[str, str | None]:
-    """Return the variables, also of .env, that have the prefix of the settings but are none.
+    """Return the given variables that are none of the settings.
 
     The value is the setting that may have been meant, if there is one with a similar name.
     """
     prefix = variable(settings, "")
     known = [field.upper() for field in settings.model_fields]
     unknown: dict[str, str | None] = {}
-    for source in (DotEnvSettingsSource(settings), EnvSettingsSource(settings)):
-        for name in map(str.upper, source.env_vars):
-            rest = name.removeprefix(prefix)
-            if rest != name and rest not in known and not _SERVICE_LINK.fullmatch(rest):
-                meant = difflib.get_close_matches(rest, known, n=1, cutoff=0.7)
-                unknown[name] = prefix + meant[0] if meant else None
-    return dict(sorted(unknown.items()))
+    for name in given_variables(settings):
+        rest = name.removeprefix(prefix)
+        if rest not in known and not _SERVICE_LINK.fullmatch(rest):
+            meant = difflib.get_close_matches(rest, known, n=1, cutoff=0.7)
+            unknown[name] = prefix + meant[0] if meant else None
+    return unknown
 
 
-def load(settings: type[_Settings]) -> _Settings:
-    """Return the settings, or raise a ConfigurationError that names every error and no value."""
+def env_file(settings: type[ServiceSettings]) -> Path:
+    """Return the full path of .env, which need not exist."""
+    return Path(str(settings.model_config.get("env_file"))).absolute()
+
+
+def load(settings: type[_Settings], **values: Any) -> _Settings:
+    """Return the settings, or raise a ConfigurationError that names every error and no value.
+
+    `values` come before those of the environment and .env.
+    """
     try:
-        return settings()
+        return settings(**values)
     except UnicodeDecodeError:
-        raise ConfigurationError("the file .env is not UTF-8") from None
+        raise ConfigurationError(_NOT_UTF8) from None
     except ValidationError as error:
+        faults = error.errors(include_url=False, include_input=False, include_context=False)
         messages = [
             "".join(f"{variable(settings, str(field))}: " for field in fault["loc"][:1])
             + ("is missing" if fault["type"] == "missing" else validation_message(fault))
-            for fault in error.errors(include_url=False, include_input=False, include_context=False)
+            for fault in faults
         ]
-        raise ConfigurationError("; ".join(messages)) from None
+        is_missing = any(fault["type"] == "missing" for fault in faults)
+        advice = _GENERATE if is_missing else None
+        raise ConfigurationError("; ".join(messages), advice=advice) from None

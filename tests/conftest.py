@@ -96,10 +96,15 @@ class Postgres:
 
     def bare_database(self, service: str, options: str = "") -> str:
         """Return the URL of a new database without tables."""
-        name = f"webhooks_test_{service}_{secrets.token_hex(4)}"
+        name = self.new_name(service)
         self._run(f'CREATE DATABASE "{name}" {options}')
-        self._made.append(name)
         return self.url_of(name)
+
+    def new_name(self, service: str) -> str:
+        """Return the name of a database that may be created; it is dropped at the end."""
+        name = f"webhooks_test_{service}_{secrets.token_hex(4)}"
+        self._made.append(name)
+        return name
 
     def url_of(self, name: str) -> str:
         return self._server.set(database=name).render_as_string(hide_password=False)

@@ -10,6 +10,11 @@ from foundation.errors import DatabaseSetupError, fields_of
 @click.command()
 def upgrade() -> None:
     """Upgrade the database schema; existing data is kept."""
+    upgrade_schema()
+
+
+def upgrade_schema() -> None:
+    """Upgrade the schema of the program's database, and print the result."""
     schema = context.schema()
     before = schema.upgrade(context.services().database)
     if before == schema.head:

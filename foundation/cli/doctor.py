@@ -1,5 +1,7 @@
 """The report of `doctor`: a line for each check, with the next step where it failed."""
 
+import shlex
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -42,6 +44,19 @@ def examine_settings(settings: type[ServiceSettings]) -> Finding:
     )
     advice = Advice("Correct the name, or remove the variable from the environment or .env.")
     return Finding("settings", False, "; ".join(named), advice)
+
+
+def examine_env_file(settings: type[ServiceSettings]) -> Finding:
+    """Return whether only its owner can read .env, which holds secrets."""
+    check, file = ".env", config.env_file(settings)
+    try:
+        mode = stat.S_IMODE(file.stat().st_mode)
+    except OSError:
+        return Finding(check, True, "there is none; settings are read from the environment")
+    if not mode & (stat.S_IRWXG | stat.S_IRWXO):
+        return Finding(check, True, f"only its owner can access {file}")
+    advice = Advice(f"Run `chmod 600 {shlex.quote(str(file))}`.")
+    return Finding(check, False, f"others than its owner can access {file} (mode {mode:o})", advice)
 
 
 def examine_database(database: Database, schema: Schema) -> list[Finding]:

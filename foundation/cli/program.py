@@ -25,7 +25,7 @@ def _is_taken(name: str) -> bool:
 def new_program(name: str, commands: Mapping[str, click.Command], *, help: str) -> LazyGroup:  # noqa: A002 - click's name
     """Return the command line of the service that is the package `name`.
 
-    Its module `cli.operations` has the commands `serve`, `doctor`, `rotate-key` and `prune`.
+    Its module `cli.operations` has the commands `init`, `serve`, `doctor`, `rotate-key`, `prune`.
     """
     operations = f"{name}.cli.operations"
     program = LazyGroup(
@@ -39,7 +39,7 @@ def new_program(name: str, commands: Mapping[str, click.Command], *, help: str) 
                 },
                 help="Upgrade, check and clean up the database; rotate its encryption key.",
             ),
-            **commands_of(operations, "serve", "doctor"),
+            **commands_of(operations, "init", "serve", "doctor"),
             "users": LazyGroup(
                 "users",
                 commands_of(

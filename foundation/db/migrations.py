@@ -39,7 +39,7 @@ class Schema:
         Raises DatabaseSetupError for a schema that is not ours or that lacks tables.
         """
         if database.file is not None and database.file.parent.is_dir():
-            database.file.touch()
+            database.file.touch(mode=0o600)
         with database.without_time_limit(), database.writing() as session:
             connection = session.connection()
             _check_encoding(connection)

@@ -1,5 +1,6 @@
 """Commands that run and maintain eAssessment."""
 
+import secrets
 from datetime import timedelta
 
 import click
@@ -7,14 +8,48 @@ import click
 from foundation import logging
 from foundation.cli import context, signals
 from foundation.cli import doctor as report
+from foundation.cli.init import database_url_option, initialize, new_encryption_key
 from foundation.cli.output import json_option
 from foundation.cli.params import AGE
 from foundation.text import count
+from notifier.config import Settings
 from notifier.services import Services
 
 _log = logging.get_logger(__name__)
 # A little over the largest body that a route accepts, so that the route itself refuses more.
 _MAX_BODY_BYTES = 17 * 1024 * 1024
+
+
+@click.command()
+@database_url_option
+@click.option("--source", help="Name of this site in events [default: eassessment].")
+@click.option(
+    "--allow-loopback",
+    is_flag=True,
+    help="Allow sending events to this machine, over plain http: only to try both services on it.",
+)
+def init(database_url: str | None, source: str | None, allow_loopback: bool) -> None:
+    """Write the required settings to .env, with new keys, and make the database schema.
+
+    The file is created so that only you can read it. What is set already, in .env or the
+    environment, is kept: the command can be run again, and both services can share a folder.
+    """
+    initialize(
+        Settings,
+        keys={"encryption_keys": new_encryption_key(), "admin_key": secrets.token_hex(32)},
+        options={
+            "database_url": database_url,
+            "source": source,
+            "allow_loopback": "true" if allow_loopback else None,
+        },
+        next_steps=[
+            ("serve", "serve the pages and the APIs"),
+            ("work", "send webhooks"),
+            ("endpoints add URL", "register the webhook URL of ELMS"),
+            ("courses add ID --title T", "add a course"),
+            ("users add NAME", "add a user of the pages"),
+        ],
+    )
 
 
 @click.command("rotate-key")
@@ -27,8 +62,8 @@ def rotate_key() -> None:
 
     services: Services = context.checked_services()
     with services.database.writing() as session:
-        secrets = endpoints.reencrypt(session, vault=services.vault)
-    click.echo(f"re-encrypted {count(secrets, 'secret')}; older keys can be removed")
+        number = endpoints.reencrypt(session, vault=services.vault)
+    click.echo(f"re-encrypted {count(number, 'secret')}; older keys can be removed")
 
 
 @click.command()
@@ -118,5 +153,6 @@ def doctor(as_json: bool) -> None:
     findings = [
         *checks.examine(services.database, services.vault),
         report.examine_settings(type(services.settings)),
+        report.examine_env_file(type(services.settings)),
     ]
     raise click.exceptions.Exit(report.report(findings, as_json=as_json))

@@ -7,14 +7,38 @@ import click
 from sqlalchemy.orm import Session
 
 from foundation.cli import doctor as report
+from foundation.cli.init import database_url_option, initialize, new_encryption_key
 from foundation.cli.output import json_option
 from foundation.cli.params import AGE
 from foundation.text import count
 from receiver.cli import context
+from receiver.config import Settings
 from receiver.services import Services
 
 # Several times what a route accepts, so that the route itself refuses more.
 _MAX_BODY_BYTES = 1024 * 1024
+
+
+@click.command()
+@database_url_option
+def init(database_url: str | None) -> None:
+    """Write the required settings to .env, with new keys, and make the database schema.
+
+    The file is created so that only you can read it. What is set already, in .env or the
+    environment, is kept: the command can be run again, and both services can share a folder.
+    """
+    initialize(
+        Settings,
+        keys={"encryption_keys": new_encryption_key()},
+        options={"database_url": database_url},
+        next_steps=[
+            ("serve", "accept webhooks and serve the pages"),
+            ("sources add NAME --url URL", "add eAssessment and the secret of its webhooks"),
+            ("registry add COURSE_ID", "add a course and its token"),
+            ("users add NAME", "add a user of the pages"),
+            ("sync-grades", "fetch grades; schedule it"),
+        ],
+    )
 
 
 @click.command("rotate-key")
@@ -102,5 +126,6 @@ def doctor(as_json: bool) -> None:
         findings = [
             *checks.examine(services.database, services.vault, gradebook, clients),
             report.examine_settings(type(services.settings)),
+            report.examine_env_file(type(services.settings)),
         ]
     raise click.exceptions.Exit(report.report(findings, as_json=as_json))

@@ -25,8 +25,8 @@ SERVICES: dict[str, type[ServiceSettings]] = {
 }
 _GENERATED = re.compile(r"(?<=<!-- settings -->\n).*?(?=<!-- /settings -->)", re.DOTALL)
 _INTRODUCTION = """\
-# All settings with their defaults. Copy this file to .env, keep it readable by its owner only
-# (chmod 600 .env), and fill in the settings that have no default."""
+# All settings with their defaults. `notifier init` and `receiver init` write those that have no
+# default to .env. Keep that file readable by its owner only (chmod 600 .env)."""
 
 
 def env_example() -> str:

@@ -77,8 +77,10 @@ def test_unusable_secret_is_refused_by_name(
     result = CliRunner().invoke(notifier if program == "notifier" else receiver, arguments)
 
     assert (result.exit_code, result.stdout) == (2, "")
+    generate = f" What is missing can be generated. Run `{program} init`."
     assert result.stderr == (
         f"error: {name}: {expected}\n"
-        " next: Set what is named in the environment or in .env; .env.example explains each one.\n"
+        " next: Set what is named in the environment or in .env; .env.example explains each one."
+        f"{generate if value is None else ''}\n"
     )
     assert list(tmp_path.iterdir()) == []

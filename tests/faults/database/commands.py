@@ -14,6 +14,7 @@ _PASSWORD = "correct horse battery"
 
 # Arguments by command.
 COMMANDS = {
+    "notifier init": "",
     "notifier db upgrade": "",
     "notifier db check": "",
     "notifier db rotate-key": "",
@@ -43,6 +44,7 @@ COMMANDS = {
     "notifier users set-password": USER,
     "notifier users remove": USER,
     "notifier doctor": "",
+    "receiver init": "",
     "receiver db upgrade": "",
     "receiver db check": "",
     "receiver db rotate-key": "",

@@ -41,6 +41,30 @@ def test_unknown_variables_are_found(
     assert (finding.advice is None) is finding.ok
 
 
+@pytest.mark.parametrize(
+    ("mode", "ok"),
+    [
+        pytest.param(None, True, id="no file"),
+        pytest.param(0o600, True, id="owner"),
+        pytest.param(0o640, False, id="group"),
+        pytest.param(0o604, False, id="others"),
+    ],
+)
+def test_env_file_that_others_can_read_is_found(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, mode: int | None, ok: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / ".env"
+    if mode is not None:
+        file.touch()
+        file.chmod(mode)
+
+    finding = doctor.examine_env_file(Settings)
+
+    assert finding.ok is ok
+    assert finding.advice == (None if ok else Advice(f"Run `chmod 600 {file}`."))
+
+
 def test_database_in_order_passes_all_checks(database: Database, schema: Schema) -> None:
     findings = doctor.examine_database(database, schema)
 

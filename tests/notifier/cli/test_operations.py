@@ -114,6 +114,7 @@ def test_doctor_passes(store: Store, run: Run, read_json: ReadJson) -> None:
         "backlog",
         "dead letters",
         "settings",
+        ".env",
     ]
 
 
