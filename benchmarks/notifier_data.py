@@ -161,7 +161,6 @@ def _deliveries(events: int) -> Iterator[dict[str, Any]]:
                 "event_id": _event_id(number),
                 "endpoint_id": endpoint_id,
                 "status": status,
-                "lane": "first",
                 "attempts": int(is_settled),
                 "due_at": _at(number),
                 "created_at": _at(number),

@@ -58,19 +58,6 @@ class DeliveryStatus(StrEnum):
     HELD = "held"
 
 
-class Lane(StrEnum):
-    """The slots of a worker that a delivery may use.
-
-    `first`: the first attempt; some slots are reserved for these.
-    `retry`: retried, replayed or released; only slots that are not reserved.
-    `isolated`: its worker was lost; one at a time, because the delivery may be the cause.
-    """
-
-    FIRST = "first"
-    RETRY = "retry"
-    ISOLATED = "isolated"
-
-
 class Course(Base):
     """A course; deletion sets `deleted_at` and is final.
 
@@ -208,14 +195,25 @@ class Delivery(Base):
     """The delivery of one event to one endpoint.
 
     `attempts` counts since the start of the schedule; a replay restarts it. `attempt_count` is
-    the number of attempts that are recorded. `lease_token` is the claim that may settle the
-    delivery until `leased_until`. `created_at` is the time of its event and orders deliveries.
+    the number of attempts that are recorded. `lost_claims` counts the claims in a row whose worker
+    was lost. `lease_token` is the claim that may settle the delivery until `leased_until`.
+    `created_at` is the time of its event and orders deliveries.
     """
 
     __tablename__ = "deliveries"
     __table_args__ = (
         UniqueConstraint("event_id", "endpoint_id"),
-        Index(None, "endpoint_id", "status", "lane", "due_at"),
+        Index(
+            "ix_deliveries_free",
+            "endpoint_id",
+            "due_at",
+            **_where("status = 'pending' AND lease_token IS NULL"),
+        ),
+        Index(
+            "ix_deliveries_alone",
+            "due_at",
+            **_where("status = 'pending' AND lease_token IS NULL AND lost_claims >= 2"),
+        ),
         Index(None, "endpoint_id", "status", "created_at", "id"),
         Index(None, "status", "due_at"),
         Index(None, "leased_until", **_where("leased_until IS NOT NULL")),
@@ -228,8 +226,8 @@ class Delivery(Base):
     event_id: Mapped[str] = mapped_column(ForeignKey("events.id"))
     endpoint_id: Mapped[int] = mapped_column(ForeignKey("endpoints.id"))
     status: Mapped[str] = mapped_column(String(10))
-    lane: Mapped[str] = mapped_column(String(8), server_default=Lane.FIRST)
     attempts: Mapped[int]
+    lost_claims: Mapped[int] = mapped_column(server_default=text("0"))
     due_at: Mapped[datetime] = mapped_column(UtcDateTime)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     settled_at: Mapped[datetime | None] = mapped_column(UtcDateTime)

@@ -130,8 +130,8 @@ def upgrade() -> None:
         sa.Column("event_id", sa.String(length=64), nullable=False),
         sa.Column("endpoint_id", sa.Integer(), nullable=False),
         sa.Column("status", sa.String(length=10), nullable=False),
-        sa.Column("lane", sa.String(length=8), server_default="first", nullable=False),
         sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("lost_claims", sa.Integer(), server_default=sa.text("0"), nullable=False),
         sa.Column("due_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("settled_at", sa.DateTime(timezone=True), nullable=True),
@@ -156,11 +156,12 @@ def upgrade() -> None:
         "deliveries",
         ["endpoint_id", "status", "created_at", "id"],
     )
-    op.create_index(
-        op.f("ix_deliveries_endpoint_id_status_lane_due_at"),
-        "deliveries",
-        ["endpoint_id", "status", "lane", "due_at"],
-    )
+    for name, columns, condition in (
+        ("ix_deliveries_free", ["endpoint_id", "due_at"], ""),
+        ("ix_deliveries_alone", ["due_at"], " AND lost_claims >= 2"),
+    ):
+        where = sa.text(f"status = 'pending' AND lease_token IS NULL{condition}")
+        op.create_index(name, "deliveries", columns, sqlite_where=where, postgresql_where=where)
     op.create_index(
         op.f("ix_deliveries_leased_until"),
         "deliveries",

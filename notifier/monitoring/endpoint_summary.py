@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, ScalarSelect, func, select
 from sqlalchemy.orm import Session
 
 from notifier.errors import EndpointUnknownError
-from notifier.models import Attempt, Delivery, DeliveryStatus, Endpoint, EndpointPing, Lane
+from notifier.models import Attempt, Delivery, DeliveryStatus, Endpoint, EndpointPing
 from notifier.webhooks import circuit_breaker, delivery_queries
 from notifier.webhooks.circuit_breaker import EndpointStatus, EndpointStatusDetails
 
@@ -65,7 +65,7 @@ def read_one(session: Session, endpoint_id: int) -> EndpointSummary:
 def read(session: Session, *, only: int | None = None) -> list[EndpointSummary]:
     """Return the summaries of all endpoints, or of one, oldest first, in four statements."""
     query = (
-        select(Endpoint, EndpointPing, *_COUNTS, *_LAST_IDS, *_DUE)
+        select(Endpoint, EndpointPing, *_COUNTS, *_LAST_IDS, _DUE)
         .outerjoin(EndpointPing)
         .order_by(Endpoint.id)
     )
@@ -78,7 +78,7 @@ def read(session: Session, *, only: int | None = None) -> list[EndpointSummary]:
             pending=row.pending,
             held=row.held,
             dead=row.dead,
-            due_at=min((at for at in row[-len(_DUE) :] if at is not None), default=None),
+            due_at=row.due_at,
             ever_delivered=row.delivered_id is not None,
             last=last.get(row.Endpoint.id),
             ping=row.EndpointPing,
@@ -114,9 +114,9 @@ _RETRIED = _subquery(
     Delivery.id,
     DeliveryStatus.PENDING,
     order=(Delivery.due_at.desc(),),
-    also=(Delivery.lane == Lane.RETRY,),
+    also=(Delivery.lease_token.is_(None),),
 ).label("retried_id")
-_DUE = tuple(map(delivery_queries.first_due, Lane))
+_DUE = delivery_queries.first_due().label("due_at")
 _LAST_IDS = (_newest(DeliveryStatus.DELIVERED), _newest(DeliveryStatus.DEAD), _RETRIED)
 
 

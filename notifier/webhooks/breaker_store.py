@@ -1,14 +1,14 @@
 """The breaker states of endpoints in the database: read, lock, write."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from datetime import datetime
 
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
+from foundation.db import session as db
 from notifier.models import Endpoint
-from notifier.webhooks.circuit_breaker import BreakerState, record_results
-from notifier.webhooks.retry_policy import AttemptResult
+from notifier.webhooks.circuit_breaker import BreakerState
 
 
 def state_of(endpoint: Endpoint) -> BreakerState:
@@ -40,35 +40,10 @@ def read_states(
         .order_by(Endpoint.id)
     )
     if only is not None:
-        query = query.where(Endpoint.id.in_(only))
+        query = query.where(db.among(Endpoint.id, only))
     # KEY SHARE: a transaction that writes a delivery for the endpoint need not wait for this one.
     rows = session.execute(query.with_for_update(key_share=True) if lock else query)
     return {endpoint_id: BreakerState(*columns) for endpoint_id, *columns in rows}
-
-
-def read_and_lock_changing(
-    session: Session,
-    results: Mapping[int, Sequence[AttemptResult]],
-    *,
-    also: Collection[int],
-    now: datetime,
-) -> dict[int, BreakerState]:
-    """Return the state of each enabled endpoint, and lock those that are about to change.
-
-    That is those whose state the results change, those that are half-open, and `also`.
-    """
-    every = read_states(session)
-    changing = {
-        endpoint_id
-        for endpoint_id, state in every.items()
-        if endpoint_id in also
-        or state.is_half_open(now)
-        or record_results(state, results.get(endpoint_id, ()), now=now) != state
-    }
-    if not changing:
-        return every
-    unchanged = {one: state for one, state in every.items() if one not in changing}
-    return unchanged | read_states(session, only=changing, lock=True)
 
 
 def write_states(session: Session, changed: Mapping[int, BreakerState]) -> None:

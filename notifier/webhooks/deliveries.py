@@ -1,19 +1,20 @@
 """The state of deliveries: create, settle, mark dead, hold, release, restart."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Select, select, update
+from sqlalchemy import Select, bindparam, select, update
 from sqlalchemy.orm import Session
 
 from contract.events import OPERATIONAL_TYPES
 from foundation.db import session as db
 from foundation.db import wakeup
+from foundation.db.session import UtcDateTime
 from foundation.tracing import Span
 from notifier import signals
-from notifier.models import Attempt, Delivery, DeliveryStatus, Endpoint, Lane
+from notifier.models import Attempt, Delivery, DeliveryStatus, Endpoint
 from notifier.webhooks.retry_policy import (
     AttemptResult,
     Dead,
@@ -33,12 +34,14 @@ CHANNEL = "deliveries"
 class Claimed(signals.DeliveryIdentity):
     """A delivery under a lease: what to send where, and the number of this attempt.
 
-    `span` is the trace span of the attempt.
+    `encrypted_secrets` sign it. `is_alone` is set if it may be what ended earlier workers: only one
+    such delivery is sent at a time. `span` is the trace span of the attempt.
     """
 
     url: str
     body: str
-    lane: Lane
+    encrypted_secrets: tuple[str, ...]
+    is_alone: bool
     attempts: int
     lease_token: str
     occurred_at: datetime
@@ -61,10 +64,10 @@ class Settlement:
 
 @dataclass(frozen=True)
 class SettleResult:
-    """The settlements that changed their delivery's state, and those that were fenced."""
+    """The settlements that changed their delivery's state, and those that came too late."""
 
-    applied: list[Settlement]
-    fenced: list[Settlement]
+    applied: Sequence[Settlement]
+    superseded: Sequence[Settlement]
 
 
 def result_columns(result: AttemptResult) -> dict[str, Any]:
@@ -85,7 +88,6 @@ def create(
             "event_id": event_id,
             "endpoint_id": endpoint.id,
             "status": DeliveryStatus.HELD if endpoint.disabled_at else DeliveryStatus.PENDING,
-            "lane": Lane.FIRST,
             "attempts": 0,
             "due_at": now,
             "created_at": now,
@@ -103,43 +105,43 @@ def settle(session: Session, settlements: Sequence[Settlement], *, now: datetime
     A settlement is fenced if its lease went to another worker, or if the schedule was restarted:
     its success still counts, its failure does not.
     """
-    rows = _lock(session, [one.claimed.delivery_id for one in settlements])
+    rows = _lock(session, {one.claimed.delivery_id for one in settlements})
     delivered = {row.id for row in rows.values() if row.status == DeliveryStatus.DELIVERED}
-    fenced = [one for one in settlements if _is_fenced(one, rows[one.claimed.delivery_id])]
-    changes: dict[int, dict[str, Any]] = {}
     applied: dict[int, Settlement] = {}
+    superseded: list[Settlement] = []
+    unchanged: set[int] = set()
+    attempts = []
     for one in settlements:
         row = rows[one.claimed.delivery_id]
+        is_fenced = _is_fenced(one, row)
         is_success = isinstance(one.decision, Delivered)
-        if row.id not in delivered and (is_success or one not in fenced):
-            changes[row.id] = {"id": row.id, **_columns(one.decision, row.status, now)}
-            applied[row.id] = one
-        elif row.lease_token == one.claimed.lease_token:
-            changes.setdefault(row.id, {"id": row.id, **_NO_LEASE})
+        attempts.append(_attempt(one, fenced=is_fenced))
+        if row.id in delivered or (is_fenced and not is_success):
+            superseded.append(one)
+            if row.lease_token == one.claimed.lease_token:
+                unchanged.add(row.id)
+            continue
+        if row.id in applied:  # a failure, and after it the late success of an earlier claim
+            superseded.append(applied[row.id])
+        applied[row.id] = one
         if is_success:
             delivered.add(row.id)
-    db.insert_all(session, Attempt, [_attempt(one, fenced=one in fenced) for one in settlements])
-    if changes:
-        # Sorted, so that rows that set the same columns are adjacent and go as one statement.
-        session.execute(update(Delivery), sorted(changes.values(), key=sorted))
+    _apply(session, applied, rows, now)
+    _end_leases(session, unchanged - applied.keys())
+    db.insert_all(session, Attempt, attempts)
     dead = [
         signals.DeadDelivery.of(one.claimed, one.decision.reason, now)
-        for one in settlements
+        for one in applied.values()
         if isinstance(one.decision, Dead)
-        and changes.get(one.claimed.delivery_id, {}).get("status") == DeliveryStatus.DEAD
     ]
     _signal_dead(session, dead)
-    return SettleResult(list(applied.values()), fenced)
+    return SettleResult(list(applied.values()), superseded)
 
 
 def mark_dead(session: Session, dead: Sequence[signals.DeadDelivery], *, now: datetime) -> None:
     """Make deliveries dead, each for its reason."""
-    if dead:
-        rows = [
-            {"id": one.delivery_id, **_columns(Dead(one.reason), DeliveryStatus.PENDING, now)}
-            for one in dead
-        ]
-        session.execute(update(Delivery), rows)
+    decided = {one.delivery_id: Dead(one.reason) for one in dead}
+    _update(session, decided, dict.fromkeys(decided, DeliveryStatus.PENDING), now)
     _signal_dead(session, dead)
 
 
@@ -159,7 +161,7 @@ def release(session: Session, endpoint_id: int, *, now: datetime) -> int:
     old schedule.
     """
     held = _lock_query(endpoint_id, DeliveryStatus.HELD)
-    return _start_schedule(session, held, now, lane=Lane.RETRY)
+    return _start_schedule(session, held, now)
 
 
 def make_due_now(session: Session, endpoint_id: int, *, now: datetime) -> int:
@@ -176,7 +178,7 @@ def make_due_now(session: Session, endpoint_id: int, *, now: datetime) -> int:
 
 def restart(session: Session, ids: Sequence[int], *, now: datetime) -> None:
     """Restart the schedule of deliveries, due now; an attempt in progress is fenced."""
-    _start_schedule(session, ids, now, lane=Lane.RETRY, settled_at=None, reason=None, **_NO_LEASE)
+    _start_schedule(session, ids, now, settled_at=None, reason=None, **_NO_LEASE)
 
 
 def any_pending(session: Session, endpoint_id: int) -> bool:
@@ -204,7 +206,7 @@ def _start_schedule(
     started = session.execute(
         update(Delivery)
         .where(Delivery.id.in_(ids))
-        .values(status=DeliveryStatus.PENDING, due_at=now, attempts=0, **columns)
+        .values(status=DeliveryStatus.PENDING, due_at=now, attempts=0, lost_claims=0, **columns)
         .returning(Delivery.id)
     )
     return len(started.all())
@@ -220,10 +222,10 @@ def _lock_query(endpoint_id: int, status: DeliveryStatus) -> Select[tuple[int]]:
     )
 
 
-def _lock(session: Session, ids: Sequence[int]) -> dict[int, Any]:
+def _lock(session: Session, ids: Collection[int]) -> dict[int, Any]:
     rows = session.execute(
         select(Delivery.id, Delivery.status, Delivery.lease_token, Delivery.attempts)
-        .where(Delivery.id.in_(ids))
+        .where(db.among(Delivery.id, ids))
         .order_by(Delivery.id)
         .with_for_update()
     )
@@ -234,7 +236,47 @@ def _is_fenced(one: Settlement, row: Any) -> bool:
     return (row.lease_token, row.attempts) != (one.claimed.lease_token, one.claimed.attempts)
 
 
+def _apply(
+    session: Session, applied: Mapping[int, Settlement], rows: Mapping[int, Any], now: datetime
+) -> None:
+    decided = {delivery_id: one.decision for delivery_id, one in applied.items()}
+    delivered = [one for one, decision in decided.items() if isinstance(decision, Delivered)]
+    if delivered:
+        session.execute(_DELIVERED.where(db.among(Delivery.id, delivered)), {"settled_now": now})
+    others = {one: decision for one, decision in decided.items() if one not in set(delivered)}
+    _update(session, others, {one: rows[one].status for one in others}, now)
+
+
+_TABLE: Any = Delivery.__table__
+
+
+def _end_leases(session: Session, ids: Collection[int]) -> None:
+    if ids:
+        ended = update(_TABLE).values(**_NO_LEASE)
+        session.execute(ended.where(db.among(Delivery.id, ids)))
+
+
+def _update(
+    session: Session,
+    decided: Mapping[int, Decision],
+    statuses: Mapping[int, str],
+    now: datetime,
+) -> None:
+    changes = [
+        {"id": one, **_columns(decision, statuses[one], now)} for one, decision in decided.items()
+    ]
+    if changes:
+        # Sorted, so that rows that set the same columns are adjacent and go as one statement.
+        session.execute(update(Delivery), sorted(changes, key=sorted))
+
+
 _NO_LEASE: dict[str, Any] = {"lease_token": None, "leased_until": None}
+_DELIVERED = update(_TABLE).values(
+    status=DeliveryStatus.DELIVERED,
+    settled_at=bindparam("settled_now", type_=UtcDateTime()),
+    reason=None,
+    **_NO_LEASE,
+)
 
 
 def _columns(decision: Decision, status: str, now: datetime) -> dict[str, Any]:
@@ -242,7 +284,7 @@ def _columns(decision: Decision, status: str, now: datetime) -> dict[str, Any]:
         case Delivered():
             columns = {"status": DeliveryStatus.DELIVERED, "settled_at": now, "reason": None}
         case RetryAt(due_at):
-            columns = {"status": status, "due_at": due_at, "lane": Lane.RETRY}
+            columns = {"status": status, "due_at": due_at, "lost_claims": 0}
         case Dead(reason):
             columns = {"status": DeliveryStatus.DEAD, "settled_at": now, "reason": reason}
         case Disable():

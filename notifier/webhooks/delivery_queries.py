@@ -12,7 +12,7 @@ from foundation.db import pagination
 from foundation.db import session as db
 from foundation.db.pagination import Page, PageRequest
 from notifier.errors import DeliveryUnknownError
-from notifier.models import Attempt, Delivery, DeliveryStatus, Endpoint, Event, Lane, Replay
+from notifier.models import Attempt, Delivery, DeliveryStatus, Endpoint, Event, Replay
 from notifier.webhooks import delivery_filter
 from notifier.webhooks.delivery_filter import DeliveryFilter
 
@@ -154,18 +154,21 @@ def oldest_due_at(session: Session, *, now: datetime) -> datetime | None:
     """
     paused = Endpoint.paused_until
     is_sent_to = or_(paused.is_(None), paused < now - RETRIED_WITHIN)
-    rows = session.execute(select(*map(first_due, Lane)).where(is_sent_to))
-    return min((at for row in rows for at in row if at is not None), default=None)
+    rows = session.scalars(select(first_due()).where(is_sent_to))
+    return min((at for at in rows if at is not None), default=None)
 
 
-def first_due(lane: Lane) -> ScalarSelect[datetime]:
-    """Return a subquery for the earliest due time of an endpoint's pending deliveries."""
+def first_due() -> ScalarSelect[datetime]:
+    """Return a subquery for the earliest due time of an endpoint's pending deliveries.
+
+    Those that are being sent are left out.
+    """
     return (
         select(func.min(Delivery.due_at))
         .where(
             Delivery.endpoint_id == Endpoint.id,
             Delivery.status == DeliveryStatus.PENDING,
-            Delivery.lane == lane,
+            Delivery.lease_token.is_(None),
         )
         .correlate(Endpoint)
         .scalar_subquery()

@@ -1,7 +1,7 @@
 """Endpoints: register, list, disable, enable, change, and their signing secrets."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 
 from sqlalchemy import delete, or_, select, update
@@ -189,13 +189,13 @@ def rotate_secret(
 
 
 def encrypted_secrets(
-    session: Session, endpoint_ids: Sequence[int], *, now: datetime
+    session: Session, endpoint_ids: Collection[int], *, now: datetime
 ) -> dict[int, tuple[str, ...]]:
     """Return the encrypted secrets that sign for each endpoint now, newest first."""
     rows = session.execute(
         select(EndpointSecret.endpoint_id, EndpointSecret.encrypted)
         .where(
-            EndpointSecret.endpoint_id.in_(endpoint_ids),
+            db.among(EndpointSecret.endpoint_id, endpoint_ids),
             or_(EndpointSecret.expires_at.is_(None), EndpointSecret.expires_at > now),
         )
         .order_by(EndpointSecret.id.desc())

@@ -119,6 +119,11 @@ def health_of(result: AttemptResult) -> EndpointHealth:
     return EndpointHealth.HEALTHY if is_healthy else EndpointHealth.FAILING
 
 
+def is_gone(result: AttemptResult) -> bool:
+    """Return True if the receiver said that it no longer accepts events."""
+    return isinstance(result, WebhookResponse) and result.status == _GONE
+
+
 def requested_wait(result: AttemptResult, now: datetime) -> timedelta:
     """Return the wait that `Retry-After` asks for (RFC 9110, 10.2.3), zero if it is invalid."""
     header = ((result.retry_after if isinstance(result, WebhookResponse) else None) or "").strip()

@@ -1,7 +1,7 @@
-"""One transaction of a worker: settle finished attempts, reclaim expired claims, claim due work."""
+"""The steps of a worker's transaction: settle finished attempts, then claim due deliveries."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -13,7 +13,7 @@ from notifier.webhooks.circuit_breaker import BreakerState
 from notifier.webhooks.deliveries import Claimed, Settlement, SettleResult
 from notifier.webhooks.retry_policy import AttemptResult, Disable
 from notifier.worker import claims, metrics
-from notifier.worker.claims import ClaimLimits, ExpiredClaim
+from notifier.worker.claims import DueEndpoint, ExpiredClaim
 
 
 @dataclass(frozen=True)
@@ -29,82 +29,91 @@ class Finished:
 
 @dataclass(frozen=True)
 class SettledBatch:
-    """What settling did, and the breaker states of the endpoints to claim for.
+    """What settling did.
 
     `superseded` are the settlements that came too late to change their deliveries. `disabled` holds
-    the endpoints that were disabled because they kept failing, and the reason.
+    the endpoints that were disabled because they kept failing, and the reason. Nothing may be sent
+    now to the endpoints in `blocked`; those in `on_trial` may be tried once, and are locked.
     """
 
     settlements: Sequence[Settlement]
     superseded: Sequence[Settlement]
     expired: Sequence[ExpiredClaim]
     disabled: Mapping[int, str]
-    states: Mapping[int, BreakerState]
-
-
-@dataclass(frozen=True)
-class ClaimedBatch:
-    """Claimed deliveries, and the encrypted secrets of their endpoints."""
-
-    deliveries: Sequence[Claimed]
-    encrypted: Mapping[int, tuple[str, ...]]
+    blocked: Collection[int]
+    on_trial: Mapping[int, BreakerState]
 
 
 def settle(
-    session: Session, finished: Sequence[Finished], *, disable_after: timedelta, now: datetime
+    session: Session,
+    finished: Sequence[Finished],
+    *,
+    queued: Collection[int] = (),
+    half_open: Collection[int] = (),
+    reclaim: bool = True,
+    disable_after: timedelta,
+    now: datetime,
 ) -> SettledBatch:
     """Settle finished attempts, update the breakers of their endpoints, reclaim expired claims.
 
-    An endpoint that has been failing for `disable_after` is disabled. `now` is the database's
-    clock. Endpoints are locked before deliveries, both in the order of their ids, as in every
-    transaction that locks both.
+    An endpoint that has been failing for `disable_after` is disabled. `queued` are the endpoints of
+    claims that are still to be sent, `half_open` those for which `claim` may claim one delivery.
+    `now` is the database's clock. Endpoints are locked before deliveries, both in the order of
+    their ids, as in every transaction that locks both. A success of a healthy endpoint locks none.
     """
     settled = [_settlement(attempt, now) for attempt in finished]
     results = _by_endpoint(finished)
-    to_disable = {
-        settlement.claimed.endpoint_id
-        for settlement in settled
-        if isinstance(settlement.decision, Disable)
+    watched = {*results, *queued, *half_open}
+    states = breaker_store.read_states(session, only=watched) if watched else {}
+    disabling = {one.claimed.endpoint_id for one in settled if isinstance(one.decision, Disable)}
+    changing = {
+        one for one, state in states.items() if _record(state, results.get(one), now) != state
     }
-    before = breaker_store.read_and_lock_changing(session, results, also=to_disable, now=now)
-    after = {
-        endpoint_id: circuit_breaker.record_results(state, results.get(endpoint_id, ()), now=now)
-        for endpoint_id, state in before.items()
-    }
+    changing |= disabling.union(half_open)
+    before = breaker_store.read_states(session, only=changing, lock=True) if changing else {}
+    after = {one: _record(state, results.get(one), now) for one, state in before.items()}
     changed = {one: state for one, state in after.items() if state != before[one]}
     applied = _settle(session, settled, now)
     disabled = _disable_failing(session, changed, disable_after, now)
-    expired = claims.reclaim_expired(session, now=now)
+    expired = claims.reclaim_expired(session, now=now) if reclaim else []
     breaker_store.write_states(session, changed)
     counters.add(session, metrics.of_batch(settled, applied, expired, now=now))
-    enabled = {one: state for one, state in after.items() if one not in disabled}
-    superseded = [settlement for settlement in settled if settlement not in applied.applied]
-    return SettledBatch(applied.applied, superseded, expired, disabled, enabled)
+    states |= after
+    blocked = {
+        one
+        for one in watched
+        if one not in states or one in disabled or one in disabling or states[one].is_paused(now)
+    }
+    on_trial = {one: after[one] for one in half_open if one in after and one not in blocked}
+    return SettledBatch(applied.applied, applied.superseded, expired, disabled, blocked, on_trial)
 
 
 def claim(
     session: Session,
-    states: Mapping[int, BreakerState],
-    limits: ClaimLimits,
+    due: Mapping[int, DueEndpoint],
+    rooms: Mapping[int, int],
+    settled: SettledBatch,
     *,
+    newest_first: bool,
     lease: timedelta,
     now: datetime,
-) -> ClaimedBatch:
-    """Claim due deliveries within the limits, in the transaction of `settle`.
+) -> list[Claimed]:
+    """Claim due deliveries within `rooms`, in the transaction of `settle`.
 
-    `states` are those that `settle` returned. A half-open endpoint is paused again, so that one
-    worker tries it at a time.
+    A half-open endpoint is paused again, so that one worker tries it at a time.
     """
-    claimed = claims.claim(session, limits, lease=lease, now=now)
-    endpoint_ids = sorted({one.endpoint_id for one in claimed})
-    paused = {
-        one: states[one].pause_for_trial(now)
-        for one in endpoint_ids
-        if states[one].is_half_open(now)
-    }
-    breaker_store.write_states(session, paused)
-    secrets = endpoints.encrypted_secrets(session, endpoint_ids, now=now) if claimed else {}
-    return ClaimedBatch(claimed, secrets)
+    allowed = {one: room for one, room in rooms.items() if room > 0 and one not in settled.blocked}
+    claimed = claims.claim(session, due, allowed, newest_first=newest_first, lease=lease, now=now)
+    tried = {one.endpoint_id for one in claimed}
+    breaker_store.write_states(
+        session,
+        {
+            one: state.pause_for_trial(now)
+            for one, state in settled.on_trial.items()
+            if one in tried
+        },
+    )
+    return claimed
 
 
 def _settlement(one: Finished, now: datetime) -> Settlement:
@@ -120,14 +129,20 @@ def _by_endpoint(finished: Sequence[Finished]) -> Mapping[int, Sequence[AttemptR
     return results
 
 
+def _record(
+    state: BreakerState, results: Sequence[AttemptResult] | None, now: datetime
+) -> BreakerState:
+    return circuit_breaker.record_results(state, results, now=now) if results else state
+
+
 def _settle(session: Session, settled: Sequence[Settlement], now: datetime) -> SettleResult:
     if not settled:
         return SettleResult([], [])
     result = deliveries.settle(session, settled, now=now)
-    for settlement in settled:
-        decision = settlement.decision
-        if isinstance(decision, Disable) and settlement not in result.fenced:
-            endpoints.disable(session, settlement.claimed.endpoint_id, decision.reason, now=now)
+    for settlement in result.applied:
+        if isinstance(settlement.decision, Disable):
+            endpoint_id, reason = settlement.claimed.endpoint_id, settlement.decision.reason
+            endpoints.disable(session, endpoint_id, reason, now=now)
     return result
 
 

@@ -1,63 +1,41 @@
-"""Claims: take due deliveries under a lease, and reclaim those whose lease expired.
+"""Claims: find endpoints with due deliveries, claim those under a lease, reclaim expired leases."""
 
-New deliveries, retries, and those whose worker was lost are in three lanes (`models.Lane`), each
-with limits of its own.
-"""
-
+import json
 import secrets
-from collections import Counter
-from collections.abc import Collection, Hashable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import product
 from typing import Any
 
-from sqlalchemy import Select, and_, select, update
+from sqlalchemy import Select, and_, bindparam, case, func, literal, or_, select, text, update
 from sqlalchemy.orm import Session
 
 from foundation import tracing
 from foundation.db import session as db
-from notifier.models import Attempt, Delivery, DeliveryStatus, Endpoint, Event, Lane
+from foundation.db.session import UtcDateTime
+from notifier.models import Attempt, Delivery, DeliveryStatus, Endpoint, Event
 from notifier.signals import DeadDelivery, DeliveryIdentity
-from notifier.webhooks import deliveries
+from notifier.webhooks import deliveries, endpoints
+from notifier.webhooks.circuit_breaker import BreakerState
 from notifier.webhooks.deliveries import Claimed
 from notifier.webhooks.failure_advice import FailureKind
 from notifier.webhooks.retry_policy import MAX_ATTEMPTS
 
-# Expired claims that one transaction reclaims.
+# Claims in a row that may lose their worker before a delivery is dead, and before it is claimed
+# alone: it may be what ends the worker, and would take others with it.
+MAX_LOST_CLAIMS = 3
+ALONE_AFTER = 2
+# Endpoints that one statement looks at, and expired leases that one transaction reclaims.
+_MAX_ENDPOINTS = 64
 _MAX_RECLAIMED = 500
 
 
 @dataclass(frozen=True)
-class EndpointLimit:
-    """How many deliveries of an endpoint may be claimed: in total, and outside the first lane."""
+class DueEndpoint:
+    """An enabled endpoint that is not paused and has a due delivery."""
 
-    total: int
-    retry: int
-
-
-@dataclass(frozen=True)
-class ClaimLimits:
-    """How many deliveries may be claimed: in total, by lane, and by endpoint.
-
-    `retry` limits the lanes `retry` and `isolated` together, `isolated` the latter alone. Nothing
-    is claimed for an endpoint without a limit.
-    """
-
-    total: int
-    retry: int
-    isolated: int
-    by_endpoint: Mapping[int, EndpointLimit]
-
-    def bounds(self, endpoint_id: int, lane: str) -> Mapping[Hashable, int]:
-        """Return the limits that apply to a delivery, each under what it counts."""
-        endpoint = self.by_endpoint[endpoint_id]
-        bounds: dict[Hashable, int] = {"total": self.total, endpoint_id: endpoint.total}
-        if lane != Lane.FIRST:
-            bounds |= {Lane.RETRY: self.retry, (endpoint_id, Lane.RETRY): endpoint.retry}
-        if lane == Lane.ISOLATED:
-            bounds[Lane.ISOLATED] = self.isolated
-        return bounds
+    url: str
+    state: BreakerState
 
 
 @dataclass(frozen=True)
@@ -65,155 +43,329 @@ class ExpiredClaim(DeliveryIdentity):
     """A delivery whose lease expired; `dead_reason` is set if that was its last attempt."""
 
     attempts: int
+    lost_claims: int
     dead_reason: str | None
 
 
-def any_due(session: Session, endpoint_ids: Collection[int], *, now: datetime) -> bool:
-    """Return True if there is something to claim for the endpoints, or to reclaim.
+def find_due(
+    session: Session, after: int, *, now: datetime
+) -> tuple[Mapping[int, DueEndpoint], int | None]:
+    """Return some endpoints with an id above `after` that have something due.
 
-    Only reads, so that an idle worker takes no locks.
+    Also returns the id after which to go on, None after the last endpoint. The cost grows with the
+    endpoints that have pending deliveries, not with all endpoints or deliveries: the query jumps in
+    an index from one such endpoint to the next.
     """
-    due = select(Delivery.id).where(
-        _is_claimable(now), Delivery.endpoint_id.in_(endpoint_ids), Delivery.lane.in_(list(Lane))
-    )
-    expired = select(Delivery.id).where(_is_expired(now))
-    return any(session.scalar(query.limit(1)) is not None for query in (due, expired))
+    rows = session.execute(_FIND_DUE, {"after": after, "now": now}).all()
+    found = {
+        row.endpoint_id: DueEndpoint(row.url, BreakerState(*row[2:6])) for row in rows if row.is_due
+    }
+    return found, rows[-1].endpoint_id if len(rows) == _MAX_ENDPOINTS else None
+
+
+def any_lost(session: Session, *, now: datetime) -> bool:
+    """Return True if there is a lease to reclaim, or a delivery to be claimed alone."""
+    queries = (select(Delivery.id).where(_is_expired(now)), _alone_query(now))
+    return any(session.scalar(query.limit(1)) is not None for query in queries)
 
 
 def claim(
-    session: Session, limits: ClaimLimits, *, lease: timedelta, now: datetime
+    session: Session,
+    due: Mapping[int, DueEndpoint],
+    rooms: Mapping[int, int],
+    *,
+    newest_first: bool,
+    lease: timedelta,
+    now: datetime,
 ) -> list[Claimed]:
-    """Claim due deliveries under a lease, the longest due first, and count the attempt.
+    """Claim due deliveries under a lease, and count the attempts.
 
-    `now` is the database's clock. A delivery whose lease expired must be reclaimed first.
+    `rooms` has the number of deliveries for each endpoint. Half of them are those that have been
+    due for longest, half those that became due last, so that neither a backlog of retries delays
+    new events nor new events the backlog; `newest_first` has the odd one. `now` is the database's
+    clock. A delivery whose lease expired must be reclaimed first.
     """
-    ids = _due_ids(session, limits, now)
-    if not ids:
+    ids = _pick(session, rooms, newest_first=newest_first, now=now)
+    return _lease(session, ids, {one: due[one].url for one in rooms}, lease=lease, now=now)
+
+
+def claim_alone(session: Session, *, lease: timedelta, now: datetime) -> list[Claimed]:
+    """Claim one of the deliveries that may be what ended their workers."""
+    row = session.execute(_alone_query(now).limit(1).with_for_update(**_SKIP_LOCKED)).one_or_none()
+    if row is None:
         return []
-    # Checked again: another worker may have claimed some of them since they were found.
-    query = _lock_query().where(Delivery.id.in_(ids), _is_claimable(now))
-    rows = session.execute(query.order_by(Delivery.due_at, Delivery.id)).all()
-    token = secrets.token_hex(16)
-    claimed = [_claimed(row, token, now) for row in rows]
+    return _lease(session, [row.id], {row.endpoint_id: row.url}, lease=lease, now=now)
+
+
+def give_back(session: Session, claimed: Sequence[Claimed]) -> None:
+    """End the leases of deliveries that were not sent; the attempts do not count."""
+    if not claimed:
+        return
+    locked = (
+        select(Delivery.id)
+        .where(
+            db.among(Delivery.id, [one.delivery_id for one in claimed]),
+            db.among(Delivery.lease_token, {one.lease_token for one in claimed}),
+        )
+        .order_by(Delivery.id)
+        .with_for_update()
+    )
+    # No attempts are left where the schedule was restarted meanwhile.
+    attempts = case((Delivery.attempts > 0, Delivery.attempts - 1), else_=0)
     session.execute(
         update(Delivery)
-        .where(Delivery.id.in_([one.delivery_id for one in claimed]))
-        .values(lease_token=token, leased_until=now + lease, attempts=Delivery.attempts + 1)
+        .where(Delivery.id.in_(locked))
+        .values(lease_token=None, leased_until=None, attempts=attempts)
+        .execution_options(synchronize_session=False)
     )
-    return claimed
 
 
 def reclaim_expired(session: Session, *, now: datetime) -> list[ExpiredClaim]:
     """End the leases that expired, and return them.
 
-    The worker of each crashed or hung: that counts as an attempt. After the last attempt the
-    delivery is dead; otherwise it continues in the lane `isolated`.
+    The worker of each crashed or hung: that counts as an attempt. After the last attempt, or the
+    last of `MAX_LOST_CLAIMS`, the delivery is dead.
     """
-    query = _lock_query().where(_is_expired(now)).order_by(Delivery.id).limit(_MAX_RECLAIMED)
-    rows = session.execute(query).all()
+    rows = session.execute(
+        select(
+            Delivery.id,
+            Delivery.endpoint_id,
+            Delivery.attempts,
+            Delivery.lost_claims,
+            Delivery.leased_until,
+            Event.id.label("webhook_id"),
+            Event.type,
+            Event.course_id,
+        )
+        .join(Event, Event.id == Delivery.event_id)
+        .where(_is_expired(now))
+        .order_by(Delivery.id)
+        .limit(_MAX_RECLAIMED)
+        .with_for_update(**_SKIP_LOCKED)
+    ).all()
     if not rows:
         return []
-    db.insert_all(session, Attempt, [_attempt(row) for row in rows])
     expired = [_expired(row) for row in rows]
+    lost_at = {row.id: row.leased_until for row in rows}
+    db.insert_all(session, Attempt, [_attempt(one, lost_at[one.delivery_id]) for one in expired])
     dead = [DeadDelivery.of(one, one.dead_reason, now) for one in expired if one.dead_reason]
     deliveries.mark_dead(session, dead, now=now)
     session.execute(
         update(Delivery)
-        .where(Delivery.id.in_([one.delivery_id for one in expired if not one.dead_reason]))
-        .values(lane=Lane.ISOLATED, lease_token=None, leased_until=None)
+        .where(
+            db.among(Delivery.id, [one.delivery_id for one in expired if not one.dead_reason]),
+        )
+        .values(lost_claims=Delivery.lost_claims + 1, lease_token=None, leased_until=None)
+        .execution_options(synchronize_session=False)
     )
     return expired
 
 
-def _is_claimable(now: datetime) -> Any:
-    return and_(
-        Delivery.status == DeliveryStatus.PENDING,
-        Delivery.due_at <= now,
-        Delivery.lease_token.is_(None),
-    )
+_TABLE: Any = Delivery.__table__
+_SKIP_LOCKED: Any = {"skip_locked": True, "of": Delivery}
+_IS_FREE = and_(Delivery.status == DeliveryStatus.PENDING, Delivery.lease_token.is_(None))
 
 
 def _is_expired(now: datetime) -> Any:
     return and_(Delivery.leased_until <= now, Delivery.status == DeliveryStatus.PENDING)
 
 
-def _due_ids(session: Session, limits: ClaimLimits, now: datetime) -> list[int]:
-    queries = [
-        _due_query(endpoint_id, lane, limit, now)
-        for endpoint_id, lane in product(limits.by_endpoint, Lane)
-        if (limit := min(limits.bounds(endpoint_id, lane).values())) > 0
-    ]
-    rows = db.union_rows(session, queries)
-    return _within_limits(sorted(rows, key=lambda row: (row.due_at, row.id)), limits)
+def _is_sent_to(now: Any) -> Any:
+    is_running = or_(Endpoint.paused_until.is_(None), Endpoint.paused_until <= now)
+    return and_(Endpoint.disabled_at.is_(None), is_running)
 
 
-def _due_query(endpoint_id: int, lane: Lane, limit: int, now: datetime) -> Select[Any]:
-    found = (
-        select(Delivery.id, Delivery.endpoint_id, Delivery.lane, Delivery.due_at)
-        .where(_is_claimable(now), Delivery.endpoint_id == endpoint_id, Delivery.lane == lane)
+def _alone_query(now: datetime) -> Select[Any]:
+    return (
+        select(Delivery.id, Delivery.endpoint_id, Endpoint.url)
+        .join(Endpoint, Endpoint.id == Delivery.endpoint_id)
+        .where(
+            _IS_FREE,
+            Delivery.lost_claims >= ALONE_AFTER,
+            Delivery.due_at <= now,
+            _is_sent_to(now),
+        )
         .order_by(Delivery.due_at, Delivery.id)
-        .limit(limit)
-        .subquery()
     )
-    return select(found)
 
 
-def _within_limits(rows: Sequence[Any], limits: ClaimLimits) -> list[int]:
-    chosen: list[int] = []
-    used: Counter[Hashable] = Counter()
-    for row in rows:
-        bounds = limits.bounds(row.endpoint_id, row.lane)
-        if all(used[bound] < limit for bound, limit in bounds.items()):
-            chosen.append(row.id)
-            used.update(bounds.keys())
-    return chosen
+def _find_due_query() -> Select[Any]:
+    now = bindparam("now", type_=UtcDateTime())
+    first = select(func.min(Delivery.endpoint_id).label("endpoint_id"), literal(1).label("number"))
+    hops = first.where(_IS_FREE, Delivery.endpoint_id > bindparam("after")).cte(recursive=True)
+    following = (
+        select(func.min(Delivery.endpoint_id))
+        .where(_IS_FREE, Delivery.endpoint_id > hops.c.endpoint_id)
+        .correlate(hops)
+        .scalar_subquery()
+    )
+    hops = hops.union_all(
+        select(following, hops.c.number + 1).where(
+            hops.c.endpoint_id.is_not(None), hops.c.number < _MAX_ENDPOINTS
+        )
+    )
+    is_due = (
+        select(Delivery.id)
+        .where(
+            _IS_FREE,
+            Delivery.endpoint_id == hops.c.endpoint_id,
+            Delivery.lost_claims < ALONE_AFTER,
+            Delivery.due_at <= now,
+        )
+        .correlate(hops)
+        .exists()
+    )
+    return (
+        select(
+            hops.c.endpoint_id,
+            Endpoint.url,
+            Endpoint.failures,
+            Endpoint.failing_since,
+            Endpoint.failed_at,
+            Endpoint.paused_until,
+            and_(_is_sent_to(now), is_due).label("is_due"),
+        )
+        .join(Endpoint, Endpoint.id == hops.c.endpoint_id)
+        .order_by(hops.c.endpoint_id)
+    )
 
 
-_COLUMNS = (
-    Delivery.id,
-    Delivery.endpoint_id,
-    Delivery.lane,
-    Delivery.attempts,
-    Delivery.leased_until,
-    Event.id.label("webhook_id"),
-    Event.type,
-    Event.course_id,
-    Event.body,
-    Event.occurred_at,
-    Event.traceparent,
-    Endpoint.url,
+_FIND_DUE = _find_due_query()
+
+_FREE_SQL = (
+    "FROM deliveries WHERE endpoint_id = {endpoint_id} AND status = 'pending' "
+    f"AND lease_token IS NULL AND lost_claims < {ALONE_AFTER} AND due_at <= :now "
+    "ORDER BY due_at {order} LIMIT {limit}"
 )
 
 
-def _lock_query() -> Select[Any]:
+def _pick_on_postgresql(order: str, room: str) -> str:
+    # With the outer LIMIT PostgreSQL expects few rows; it takes a limit from a column for a tenth
+    # of the table.
+    free = _FREE_SQL.format(endpoint_id="room.endpoint_id", order=order, limit=f"room.{room}")
+    return f"(SELECT id FROM (SELECT id {free} FOR UPDATE SKIP LOCKED) AS {room} LIMIT 128)"  # noqa: S608 - constants
+
+
+def _pick_on_sqlite(order: str, room: str) -> str:
+    # SQLite allows no column in a LIMIT: the position in an array stands for it.
+    free = _FREE_SQL.format(endpoint_id="room.value ->> 'endpoint_id'", order=order, limit=":most")
     return (
-        select(*_COLUMNS)
-        .join(Event, Event.id == Delivery.event_id)
-        .join(Endpoint, Endpoint.id == Delivery.endpoint_id)
-        .with_for_update(skip_locked=True, of=Delivery)
+        "SELECT picked.value AS id FROM json_each(:rooms) AS room, json_each("  # noqa: S608 - constants
+        f"(SELECT json_group_array(id) FROM (SELECT id {free}))) AS picked "
+        f"WHERE picked.key < room.value ->> '{room}'"
     )
 
 
-def _claimed(row: Any, token: str, now: datetime) -> Claimed:
+_BOUND = (bindparam("now", type_=UtcDateTime()),)
+_PICK = {
+    "postgresql": text(
+        "SELECT picked.id FROM json_to_recordset(CAST(:rooms AS json)) "  # noqa: S608 - constants
+        "AS room(endpoint_id int, oldest int, newest int) CROSS JOIN LATERAL "
+        f"({_pick_on_postgresql('ASC', 'oldest')} UNION ALL "
+        f"{_pick_on_postgresql('DESC', 'newest')}) AS picked"
+    ).bindparams(*_BOUND),
+    "sqlite": text(
+        f"{_pick_on_sqlite('ASC', 'oldest')} UNION {_pick_on_sqlite('DESC', 'newest')}"
+    ).bindparams(*_BOUND),
+}
+
+
+def _pick(
+    session: Session, rooms: Mapping[int, int], *, newest_first: bool, now: datetime
+) -> Collection[int]:
+    """Return the ids to claim; on PostgreSQL they are locked where they are found."""
+    given = [
+        {"endpoint_id": endpoint_id, "oldest": room - newest, "newest": newest}
+        for endpoint_id, room in rooms.items()
+        if room > 0
+        for newest in [(room + newest_first) // 2]
+    ]
+    if not given:
+        return ()
+    values: dict[str, Any] = {"rooms": json.dumps(given), "now": now}
+    dialect = session.get_bind().dialect.name
+    if dialect == "sqlite":
+        values["most"] = max(rooms.values())
+    return set(session.execute(_PICK[dialect], values).scalars())
+
+
+_LEASE = (
+    update(_TABLE)
+    .values(
+        lease_token=bindparam("token"),
+        leased_until=bindparam("until"),
+        attempts=Delivery.attempts + 1,
+    )
+    .returning(
+        Delivery.id,
+        Delivery.endpoint_id,
+        Delivery.event_id,
+        Delivery.attempts,
+        Delivery.lost_claims,
+        Delivery.due_at,
+    )
+)
+_EVENTS = select(
+    Event.id, Event.type, Event.course_id, Event.body, Event.occurred_at, Event.traceparent
+)
+
+
+def _lease(
+    session: Session,
+    ids: Collection[int],
+    urls: Mapping[int, str],
+    *,
+    lease: timedelta,
+    now: datetime,
+) -> list[Claimed]:
+    if not ids:
+        return []
+    token = secrets.token_hex(16)
+    leased = session.execute(
+        _LEASE.where(db.among(Delivery.id, ids)), {"token": token, "until": now + lease}
+    ).all()
+    event_ids = {row.event_id for row in leased}
+    events = {row.id: row for row in session.execute(_EVENTS.where(db.among(Event.id, event_ids)))}
+    encrypted = endpoints.encrypted_secrets(session, {row.endpoint_id for row in leased}, now=now)
+    return [
+        _claimed(row, events[row.event_id], urls[row.endpoint_id], token, now, encrypted)
+        for row in sorted(leased, key=lambda row: (row.due_at, row.id))
+    ]
+
+
+def _claimed(
+    row: Any,
+    event: Any,
+    url: str,
+    token: str,
+    now: datetime,
+    encrypted: Mapping[int, tuple[str, ...]],
+) -> Claimed:
     return Claimed(
         delivery_id=row.id,
         endpoint_id=row.endpoint_id,
-        webhook_id=row.webhook_id,
-        event_type=row.type,
-        course_id=row.course_id,
-        url=row.url,
-        body=row.body,
-        lane=Lane(row.lane),
-        attempts=row.attempts + 1,
+        webhook_id=event.id,
+        event_type=event.type,
+        course_id=event.course_id,
+        url=url,
+        body=event.body,
+        encrypted_secrets=encrypted.get(row.endpoint_id, ()),
+        is_alone=row.lost_claims >= ALONE_AFTER,
+        attempts=row.attempts,
         lease_token=token,
-        occurred_at=row.occurred_at,
+        occurred_at=event.occurred_at,
         claimed_at=now,
-        span=tracing.span_from(row.traceparent),
+        span=tracing.span_from(event.traceparent),
     )
 
 
 def _expired(row: Any) -> ExpiredClaim:
-    reason = f"{row.attempts} attempts failed, the last because its worker was lost"
+    lost_claims = row.lost_claims + 1
+    reason = None
+    if lost_claims >= MAX_LOST_CLAIMS:
+        reason = f"{lost_claims} attempts in a row lost their worker"
+    elif row.attempts >= MAX_ATTEMPTS:
+        reason = f"{row.attempts} attempts failed, the last because its worker was lost"
     return ExpiredClaim(
         row.id,
         row.endpoint_id,
@@ -221,16 +373,18 @@ def _expired(row: Any) -> ExpiredClaim:
         row.type,
         row.course_id,
         row.attempts,
-        reason if row.attempts >= MAX_ATTEMPTS else None,
+        lost_claims,
+        reason,
     )
 
 
-def _attempt(row: Any) -> dict[str, Any]:
+def _attempt(one: ExpiredClaim, lost_at: datetime) -> dict[str, Any]:
     return {
-        "delivery_id": row.id,
-        "started_at": row.leased_until,
+        "delivery_id": one.delivery_id,
+        "started_at": lost_at,
         "milliseconds": 0,
+        "status": None,
         "failure": FailureKind.WORKER_LOST,
         "detail": "the lease expired before the attempt was settled",
-        "decided": "retry" if row.attempts < MAX_ATTEMPTS else "dead",
+        "decided": "dead" if one.dead_reason else "retry",
     }

@@ -1,12 +1,19 @@
-"""The worker: claims due deliveries, posts them on threads, settles the results."""
+"""The worker: one thread settles and claims in the database, others post what it has claimed.
+
+Neither waits for the other: a transaction settles everything that has finished and claims ahead,
+while the senders post from memory.
+"""
 
 import queue
 import random
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+
+from sqlalchemy.orm import Session
 
 from contract import signatures
 from contract.signatures import Secret
@@ -16,23 +23,27 @@ from foundation.db import session as db
 from foundation.db.session import Database
 from foundation.errors import DecryptionError
 from foundation.tracing import HEADER
-from notifier.webhooks import breaker_store
-from notifier.webhooks.circuit_breaker import BreakerState
 from notifier.webhooks.deliveries import Claimed
 from notifier.webhooks.failure_advice import FailureKind
 from notifier.webhooks.http_client import Transport
-from notifier.webhooks.retry_policy import AttemptResult, Failure, health_of
+from notifier.webhooks.retry_policy import AttemptResult, Failure
 from notifier.worker import batch, claims, reporter
 from notifier.worker.batch import Finished
-from notifier.worker.claims import ClaimLimits
-from notifier.worker.limiter import Limiter
+from notifier.worker.claims import DueEndpoint
 from notifier.worker.reporter import WorkerTotals
+from notifier.worker.senders import Senders
 
 _log = logging.get_logger(__name__)
 # Seconds that a finished attempt may wait for others, to be settled in one transaction.
-_GATHER_SECONDS = 0.02
+_GATHER_SECONDS = 0.015
+# Seconds between two looks for expired leases.
+_RECLAIM_SECONDS = 1.0
 # Seconds to wait while the database is unavailable.
 _FIRST_BACK_OFF, _LONGEST_BACK_OFF = 0.5, 30.0
+# Seconds between two claims while the rate of an endpoint limits them.
+_THROTTLED_SECONDS = 0.05
+# Decrypted secrets that are kept.
+_MAX_KEYS = 4096
 
 
 @dataclass(frozen=True)
@@ -52,11 +63,7 @@ class WorkerOptions:
 
 @dataclass
 class Worker:
-    """Delivers what is due.
-
-    A delivery is claimed only when a thread is free for it: nothing waits in memory under a
-    lease, so a slow endpoint uses no more than its own slots.
-    """
+    """Delivers what is due."""
 
     database: Database
     vault: Vault
@@ -66,21 +73,24 @@ class Worker:
     totals: WorkerTotals = field(default_factory=WorkerTotals)
 
     def __post_init__(self) -> None:
-        options = self.options
-        self._finished: queue.SimpleQueue[Finished | None] = queue.SimpleQueue()
-        self._unsettled: list[Finished] = []
-        self._limiter = Limiter(
-            threads=options.threads,
-            per_endpoint=options.per_endpoint,
-            rate=options.per_endpoint_rate,
-        )
-        self._stopping = self._throttled = False
+        # True in this queue means "at once", False "soon".
+        self._wakes: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        self._finished: list[Finished] = []
+        self._unsent: list[Claimed] = []
+        self._search_after = 0
+        self._reclaimed_at = float("-inf")
+        self._stopping = self._newest_first = self._throttled = False
         self._back_off = 0.0
+        self._key = lru_cache(_MAX_KEYS)(self._decrypt)
 
     def stop(self) -> None:
         """Stop claiming and end `run` once all attempts are settled; safe in a signal handler."""
         self._stopping = True
-        self._finished.put(None)  # wakes the worker
+        self.wake()
+
+    def wake(self) -> None:
+        """Look for due deliveries now; safe in any thread and in a signal handler."""
+        self._wakes.put(True)
 
     def run(self, *, once: bool = False) -> WorkerTotals:
         """Deliver until stopped, or with `once` until nothing is due.
@@ -88,25 +98,33 @@ class Worker:
         While the database is unavailable the worker backs off and tries again; with `once` it
         raises. If it is stopped in that time, it leaves unsettled attempts to their leases.
         """
-        with ThreadPoolExecutor(self.options.threads, thread_name_prefix="attempt") as pool:
+        options = self.options
+        senders = Senders(
+            self._attempt,
+            self._wakes.put,
+            threads=options.threads,
+            per_endpoint=options.per_endpoint,
+            rate=options.per_endpoint_rate,
+        )
+        with closing(senders):
             while True:
-                started = self._step_or_back_off(pool, once=once)
-                idle = not started and not self._unsettled and not self._limiter.busy
-                if idle and (self._stopping or (once and not self._throttled)):
+                found = self._turn_or_back_off(senders, once=once)
+                if not (found or senders.claims) and (once or self._stopping):
                     return self.totals
-                if self._stopping and self._back_off and not self._limiter.busy:
+                if self._stopping and self._back_off and not senders.posting:
                     _log.warning(
                         "stopped without the database, attempts left to their leases",
-                        unsettled=len(self._unsettled),
+                        unsettled=senders.claims,
                         next_step="No action needed: they are repeated, and the receiver "
                         "recognises duplicates.",
                     )
                     return self.totals
-                self._gather()
+                self._wait()
 
-    def _step_or_back_off(self, pool: ThreadPoolExecutor, *, once: bool) -> int:
+    def _turn_or_back_off(self, senders: Senders, *, once: bool) -> bool:
+        """Return whether there was something to do, or there may be."""
         try:
-            started = self._step(pool)
+            found = self._turn(senders)
         except db.UNUSABLE as error:
             if once:
                 raise
@@ -117,81 +135,122 @@ class Worker:
                 seconds=self._back_off,
                 next_step="Check that the database is running; nothing is lost meanwhile.",
             )
-            return 0
+            return True
         self._back_off = 0.0
-        return started
+        return found
 
-    def _step(self, pool: ThreadPoolExecutor) -> int:
-        """Settle finished attempts, claim for the free threads, start; return how many started."""
-        # Before the limits are computed: read afterwards, it could be False although the rate has
-        # just kept deliveries back, and a run with `once` would end too early.
-        self._throttled = self._limiter.is_throttled()
-        if not self._unsettled and not self._any_due():
-            return 0
-        with self.database.writing() as session:
-            now = db.now(session)
-            settled = batch.settle(
-                session, self._unsettled, disable_after=self.options.disable_after, now=now
-            )
-            claimed = batch.claim(
-                session,
-                settled.states,
-                self._limits(settled.states, now),
-                lease=self.options.lease,
-                now=now,
-            )
-        self._unsettled = []
-        reporter.report(settled, self.totals)
-        for one in claimed.deliveries:
-            self._limiter.start(one)
-            pool.submit(self._attempt, one, claimed.encrypted.get(one.endpoint_id, ()))
-        return len(claimed.deliveries)
-
-    def _any_due(self) -> bool:
-        if self._stopping or self._limiter.busy >= self.options.threads:
+    def _turn(self, senders: Senders) -> bool:
+        """Settle, give back and claim; return False if there was nothing to do."""
+        self._finished += senders.take_finished()
+        if self._stopping:
+            self._unsent += senders.withdraw()
+        if self._finished or self._unsent:
+            self._process(senders, None)
+            return True
+        if self._stopping:
             return False
         with self.database.reading() as session:
             now = db.now(session)
-            limits = self._limits(breaker_store.read_states(session), now).by_endpoint
-            open_ids = [endpoint_id for endpoint_id, limit in limits.items() if limit.total > 0]
-            return claims.any_due(session, open_ids, now=now)
+            due = self._search(session, now)
+            is_lost = claims.any_lost(session, now=now)
+        self._throttled = senders.is_throttled(due)
+        if is_lost or senders.rooms(list(due)):
+            self._process(senders, due)
+        return bool(is_lost or due)
 
-    def _limits(self, states: Mapping[int, BreakerState], now: datetime) -> ClaimLimits:
-        return self._limiter.limits({} if self._stopping else states, now=now)
+    def _search(self, session: Session, now: datetime) -> Mapping[int, DueEndpoint]:
+        """Return endpoints with something due, from where the last search ended."""
+        for start in (self._search_after, 0):
+            after: int | None = start
+            while after is not None:
+                due, after = claims.find_due(session, after, now=now)
+                if due:
+                    self._search_after = after or 0
+                    return due
+        return {}
 
-    def _attempt(self, claimed: Claimed, encrypted: tuple[str, ...]) -> None:
+    def _process(self, senders: Senders, due: Mapping[int, DueEndpoint] | None) -> None:
+        """Settle, give back and claim in one transaction; None: search what is due in it."""
+        begun, options = time.monotonic(), self.options
+        reclaim = due is not None or begun - self._reclaimed_at >= _RECLAIM_SECONDS
+        self._newest_first = not self._newest_first
+        with self.database.writing() as session:
+            now = db.now(session)
+            if due is None:
+                due, after = claims.find_due(session, self._search_after, now=now)
+                self._search_after = after or 0
+            # In random order: not always the same ones get what is left.
+            rooms = {} if self._stopping else senders.rooms(random.sample(list(due), len(due)))
+            half_open = {one for one in rooms if due[one].state.is_half_open(now)}
+            settled = batch.settle(
+                session,
+                self._finished,
+                queued=senders.queued_endpoints(),
+                half_open=half_open,
+                reclaim=reclaim,
+                disable_after=options.disable_after,
+                now=now,
+            )
+            self._unsent += senders.withdraw(settled.blocked)
+            claims.give_back(session, self._unsent)
+            claimed = batch.claim(
+                session,
+                due,
+                rooms | dict.fromkeys(half_open, 1),
+                settled,
+                newest_first=self._newest_first,
+                lease=options.lease,
+                now=now,
+            )
+            if reclaim and not (self._stopping or senders.sends_alone):
+                claimed += claims.claim_alone(session, lease=options.lease, now=now)
+        if reclaim:
+            self._reclaimed_at = begun
+        senders.forget([*(one.claimed for one in self._finished), *self._unsent])
+        self._finished, self._unsent = [], []
+        # What is not begun early in its lease could outlast it, if the database is away meanwhile.
+        senders.put(claimed, send_before=begun + options.lease.total_seconds() / 4)
+        reporter.report(settled, self.totals)
+
+    def _attempt(self, claimed: Claimed) -> Finished:
         started_at, clock = datetime.now(UTC), time.perf_counter()
         try:
-            result = self._post(claimed, encrypted, now=started_at)
+            result = self._post(claimed, now=started_at)
         except Exception as error:  # noqa: BLE001 - one delivery's fault must not end the worker
             _log.exception("attempt failed unexpectedly", delivery_id=claimed.delivery_id)
             result = Failure(FailureKind.INTERNAL, type(error).__name__)
         milliseconds = round((time.perf_counter() - clock) * 1000)
-        self._finished.put(Finished(claimed, started_at, milliseconds, result, self.jitter()))
+        return Finished(claimed, started_at, milliseconds, result, self.jitter())
 
-    def _post(
-        self, claimed: Claimed, encrypted: tuple[str, ...], *, now: datetime
-    ) -> AttemptResult:
+    def _post(self, claimed: Claimed, *, now: datetime) -> AttemptResult:
         try:
-            keys = [Secret.parse(self.vault.decrypt(secret)) for secret in encrypted]
+            keys = [self._key(encrypted) for encrypted in claimed.encrypted_secrets]
         except DecryptionError as error:
             return Failure(FailureKind.SECRET_UNREADABLE, f"{error}; {error.advice.text}")
         body = claimed.body.encode()
         headers = signatures.sign(keys, claimed.webhook_id, body, now=now)
-        return self.transport.post(claimed.url, {**headers, HEADER: claimed.span.header}, body)
+        headers[HEADER] = claimed.span.header
+        return self.transport.post(claimed.url, headers, body)
 
-    def _gather(self) -> None:
-        """Wait for the next poll or a finished attempt, then briefly for more of those."""
-        ends = time.monotonic() + (self._back_off or self.options.poll_seconds)
-        while True:
-            try:
-                one = self._finished.get(timeout=max(0.0, ends - time.monotonic()))
-            except queue.Empty:
-                return
-            if one is None:
-                return
-            self._limiter.finish(one.claimed, health_of(one.result))
-            self._unsettled.append(one)
-            if not self._limiter.busy:
-                return
-            ends = min(ends, time.monotonic() + _GATHER_SECONDS)
+    def _decrypt(self, encrypted: str) -> Secret:
+        return Secret.parse(self.vault.decrypt(encrypted))
+
+    def _wait(self) -> None:
+        """Wait for the next poll, a wake-up or a finished attempt, then briefly for more."""
+        if self._back_off:
+            self._wait_out_back_off()
+            return
+        with suppress(queue.Empty):
+            at_once = self._wakes.get(
+                timeout=_THROTTLED_SECONDS if self._throttled else self.options.poll_seconds
+            )
+            if not at_once:
+                self._wakes.get(timeout=_GATHER_SECONDS)
+            while True:
+                self._wakes.get_nowait()
+
+    def _wait_out_back_off(self) -> None:
+        ends = time.monotonic() + self._back_off
+        with suppress(queue.Empty):
+            while not self._stopping:
+                self._wakes.get(timeout=max(0.0, ends - time.monotonic()))

@@ -26,12 +26,11 @@ from notifier.courses import grades
 from notifier.courses import service as courses
 from notifier.models import SCHEMA as NOTIFIER
 from notifier.models import SOURCE
-from notifier.webhooks import breaker_store, endpoints, outbox
+from notifier.webhooks import endpoints, outbox
 from notifier.webhooks.deliveries import Claimed
 from notifier.webhooks.retry_policy import Failure, RetryAt, WebhookResponse
 from notifier.worker import batch, claims
 from notifier.worker.batch import Finished
-from notifier.worker.limiter import Limiter
 from receiver.gradebook.base import ScoreCounts
 from receiver.models import SCHEMA as RECEIVER
 from receiver.registry import entries as registry
@@ -75,7 +74,6 @@ CHANGES = {8: 3, 9: 6, 10: 8, 11: 6, 12: 2, 13: 4, 14: 7, 15: 5, 16: 4, 17: 2, 2
 # How long ago the outage of ELMS began and ended.
 OUTAGE = timedelta(hours=6, minutes=10), timedelta(hours=6, minutes=6)
 BUSY_RUN = 71
-_LIMITER = Limiter(threads=50, per_endpoint=50, rate=50)
 
 
 @dataclass(frozen=True)
@@ -214,8 +212,9 @@ class _Day:
     def _work(self, at: datetime) -> None:
         """Send what is due, as a worker does, and plan the retries."""
         with self.eassessment.writing() as session:
-            limits = _LIMITER.limits(breaker_store.read_states(session), now=at)
-            claimed = claims.claim(session, limits, lease=timedelta(minutes=1), now=at)
+            due, _ = claims.find_due(session, 0, now=at)
+            rooms, lease = dict.fromkeys(due, 50), timedelta(minutes=1)
+            claimed = claims.claim(session, due, rooms, newest_first=False, lease=lease, now=at)
         finished = [
             Finished(one, at, self.chance.randrange(24, 190), self._respond(one, at), jitter=0.5)
             for one in claimed

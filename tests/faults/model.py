@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from enum import Enum
 
 MAX_ATTEMPTS = 10
+MAX_LOST_CLAIMS = 3
 TOLERATED_SECONDS = 300
 
 
@@ -29,6 +30,7 @@ class Delivery:
     endpoint: int
     status: str = "pending"
     attempts: int = 0
+    lost_claims: int = 0
     lease: str | None = None
     leased_until: datetime | None = None
     replays: int = 0
@@ -37,7 +39,7 @@ class Delivery:
         self.status, self.lease, self.leased_until = status, None, None
 
     def restart(self) -> None:
-        self.attempts = 0
+        self.attempts = self.lost_claims = 0
         self.end_lease("pending")
 
 
@@ -95,6 +97,7 @@ class Sender:
                 one.end_lease(status)
             elif one.status != "delivered" and claim not in fenced:
                 one.end_lease(one.status if status == "pending" else status)
+                one.lost_claims = 0 if status == "pending" else one.lost_claims
             elif one.status != "delivered" and one.lease == claim.lease:
                 one.end_lease(one.status)
         for claim, result in finished:
@@ -105,12 +108,21 @@ class Sender:
         """End expired leases; each counts as an attempt."""
         for one in self.deliveries.values():
             if one.status == "pending" and one.leased_until and one.leased_until <= now:
-                one.end_lease("dead" if one.attempts >= MAX_ATTEMPTS else "pending")
+                one.lost_claims += 1
+                is_dead = one.attempts >= MAX_ATTEMPTS or one.lost_claims >= MAX_LOST_CLAIMS
+                one.end_lease("dead" if is_dead else "pending")
 
     def claim(self, one: Delivery, lease: str, until: datetime) -> Claim:
         one.attempts += 1
         one.lease, one.leased_until = lease, until
         return Claim(one, one.attempts, lease)
+
+    def give_back(self, claim: Claim) -> None:
+        """End a claim that was not sent; it does not count as an attempt."""
+        one = claim.delivery
+        if one.lease == claim.lease:
+            one.attempts = max(one.attempts - 1, 0)
+            one.end_lease(one.status)
 
     def replay(self, one: Delivery) -> None:
         one.replays += 1
@@ -124,7 +136,7 @@ class Sender:
     def enable(self, endpoint: int) -> None:
         self.endpoints[endpoint].disabled = False
         for one in self._of(endpoint, "held"):
-            one.status, one.attempts = "pending", 0
+            one.status, one.attempts, one.lost_claims = "pending", 0, 0
 
     def _of(self, endpoint: int, status: str) -> Iterable[Delivery]:
         deliveries = self.deliveries.values()

@@ -24,7 +24,7 @@ from sqlalchemy import func, select, update
 
 from foundation.db import session as db
 from foundation.db.session import Database
-from notifier.models import Delivery, DeliveryStatus, Endpoint, Event, Lane
+from notifier.models import Delivery, DeliveryStatus, Endpoint, Event
 from notifier.webhooks import outbox
 from tests.faults.site import Site, site
 from tests.faults.torture import databases
@@ -94,7 +94,6 @@ def write(database: Database, endpoint_id: int, occurred: list[datetime]) -> lis
             "due_at": event["occurred_at"],
             "created_at": event["occurred_at"],
             "status": DeliveryStatus.PENDING,
-            "lane": Lane.FIRST,
             "attempts": 0,
         }
         for event in events
@@ -113,7 +112,7 @@ def write_backlog(database: Database, endpoint_id: int, count: int) -> set[str]:
     failing = {"failures": _ATTEMPTED, "failing_since": now - _OUTAGE, "failed_at": now}
     with database.writing() as session:
         attempted = update(Delivery).where(Delivery.id <= _ATTEMPTED)
-        session.execute(attempted.values(lane=Lane.RETRY, attempts=5))
+        session.execute(attempted.values(attempts=5))
         endpoint = update(Endpoint).where(Endpoint.id == endpoint_id)
         session.execute(endpoint.values(paused_until=now, **failing))
     return set(ids)

@@ -32,9 +32,8 @@ from notifier.models import SCHEMA, SOURCE, Course, Delivery, Event
 from notifier.webhooks import endpoints, outbox, replay
 from notifier.webhooks.deliveries import Claimed
 from notifier.webhooks.retry_policy import Failure, WebhookResponse
-from notifier.worker import batch
-from notifier.worker.batch import ClaimedBatch, Finished, SettledBatch
-from notifier.worker.limiter import Limiter
+from notifier.worker import batch, claims
+from notifier.worker.batch import Finished, SettledBatch
 from receiver.models import SCHEMA as ELMS_SCHEMA
 from receiver.models import Entry, InboxMessage
 from receiver.sources import store as sources
@@ -159,7 +158,7 @@ class Machine(RuleBasedStateMachine):
     @rule(pick=picks, outcomes=st.lists(results, min_size=1, max_size=4))
     def post(self, pick: int, outcomes: list[Result]) -> None:
         for result in outcomes:
-            waiting = [one for claims in self.claims for one in claims if one.result is None]
+            waiting = [one for each in self.claims for one in each if one.result is None]
             if waiting:
                 self._post(waiting[pick % len(waiting)], result)
 
@@ -177,6 +176,15 @@ class Machine(RuleBasedStateMachine):
                 self._process_batch(worker, self._finished(worker), 0)
             if result is not Result.SUCCESS:
                 self.pass_time(None)
+
+    @rule(worker=workers)
+    def give_back(self, worker: int) -> None:
+        unsent = [one for one in self.claims[worker] if one.result is None]
+        with self.notifier.writing() as session:
+            claims.give_back(session, [one.claimed for one in unsent])
+        for one in unsent:
+            self.sender.give_back(one.claim)
+            self.claims[worker].remove(one)
 
     @rule(worker=workers)
     def crash(self, worker: int) -> None:
@@ -291,44 +299,47 @@ class Machine(RuleBasedStateMachine):
 
     def _process_batch(self, worker: int, finished: list[Attempted], limit: int) -> None:
         """Process a batch in the real code and in the model, and keep what was claimed."""
-        settled, claims = self._real_batch(finished, limit)
+        settled, claimed_now = self._real_batch(finished, limit)
         self.claims[worker] = [one for one in self.claims[worker] if one not in finished]
         self.sender.settle([(one.claim, one.result) for one in finished if one.result])
         for endpoint_id in settled.disabled:
             self.sender.disable(endpoint_id)
         self.sender.reclaim_expired(self.now)
-        for claimed in claims.deliveries:
+        for claimed in claimed_now:
             one = self.sender.deliveries[claimed.delivery_id]
             assert (one.status, one.lease) == ("pending", None)
             claim = self.sender.claim(one, claimed.lease_token, self.now + LEASE)
             assert (claimed.attempts, claimed.webhook_id) == (one.attempts, one.event)
             signed_by = self.sender.endpoints[one.endpoint].signing(self.now)
             assert [self.secrets[name] for name in signed_by] == [
-                Secret.parse(self.vault.decrypt(text)) for text in claims.encrypted[one.endpoint]
+                Secret.parse(self.vault.decrypt(text)) for text in claimed.encrypted_secrets
             ]
             self.claims[worker].append(Attempted(claim, claimed, signed_by))
 
     def _real_batch(
         self, finished: list[Attempted], limit: int, *, roll_back: bool = False
-    ) -> tuple[SettledBatch, ClaimedBatch]:
+    ) -> tuple[SettledBatch, list[Claimed]]:
         real = [
             Finished(one.claimed, self.now, 1, RESPONSES[one.result])
             for one in finished
             if one.result
         ]
         with self.notifier.writing() as session:
-            settled = batch.settle(session, real, disable_after=timedelta(days=5), now=self.now)
-            limiter = Limiter(threads=limit, per_endpoint=limit, rate=99)
-            claims = batch.claim(
-                session,
-                settled.states,
-                limiter.limits(settled.states, now=self.now),
-                lease=LEASE,
-                now=self.now,
+            due, _ = claims.find_due(session, 0, now=self.now)
+            half_open = [one for one in due if due[one].state.is_half_open(self.now)]
+            settled = batch.settle(
+                session, real, half_open=half_open, disable_after=timedelta(days=5), now=self.now
             )
+            rooms = dict.fromkeys(due, limit) | dict.fromkeys(half_open, min(limit, 1))
+            claimed = [
+                *batch.claim(
+                    session, due, rooms, settled, newest_first=False, lease=LEASE, now=self.now
+                ),
+                *(claims.claim_alone(session, lease=LEASE, now=self.now) if limit else ()),
+            ]
             if roll_back:
                 raise RolledBackError
-        return settled, claims
+        return settled, claimed
 
     def _finished(self, worker: int) -> list[Attempted]:
         return [one for one in self.claims[worker] if one.result]

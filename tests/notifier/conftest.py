@@ -49,7 +49,6 @@ from notifier.webhooks.deliveries import Claimed, Settlement
 from notifier.webhooks.http_client import Transport
 from notifier.webhooks.retry_policy import Decision
 from notifier.worker import claims
-from notifier.worker.claims import ClaimLimits, EndpointLimit
 from notifier.worker.reporter import WorkerTotals
 from notifier.worker.worker import Worker
 from tests.faults.server import LoopbackServer, RawSink
@@ -265,22 +264,17 @@ class Store:
         return self.read(delivery_queries.history, delivery_id)[0]
 
     def claim(
-        self,
-        *,
-        now: datetime = NINE,
-        lease: timedelta = MINUTE,
-        endpoint: int = 1000,
-        **limits: int,
+        self, *, now: datetime = NINE, lease: timedelta = MINUTE, room: int = 100
     ) -> list[Claimed]:
-        """Reclaim and claim all that is due and that the limits allow."""
-        most = {"total": 1000, "retry": 1000, "isolated": 1000, **limits}
+        """Reclaim what expired, and claim up to `room` due deliveries of each endpoint."""
         with self.database.writing() as session:
             claims.reclaim_expired(session, now=now)
-            states = breaker_store.read_states(session)
-            by_endpoint = dict.fromkeys(states, EndpointLimit(endpoint, endpoint))
-            return claims.claim(
-                session, ClaimLimits(by_endpoint=by_endpoint, **most), lease=lease, now=now
-            )
+            due, _ = claims.find_due(session, 0, now=now)
+            rooms = dict.fromkeys(due, room)
+            return [
+                *claims.claim(session, due, rooms, newest_first=False, lease=lease, now=now),
+                *claims.claim_alone(session, lease=lease, now=now),
+            ]
 
     def settle(self, *settled: tuple[Claimed, Decision]) -> None:
         """Settle claims in one transaction, a second after nine."""

@@ -66,7 +66,7 @@ def test_last_result_is_the_newest_attempt(store: Store) -> None:
     [
         pytest.param({"status": DeliveryStatus.DELIVERED}, id="delivered"),
         pytest.param({"status": DeliveryStatus.DEAD}, id="dead"),
-        pytest.param({"lane": "retry"}, id="to be retried"),
+        pytest.param({"attempts": 1}, id="to be retried"),
     ],
 )
 def test_quiet_endpoint_keeps_its_last_result(

@@ -153,8 +153,7 @@ def test_ended_pause_does_not_hide_the_oldest_due(store: Store, numbers: Numbers
     assert numbers()["oldest_due_seconds"] > 0
 
 
-@pytest.mark.parametrize("lane", ["first", "retry", "isolated"])
-def test_oldest_due_is_read_from_every_lane(store: Store, numbers: Numbers, lane: str) -> None:
-    store.add_delivery(store.add_endpoint().id, lane=lane)
+def test_oldest_due_includes_lost_deliveries(store: Store, numbers: Numbers) -> None:
+    store.add_delivery(store.add_endpoint().id, lost_claims=2)
 
     assert numbers()["oldest_due_seconds"] > 0

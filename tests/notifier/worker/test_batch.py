@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -10,14 +11,13 @@ from sqlalchemy import select
 
 from contract.events import OPERATIONAL_TYPES
 from foundation import logging
-from notifier.models import Delivery, Event, Lane
+from notifier.models import Delivery, Event
 from notifier.webhooks import endpoints
 from notifier.webhooks.circuit_breaker import PAUSED_AFTER, SHORTEST_PAUSE, BreakerState
 from notifier.webhooks.deliveries import Claimed
 from notifier.webhooks.retry_policy import MAX_ATTEMPTS, AttemptResult, Failure, WebhookResponse
-from notifier.worker import batch, reporter
-from notifier.worker.batch import ClaimedBatch, Finished, SettledBatch
-from notifier.worker.limiter import Limiter
+from notifier.worker import batch, claims, reporter
+from notifier.worker.batch import Finished, SettledBatch
 from notifier.worker.reporter import WorkerTotals
 from tests.notifier.conftest import MINUTE, NINE, SITE, Store
 
@@ -28,13 +28,17 @@ HALF_OPEN = BreakerState(5, NINE - HOUR, NINE - MINUTE, NINE)
 
 def process(
     store: Store, *finished: tuple[Claimed, AttemptResult], now: datetime = NINE
-) -> tuple[SettledBatch, ClaimedBatch]:
+) -> tuple[SettledBatch, Sequence[Claimed]]:
     """Settle with a result for each claim, then claim as an idle worker does."""
     made = [Finished(claimed, NINE, 12, result) for claimed, result in finished]
     with store.database.writing() as session:
-        settled = batch.settle(session, made, disable_after=5 * DAY, now=now)
-        limits = Limiter(threads=99, per_endpoint=9, rate=99).limits(settled.states, now=now)
-        claimed = batch.claim(session, settled.states, limits, lease=MINUTE, now=now)
+        due, _ = claims.find_due(session, 0, now=now)
+        half_open = [one for one in due if due[one].state.is_half_open(now)]
+        settled = batch.settle(session, made, half_open=half_open, disable_after=5 * DAY, now=now)
+        rooms = {one: 1 if one in half_open else 9 for one in due}
+        claimed = batch.claim(
+            session, due, rooms, settled, newest_first=False, lease=MINUTE, now=now
+        )
     return settled, claimed
 
 
@@ -51,12 +55,12 @@ def test_pause_uses_up_no_attempts(store: Store) -> None:
     claimed = store.claim()
     waiting, sent = store.add_delivery(failing.id), store.add_delivery(healthy.id)
 
-    _, claims = process(store, *((one, REFUSED) for one in claimed))
+    _, then = process(store, *((one, REFUSED) for one in claimed))
 
     endpoint, row = store.endpoint(failing.id), store.delivery(waiting)
     assert (endpoint.failures, endpoint.failing_since) == (5, NINE)
     assert endpoint.paused_until == NINE + SHORTEST_PAUSE
-    assert [one.delivery_id for one in claims.deliveries] == [sent]
+    assert [one.delivery_id for one in then] == [sent]
     assert (row.status, row.attempts, row.due_at) == ("pending", 0, NINE)
 
 
@@ -67,10 +71,11 @@ def test_half_open_endpoint_gets_one_attempt_and_a_success_ends_the_pause(store:
 
     _, first = process(store)
     _, meanwhile = process(store)
-    _, afterwards = process(store, (first.deliveries[0], WebhookResponse(200)))
+    process(store, (first[0], WebhookResponse(200)))
+    _, afterwards = process(store)
 
     row = store.endpoint(endpoint.id)
-    assert [len(one.deliveries) for one in (first, meanwhile, afterwards)] == [1, 0, 2]
+    assert [len(first), len(meanwhile), len(afterwards)] == [1, 0, 2]
     assert (row.failures, row.failing_since, row.paused_until) == (0, None, None)
 
 
@@ -87,7 +92,7 @@ def test_days_of_failure_disable_the_endpoint(store: Store) -> None:
     endpoint = store.add_endpoint()
     ids = store.add_deliveries(endpoint.id, 2)
     store.set_state(endpoint.id, BreakerState(40, NINE - 5 * DAY, NINE - MINUTE, NINE))
-    (tried,) = process(store)[1].deliveries
+    _, (tried,) = process(store)
 
     settled, _ = process(store, (tried, REFUSED))
 
@@ -103,7 +108,7 @@ def test_time_alone_disables_nothing(store: Store) -> None:
     long_ago = NINE - 4 * DAY
     store.set_state(endpoint.id, BreakerState(40, NINE - 9 * DAY, long_ago, long_ago))
 
-    (tried,) = process(store)[1].deliveries
+    _, (tried,) = process(store)
     settled, _ = process(store, (tried, Failure("internal", "ValueError")))
 
     assert (settled.disabled, store.endpoint(endpoint.id).disabled_at) == ({}, None)
@@ -116,9 +121,10 @@ def test_subscriber_is_notified_of_a_disabled_endpoint(store: Store) -> None:
     store.add_delivery(gone.id)
     (claimed,) = store.claim()
 
-    _, claims = process(store, (claimed, WebhookResponse(410)))
+    process(store, (claimed, WebhookResponse(410)))
+    _, then = process(store)
 
-    assert [one.endpoint_id for one in claims.deliveries] == [operations.id]
+    assert [one.endpoint_id for one in then] == [operations.id]
     assert operational_events(store) == [
         {
             "type": "endpoint.disabled",
@@ -194,14 +200,13 @@ def test_statements_of_a_batch_do_not_grow(store: Store) -> None:
     assert statements_for(3) == statements_for(30)
 
 
-@pytest.mark.parametrize("lane", [Lane.FIRST, Lane.ISOLATED])
-def test_retried_delivery_changes_its_lane(store: Store, lane: Lane) -> None:
-    delivery_id = store.add_delivery(store.add_endpoint().id, lane=lane)
+def test_result_ends_a_row_of_lost_claims(store: Store) -> None:
+    delivery_id = store.add_delivery(store.add_endpoint().id, lost_claims=2)
     (claimed,) = store.claim()
 
     process(store, (claimed, WebhookResponse(500)))
 
-    assert store.delivery(delivery_id).lane == Lane.RETRY
+    assert store.delivery(delivery_id).lost_claims == 0
 
 
 def test_database_clock_decides_when_a_retry_is_due(store: Store) -> None:

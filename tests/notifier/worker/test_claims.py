@@ -7,13 +7,15 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
-from notifier.models import DeliveryStatus, Lane
-from notifier.webhooks import breaker_store
+from foundation.db import session as db
+from notifier.models import DeliveryStatus, Endpoint
+from notifier.webhooks import deliveries
 from notifier.webhooks.deliveries import Claimed
 from notifier.webhooks.retry_policy import MAX_ATTEMPTS
 from notifier.worker import claims
-from notifier.worker.claims import ClaimLimits, EndpointLimit
+from notifier.worker.claims import MAX_LOST_CLAIMS
 from tests.notifier.conftest import BODY, MINUTE, NINE, Store
 
 SECOND = timedelta(seconds=1)
@@ -21,7 +23,8 @@ SECOND = timedelta(seconds=1)
 
 def is_due(store: Store) -> bool:
     """Return True if there is anything to claim or reclaim at nine."""
-    return store.read(claims.any_due, store.read(breaker_store.read_states), now=NINE)
+    due, _ = store.read(claims.find_due, 0, now=NINE)
+    return bool(due) or store.read(claims.any_lost, now=NINE)
 
 
 def test_claim_takes_a_lease_and_holds_all_that_a_post_needs(store: Store) -> None:
@@ -41,7 +44,8 @@ def test_claim_takes_a_lease_and_holds_all_that_a_post_needs(store: Store) -> No
         course_id="CS999",
         url=endpoint.url,
         body=BODY,
-        lane=Lane.FIRST,
+        encrypted_secrets=claimed.encrypted_secrets,
+        is_alone=False,
         attempts=4,
         lease_token=row.lease_token or "",
         occurred_at=NINE,
@@ -77,85 +81,95 @@ def test_only_pending_and_due_deliveries_are_claimed(
     assert (is_due(store), store.claim()) == (False, [])
 
 
-def test_oldest_due_goes_first(store: Store) -> None:
-    first, second = store.add_endpoint(), store.add_endpoint()
-    minutes_ago = {
-        store.add_delivery(endpoint.id, due_at=NINE - minutes * MINUTE): minutes
-        for endpoint, minutes in ((first, 1), (second, 4), (second, 2), (first, 3), (first, 3))
-    }
-    wanted = sorted(minutes_ago, key=lambda one: (-minutes_ago[one], one))
+def test_longest_and_latest_due_are_claimed_alike(store: Store) -> None:
+    """A backlog does not delay new events, and new events do not delay the backlog (F25)."""
+    endpoint_id = store.add_endpoint().id
+    ids = [store.add_delivery(endpoint_id, due_at=NINE - n * MINUTE) for n in range(9, 0, -1)]
 
-    assert [one.delivery_id for one in store.claim(total=3)] == wanted[:3]
-    assert [one.delivery_id for one in store.claim(total=3)] == wanted[3:]
+    first, second = store.claim(room=3), store.claim(room=4)
+
+    assert {one.delivery_id for one in first} == {*ids[:2], ids[-1]}
+    assert {one.delivery_id for one in second} == {*ids[2:4], *ids[-3:-1]}
+    assert [one.delivery_id for one in store.claim()] == ids[4:6]
 
 
-@pytest.mark.parametrize(
-    ("limit", "claimed"),
-    [
-        pytest.param(None, 0, id="paused"),
-        pytest.param(EndpointLimit(2, 2), 2, id="two slots left"),
-        pytest.param(EndpointLimit(-1, -1), 0, id="fewer than none left"),
-    ],
-)
-def test_busy_endpoint_leaves_room_for_others(
-    store: Store, limit: EndpointLimit | None, claimed: int
-) -> None:
-    """The limit of an endpoint applies to its own deliveries only (F25)."""
-    crowded, quiet = store.add_endpoint(), store.add_endpoint()
+def test_room_is_for_each_endpoint(store: Store) -> None:
+    """A backlog of one endpoint leaves room for others (F25)."""
+    crowded, quiet, closed = (store.add_endpoint() for _ in range(3))
     store.add_deliveries(crowded.id, 20, due_at=NINE - MINUTE)
     store.add_deliveries(quiet.id, 5)
-    by_endpoint = {quiet.id: EndpointLimit(3, 3)} | ({crowded.id: limit} if limit else {})
+    store.add_delivery(closed.id)
 
-    found = store.write(claims.claim, ClaimLimits(10, 10, 1, by_endpoint), lease=MINUTE, now=NINE)
+    with store.database.writing() as session:
+        due, after = claims.find_due(session, 0, now=NINE)
+        rooms = {crowded.id: 2, quiet.id: 9, closed.id: 0}
+        found = claims.claim(session, due, rooms, newest_first=True, lease=MINUTE, now=NINE)
 
-    ids = [one.endpoint_id for one in found]
-    assert ids == [crowded.id] * claimed + [quiet.id] * 3
+    assert (list(due), after) == ([crowded.id, quiet.id, closed.id], None)
+    assert [one.endpoint_id for one in found] == [crowded.id] * 2 + [quiet.id] * 5
 
 
 @pytest.mark.parametrize(
-    ("retries", "fresh", "claimed"),
+    "state",
     [
-        pytest.param(20, 2, [Lane.RETRY] * 6 + [Lane.FIRST] * 2, id="both"),
-        pytest.param(20, 0, [Lane.RETRY] * 6, id="only retries"),
-        pytest.param(0, 10, [Lane.FIRST] * 8, id="only first attempts"),
+        pytest.param({"disabled_at": NINE}, id="disabled"),
+        pytest.param({"paused_until": NINE + SECOND}, id="paused"),
     ],
 )
-def test_retries_leave_the_reserved_slots(
-    store: Store, retries: int, fresh: int, claimed: list[Lane]
-) -> None:
-    """A first attempt gets a slot however many retries are waiting (F25)."""
-    for endpoint in (store.add_endpoint(), store.add_endpoint()):
-        for number in range(retries // 2):
-            due_at = NINE - MINUTE - number * SECOND
-            store.add_delivery(endpoint.id, lane=Lane.RETRY, attempts=1, due_at=due_at)
-    store.add_deliveries(endpoint.id, fresh)
+def test_disabled_and_paused_endpoints_are_not_due(store: Store, state: dict[str, Any]) -> None:
+    endpoint_id = store.add_endpoint().id
+    store.add_delivery(endpoint_id)
+    store.add_delivery(endpoint_id, lost_claims=2)
+    changed = update(Endpoint).values(**state)
+    store.write(lambda session: session.execute(changed))
 
-    assert [one.lane for one in store.claim(total=8, retry=6)] == claimed
+    assert (is_due(store), store.claim()) == (False, [])
 
 
-def test_retries_leave_the_reserved_slots_of_their_endpoint(store: Store) -> None:
+def test_many_endpoints_are_found_a_few_at_a_time(store: Store) -> None:
+    now = {"created_at": NINE, "event_types": None}
+    rows = [{"url": f"https://elms.example/{n}", **now} for n in range(150)]
+    store.write(lambda session: db.insert_all(session, Endpoint, rows))
+    ids = [one.id for one in store.all(Endpoint)]
+    for endpoint_id in ids[::2]:
+        store.add_delivery(endpoint_id)
+    for endpoint_id in ids[1::2]:
+        store.add_delivery(endpoint_id, due_at=NINE + SECOND)
+
+    found, after = [], 0
+    while after is not None:
+        due, after = store.read(claims.find_due, after, now=NINE)
+        found.append(list(due))
+
+    assert [one for some in found for one in some] == ids[::2]
+    assert [len(one) for one in found] == [32, 32, 11]
+
+
+def test_claims_that_are_given_back_do_not_count(store: Store) -> None:
+    endpoint_id = store.add_endpoint().id
+    back, kept, restarted = (store.add_delivery(endpoint_id, attempts=1) for _ in range(3))
+    claimed = store.claim()
+    store.write(deliveries.restart, [restarted], now=NINE)
+
+    store.write(claims.give_back, [one for one in claimed if one.delivery_id != kept])
+
+    rows = [store.delivery(one) for one in (back, kept, restarted)]
+    assert [row.attempts for row in rows] == [1, 2, 0]
+    assert [row.lease_token is None for row in rows] == [True, False, True]
+
+
+def test_delivery_that_lost_two_workers_is_claimed_alone(store: Store) -> None:
+    """It may be what ends the workers, and would take others with it (F9)."""
     endpoint = store.add_endpoint()
-    for lane in (Lane.RETRY, Lane.ISOLATED, Lane.RETRY):
-        store.add_delivery(endpoint.id, lane=lane, attempts=1, due_at=NINE - MINUTE)
-    store.add_deliveries(endpoint.id, 2)
-    limits = ClaimLimits(9, 9, 9, {endpoint.id: EndpointLimit(3, 2)})
+    poison, other = store.add_deliveries(endpoint.id, 2)
+    store.claim()
+    store.claim(now=NINE + MINUTE)
+    fresh = store.add_delivery(endpoint.id, due_at=NINE + MINUTE)
 
-    found = store.write(claims.claim, limits, lease=MINUTE, now=NINE)
+    first, second = store.claim(now=NINE + 2 * MINUTE), store.claim(now=NINE + 2 * MINUTE)
 
-    assert [one.lane for one in found] == [Lane.RETRY, Lane.ISOLATED, Lane.FIRST]
-
-
-def test_isolated_deliveries_are_claimed_one_at_a_time(store: Store) -> None:
-    """One isolated delivery of all endpoints is claimed in addition to others (F9)."""
-    endpoint, other = store.add_endpoint(), store.add_endpoint()
-    suspects = [*store.add_deliveries(endpoint.id, 2), store.add_delivery(other.id)]
-    store.claim(lease=MINUTE)
-    fresh = store.add_delivery(other.id, due_at=NINE + MINUTE)
-
-    claimed = store.claim(now=NINE + 2 * MINUTE, isolated=1)
-
-    assert [one.delivery_id for one in claimed] == [suspects[0], fresh]
-    assert [one.lane for one in claimed] == [Lane.ISOLATED, Lane.FIRST]
+    assert [(one.delivery_id, one.is_alone) for one in first] == [(fresh, False), (poison, True)]
+    assert [(one.delivery_id, one.is_alone) for one in second] == [(other, True)]
 
 
 def test_statements_of_a_claim_do_not_grow(store: Store) -> None:
@@ -186,43 +200,52 @@ def test_expired_lease_is_an_attempt(store: Store) -> None:
     assert (lost.started_at, lost.milliseconds) == (NINE + MINUTE, 0)
 
 
-def test_worker_lost_ten_times_makes_it_dead(store: Store) -> None:
-    """A delivery that crashes its worker each time is dead after ten attempts (F9)."""
+@pytest.mark.parametrize(
+    ("attempts", "lost", "reason"),
+    [
+        pytest.param(0, MAX_LOST_CLAIMS, "3 attempts in a row lost their worker", id="in a row"),
+        pytest.param(
+            MAX_ATTEMPTS - 1,
+            1,
+            "10 attempts failed, the last because its worker was lost",
+            id="last attempt",
+        ),
+    ],
+)
+def test_delivery_that_loses_its_workers_is_dead(
+    store: Store, attempts: int, lost: int, reason: str
+) -> None:
+    """A delivery that crashes its worker each time ends dead; others are not affected (F9)."""
     endpoint = store.add_endpoint()
-    poison = store.add_delivery(endpoint.id)
-    for minutes in range(MAX_ATTEMPTS):
+    poison = store.add_delivery(endpoint.id, attempts=attempts)
+    for minutes in range(lost):
         store.claim(now=NINE + minutes * MINUTE)
     healthy = store.add_delivery(endpoint.id)
 
-    claimed = store.claim(now=NINE + MAX_ATTEMPTS * MINUTE)
+    claimed = store.claim(now=NINE + lost * MINUTE)
 
     assert [one.delivery_id for one in claimed] == [healthy]
     row = store.delivery(poison)
-    assert (row.status, row.attempts, row.lease_token) == ("dead", 10, None)
-    assert row.reason == "10 attempts failed, the last because its worker was lost"
-    assert row.settled_at == NINE + MAX_ATTEMPTS * MINUTE
-    assert [one.decided for one in store.attempts(poison)] == ["retry"] * 9 + ["dead"]
+    assert (row.status, row.attempts, row.lease_token) == ("dead", attempts + lost, None)
+    assert (row.reason, row.settled_at) == (reason, NINE + lost * MINUTE)
+    assert [one.decided for one in store.attempts(poison)] == ["retry"] * (lost - 1) + ["dead"]
 
 
 RACERS = """
 import json, multiprocessing, sys
 from datetime import datetime, timedelta
 from foundation.db.session import Database
-from notifier.webhooks import breaker_store
 from notifier.worker import claims
-from notifier.worker.claims import ClaimLimits, EndpointLimit
 
 def race(url, now, start, won):
     database, ids, due = Database(url, timeout=30), [], True
     start.wait(20)
     while due:
         with database.writing() as session:
-            states = breaker_store.read_states(session)
-            limits = ClaimLimits(2, 2, 1, dict.fromkeys(states, EndpointLimit(2, 2)))
-            claimed = claims.claim(session, limits, lease=timedelta(minutes=1), now=now)
+            due, _ = claims.find_due(session, 0, now=now)
+            rooms, lease = dict.fromkeys(due, 2), timedelta(minutes=1)
+            claimed = claims.claim(session, due, rooms, newest_first=False, lease=lease, now=now)
         ids += [one.delivery_id for one in claimed]
-        with database.reading() as session:
-            due = claims.any_due(session, breaker_store.read_states(session), now=now)
     database.dispose()
     won.put(ids)
 

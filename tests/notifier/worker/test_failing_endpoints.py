@@ -5,7 +5,7 @@ import threading
 from sqlalchemy import update
 
 from foundation.db import session as db
-from notifier.models import Delivery, Endpoint, Lane
+from notifier.models import Delivery, Endpoint
 from notifier.webhooks.circuit_breaker import PAUSED_AFTER
 from notifier.worker.reporter import WorkerTotals
 from tests.notifier.conftest import MINUTE, NINE, Reply, Sink, Store, running
@@ -41,27 +41,26 @@ def test_backlog_is_sent_at_a_limited_rate_after_an_outage(
     assert sink.connections - connected <= 1 + SLOTS
 
 
-def test_retries_do_not_starve_new_events(
+def test_slow_endpoints_do_not_delay_another(
     store: Store, make_worker: MakeWorker, sink: Sink
 ) -> None:
-    """First attempts get through while retries use all slots that they may use (F25)."""
+    """Slow endpoints could use all threads; attempts of a second let others start (F33)."""
     answered = threading.Event()
-    for number in range(3):
-        path = f"/stormy/{number}"
-        endpoint = store.add_endpoint(sink.url(path))
-        store.add_deliveries(endpoint.id, 6, lane=Lane.RETRY, attempts=2, due_at=NINE - MINUTE)
+    for number in range(4):
+        path = f"/slow/{number}"
+        store.add_deliveries(store.add_endpoint(sink.url(path)).id, 6, due_at=NINE - MINUTE)
         sink.always(Reply(after=answered), path)
     fresh = store.add_endpoint(sink.url("/fresh"))
 
     with running(make_worker()):
-        sink.wait_for(6)  # two of the eight slots are reserved
+        sink.wait_for(8)
         for number in range(1, 4):
             store.add_delivery(fresh.id)
             sink.wait_for(number, "/fresh")
         waiting = sum(one.path != "/fresh" for one in sink.received)
         answered.set()
 
-    assert waiting == 6
+    assert waiting < 16
 
 
 def test_failing_endpoint_does_not_affect_another(
