@@ -8,7 +8,7 @@ import queue
 import random
 import time
 from collections.abc import Callable, Mapping
-from contextlib import closing, suppress
+from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -20,10 +20,11 @@ from contract.signatures import Secret
 from foundation import logging
 from foundation.crypto import Vault
 from foundation.db import session as db
+from foundation.db import wakeup
 from foundation.db.session import Database
 from foundation.errors import DecryptionError
 from foundation.tracing import HEADER
-from notifier.webhooks.deliveries import Claimed
+from notifier.webhooks.deliveries import CHANNEL, Claimed
 from notifier.webhooks.failure_advice import FailureKind
 from notifier.webhooks.http_client import Transport
 from notifier.webhooks.retry_policy import AttemptResult, Failure
@@ -36,6 +37,8 @@ from notifier.worker.senders import Senders
 _log = logging.get_logger(__name__)
 # Seconds that a finished attempt may wait for others, to be settled in one transaction.
 _GATHER_SECONDS = 0.015
+# Seconds from one turn to the next, however often the worker is woken.
+_TURN_SECONDS = 0.005
 # Seconds between two looks for expired leases.
 _RECLAIM_SECONDS = 1.0
 # Seconds to wait while the database is unavailable.
@@ -79,7 +82,8 @@ class Worker:
         self._unsent: list[Claimed] = []
         self._search_after = 0
         self._reclaimed_at = float("-inf")
-        self._stopping = self._newest_first = self._throttled = False
+        self._stopping = self._throttled = False
+        self._newest_first = True
         self._back_off = 0.0
         self._key = lru_cache(_MAX_KEYS)(self._decrypt)
 
@@ -106,7 +110,7 @@ class Worker:
             per_endpoint=options.per_endpoint,
             rate=options.per_endpoint_rate,
         )
-        with closing(senders):
+        with closing(senders), self._listening(once=once):
             while True:
                 found = self._turn_or_back_off(senders, once=once)
                 if not (found or senders.claims) and (once or self._stopping):
@@ -120,6 +124,11 @@ class Worker:
                     )
                     return self.totals
                 self._wait()
+
+    def _listening(self, *, once: bool) -> AbstractContextManager[None]:
+        if once:
+            return nullcontext()
+        return wakeup.listen(self.database, CHANNEL, self.wake)
 
     def _turn_or_back_off(self, senders: Senders, *, once: bool) -> bool:
         """Return whether there was something to do, or there may be."""
@@ -240,12 +249,14 @@ class Worker:
         if self._back_off:
             self._wait_out_back_off()
             return
+        begun = time.monotonic()
         with suppress(queue.Empty):
             at_once = self._wakes.get(
                 timeout=_THROTTLED_SECONDS if self._throttled else self.options.poll_seconds
             )
             if not at_once:
                 self._wakes.get(timeout=_GATHER_SECONDS)
+            time.sleep(max(0.0, begun + _TURN_SECONDS - time.monotonic()))
             while True:
                 self._wakes.get_nowait()
 

@@ -5,7 +5,6 @@ from datetime import timedelta
 
 from notifier.webhooks import breaker_store
 from notifier.webhooks.circuit_breaker import BreakerState
-from notifier.webhooks.retry_policy import WebhookResponse
 from tests.notifier.conftest import MINUTE, NINE, Store
 
 PAUSED = BreakerState(5, NINE - timedelta(hours=1), NINE, NINE + MINUTE)
@@ -21,15 +20,6 @@ def test_states_of_enabled_endpoints_are_read(store: Store) -> None:
         paused.id: PAUSED,
         healthy.id: BreakerState(),
     }
-
-
-def test_unchanged_states_are_not_locked(store: Store) -> None:
-    results = {store.add_endpoint().id: [WebhookResponse(200)]}
-
-    def read() -> None:
-        store.write(breaker_store.read_and_lock_changing, results, also=(), now=NINE)
-
-    assert store.count_statements(read) == 1
 
 
 def test_end_pauses_makes_endpoints_half_open(store: Store) -> None:

@@ -186,6 +186,19 @@ def test_dead_operational_event_causes_no_further_event(store: Store) -> None:
     assert [row.status for row in store.all(Delivery)] == ["dead"]
 
 
+def test_success_of_a_healthy_endpoint_locks_and_writes_no_state(store: Store) -> None:
+    endpoint = store.add_endpoint()
+    store.add_deliveries(endpoint.id, 2)
+    first, second = store.claim()
+    success = WebhookResponse(200)
+
+    healthy = store.count_statements(lambda: process(store, (first, success)))
+    store.set_state(endpoint.id, BreakerState(1, NINE, NINE))
+    recovering = store.count_statements(lambda: process(store, (second, success)))
+
+    assert recovering == healthy + 2
+
+
 def test_statements_of_a_batch_do_not_grow(store: Store) -> None:
     endpoint = store.add_endpoint()
     store.add_endpoint(event_types=list(OPERATIONAL_TYPES))

@@ -1,0 +1,260 @@
+"""Senders: what may be claimed, threads by pace, what is sent when."""
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import pytest
+
+from foundation.tracing import new_span
+from notifier.webhooks.circuit_breaker import PAUSED_AFTER
+from notifier.webhooks.deliveries import Claimed
+from notifier.webhooks.retry_policy import AttemptResult, Failure, WebhookResponse
+from notifier.worker.batch import Finished
+from notifier.worker.senders import MAX_CLAIMS, MAX_CLAIMS_PER_ENDPOINT, Senders
+from tests.faults.processes import wait_until
+from tests.notifier.conftest import NINE
+
+SOON, OK = 1e9, WebhookResponse(200)
+
+
+def make_claimed(number: int, endpoint_id: int = 1, *, is_alone: bool = False) -> Claimed:
+    return Claimed(
+        delivery_id=number,
+        endpoint_id=endpoint_id,
+        webhook_id=f"msg_{number}",
+        event_type="course.deleted",
+        course_id="CS101",
+        url="https://elms.example",
+        body="{}",
+        encrypted_secrets=(),
+        is_alone=is_alone,
+        attempts=1,
+        lease_token="token",
+        occurred_at=NINE,
+        claimed_at=NINE,
+        span=new_span(),
+    )
+
+
+@dataclass
+class Receiver:
+    """Makes attempts: counts those in progress, and holds those of some endpoints."""
+
+    results: dict[int, AttemptResult] = field(default_factory=dict)
+    gates: dict[int, threading.Event] = field(default_factory=dict)
+    posting: list[Claimed] = field(default_factory=list)
+    posted: list[Claimed] = field(default_factory=list)
+    now: float = 0.0
+
+    def post(self, claimed: Claimed) -> Finished:
+        self.posting.append(claimed)
+        if gate := self.gates.get(claimed.endpoint_id):
+            gate.wait(30)
+        self.posting.remove(claimed)
+        self.posted.append(claimed)
+        return Finished(claimed, NINE, 1, self.results.get(claimed.endpoint_id, OK))
+
+    def hold(self, *endpoint_ids: int) -> None:
+        for endpoint_id in endpoint_ids:
+            self.gates[endpoint_id] = threading.Event()
+
+    def release(self) -> None:
+        for gate in self.gates.values():
+            gate.set()
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    made = Receiver()
+    yield made
+    made.release()
+
+
+MakeSenders = Callable[..., Senders]
+
+
+@pytest.fixture
+def make_senders(receiver: Receiver) -> Iterator[MakeSenders]:
+    """Return a function that makes senders whose clock is the receiver's."""
+    made: list[Senders] = []
+
+    def make(threads: int = 16, per_endpoint: int = 4, rate: float = 1e6) -> Senders:
+        made.append(
+            Senders(
+                receiver.post,
+                lambda _: None,
+                threads=threads,
+                per_endpoint=per_endpoint,
+                rate=rate,
+                clock=lambda: receiver.now,
+            )
+        )
+        return made[-1]
+
+    yield make
+    receiver.release()
+    for one in made:
+        one.close()
+
+
+def send(senders: Senders, *claimed: Claimed) -> None:
+    """Send, and wait until each has been finished and settled."""
+    senders.put(claimed, send_before=SOON)
+    finished: list[Finished] = []
+
+    def all_are_finished() -> bool:
+        finished.extend(senders.take_finished())
+        return len(finished) == len(claimed)
+
+    wait_until(all_are_finished, "all is sent")
+    senders.forget([one.claimed for one in finished])
+
+
+def test_new_endpoint_gets_no_more_than_its_concurrency(make_senders: MakeSenders) -> None:
+    assert make_senders().rooms([1, 2]) == {1: 4, 2: 4}
+
+
+def test_quick_endpoint_gets_claims_ahead(make_senders: MakeSenders) -> None:
+    senders = make_senders()
+
+    send(senders, make_claimed(1))
+
+    assert senders.rooms([1]) == {1: MAX_CLAIMS_PER_ENDPOINT}
+
+
+def test_claims_in_total_are_shared(make_senders: MakeSenders) -> None:
+    senders = make_senders()
+    for endpoint_id in (1, 2, 3):
+        send(senders, make_claimed(endpoint_id, endpoint_id))
+
+    rooms = senders.rooms([1, 2, 3, 4])
+
+    assert sum(rooms.values()) == MAX_CLAIMS
+    assert (rooms[4], {rooms[1], rooms[2], rooms[3]}) == (4, {84})
+
+
+def test_failing_endpoint_gets_no_claims_ahead(
+    make_senders: MakeSenders, receiver: Receiver
+) -> None:
+    senders = make_senders()
+    receiver.results[1] = Failure("refused", "connection refused")
+
+    send(senders, make_claimed(1))
+
+    assert senders.rooms([1]) == {1: 4}
+
+
+def test_rate_limits_claims(make_senders: MakeSenders, receiver: Receiver) -> None:
+    senders = make_senders(rate=2.0)
+
+    first = senders.rooms([1])
+    send(senders, make_claimed(1), make_claimed(2))
+    used_up, is_throttled = senders.rooms([1]), senders.is_throttled([1])
+    receiver.now += 0.5
+    later = senders.rooms([1])
+
+    assert (first, used_up, is_throttled, later) == ({1: 2}, {}, True, {1: 1})
+
+
+@pytest.mark.parametrize(
+    ("result", "sent"),
+    [
+        pytest.param(Failure("refused", "connection refused"), PAUSED_AFTER, id="failures"),
+        pytest.param(WebhookResponse(410), 1, id="gone"),
+    ],
+)
+def test_nothing_more_is_sent_before_failures_are_settled(
+    make_senders: MakeSenders, receiver: Receiver, result: AttemptResult, sent: int
+) -> None:
+    senders = make_senders(threads=1)
+    receiver.results[1] = result
+
+    senders.put([make_claimed(number) for number in range(9)], send_before=SOON)
+    send_another = make_claimed(100, 2)
+    senders.put([send_another], send_before=SOON)
+    wait_until(lambda: send_another in receiver.posted, "the other endpoint's is sent")
+    wait_until(lambda: not senders.posting, "all that may be sent is sent")
+
+    assert len(receiver.posted) == sent + 1
+    assert senders.rooms([1]) == {}
+    assert len(senders.withdraw({1})) == 9 - sent
+
+
+def test_few_threads_run_while_responses_come_at_once(
+    make_senders: MakeSenders, receiver: Receiver
+) -> None:
+    senders = make_senders()
+    receiver.hold(*range(8))
+
+    senders.put([make_claimed(n, n) for n in range(8)], send_before=SOON)
+    wait_until(lambda: len(receiver.posting) == 2, "two threads post")
+    quick = len(receiver.posting)
+    receiver.now = 0.006
+    wait_until(lambda: len(receiver.posting) == 4, "two others start where those wait")
+
+    assert quick == 2
+
+
+def test_slow_attempts_use_no_thread_of_others(
+    make_senders: MakeSenders, receiver: Receiver
+) -> None:
+    """An attempt that takes longer than a second lets another start (F33)."""
+    senders = make_senders(threads=2, per_endpoint=1)
+    receiver.hold(1, 2)
+    senders.put([make_claimed(1, 1), make_claimed(2, 2)], send_before=SOON)
+    wait_until(lambda: len(receiver.posting) == 2, "both threads post")
+    other = make_claimed(3, 3)
+    senders.put([other], send_before=SOON)
+
+    receiver.now = 1.1
+    wait_until(lambda: other in receiver.posted, "the third one is sent")
+
+    assert len(receiver.posting) == 2
+
+
+def test_slow_endpoint_has_few_slots(make_senders: MakeSenders, receiver: Receiver) -> None:
+    senders = make_senders()
+    receiver.hold(1)
+    senders.put([make_claimed(1)], send_before=SOON)
+    wait_until(lambda: len(receiver.posting) == 1, "it is sent")
+
+    receiver.now = 1.1
+    wait_until(lambda: senders.rooms([1]) == {1: 1}, "the endpoint counts as slow")
+
+
+def test_claims_that_are_late_are_not_sent(make_senders: MakeSenders, receiver: Receiver) -> None:
+    senders, late = make_senders(), make_claimed(1)
+    receiver.now = 2.0
+
+    senders.put([late], send_before=1.0)
+    send(senders, make_claimed(2))
+
+    assert (senders.withdraw(()), late in receiver.posted) == ([late], False)
+
+
+def test_withdrawn_claims_count_until_they_are_given_back(
+    make_senders: MakeSenders, receiver: Receiver
+) -> None:
+    senders = make_senders(per_endpoint=1)
+    receiver.hold(1)
+    senders.put([make_claimed(1), make_claimed(2, is_alone=True)], send_before=SOON)
+    wait_until(lambda: len(receiver.posting) == 1, "one is sent")
+
+    withdrawn = senders.withdraw()
+    before = (senders.claims, senders.sends_alone)
+    senders.forget(withdrawn)
+
+    assert [one.delivery_id for one in withdrawn] == [2]
+    assert (before, (senders.claims, senders.sends_alone)) == ((2, True), (1, False))
+
+
+def test_owner_is_notified_of_the_first_and_of_the_last(receiver: Receiver) -> None:
+    notified: list[bool] = []
+    senders = Senders(receiver.post, notified.append, threads=1, per_endpoint=1, rate=1e6)
+
+    senders.put([make_claimed(number) for number in range(3)], send_before=SOON)
+    wait_until(lambda: len(notified) == 2, "both are notified")
+    senders.close()
+
+    assert notified == [False, True]
