@@ -189,7 +189,7 @@ def report(size: Size, measured: dict[str, list[Pass]]) -> None:
     bare = measured[BARE]
     print(
         f"{bare[0].deliveries} webhooks to {size.endpoints} endpoints, "
-        f"receiver: {receivers.name_of(size.delay_ms)}, {size.processes} processes "
+        f"receiver: {size.delay_ms} ms, {size.processes} processes "
         f"with {size.threads} threads (bare: {size.bare_threads}), {len(bare)} passes"
     )
     for name, passes in measured.items():

@@ -1,4 +1,4 @@
-"""The receiver of a benchmark: nginx, or one that takes its time, and the log of its requests."""
+"""The receiver of a benchmark, which answers 204, at once or after a delay, and its log."""
 
 import resource
 import shutil
@@ -31,9 +31,20 @@ http {{
   scgi_temp_path {folder}/scgi;
   server {{
     listen 127.0.0.1:{port} backlog=1024;
-    location / {{ return 204; }}
+    {locations}
   }}
 }}
+"""
+_AT_ONCE = "location / { return 204; }"
+# Nginx delays nothing but a refused sign-in; what it would answer then is replaced.
+_DELAYED = """
+    location / {{
+      auth_basic delayed;
+      auth_basic_user_file none;
+      auth_delay {delay_ms}ms;
+      error_page 401 =204 @delayed;
+    }}
+    location @delayed {{ auth_basic off; return 204; }}
 """
 
 
@@ -95,31 +106,28 @@ class Receiver:
         return Requests(min(times), max(times), Counter((line[1], line[2]) for line in lines))
 
 
-def name_of(delay_ms: int) -> str:
-    """Return a name for the receiver with a delay."""
-    if delay_ms:
-        return f"asyncio, {delay_ms} ms"
-    return "nginx" if shutil.which("nginx") else "asyncio"
+def command(folder: Path, port: int, log: Path, delay_ms: int) -> list[str]:
+    """Return the command of a receiver: nginx, or without it one in Python."""
+    nginx = shutil.which("nginx")
+    if nginx is None:
+        return [
+            "python", "-m", "benchmarks.python_receiver", str(port), str(log),
+            "--delay-ms", str(delay_ms),
+        ]  # fmt: skip
+    folder.mkdir()
+    config = folder / "nginx.conf"
+    locations = _DELAYED.format(delay_ms=delay_ms) if delay_ms else _AT_ONCE
+    config.write_text(_NGINX.format(folder=folder, log=log, port=port, locations=locations))
+    return [nginx, "-e", str(folder / "error.log"), "-c", str(config)]
 
 
 @contextmanager
 def receiving(machines: Machines, delay_ms: int) -> Iterator[Receiver]:
-    """Run a receiver: nginx, or without it or with a delay one in Python."""
+    """Run a receiver."""
     port = free_port()
     name = f"receiver-{port}"
     log = machines.folder / f"{name}.requests"
-    nginx = shutil.which("nginx")
-    if nginx and not delay_ms:
-        folder = machines.folder / name
-        folder.mkdir()
-        config = folder / "nginx.conf"
-        config.write_text(_NGINX.format(folder=folder, log=log, port=port))
-        machines.start(name, nginx, "-e", str(folder / "error.log"), "-c", str(config))
-    else:
-        machines.start(
-            name, "python", "-m", "benchmarks.slow_receiver", str(port), str(log),
-            "--delay-ms", str(delay_ms),
-        )  # fmt: skip
+    machines.start(name, *command(machines.folder / name, port, log, delay_ms))
     receiver = Receiver(f"http://127.0.0.1:{port}", log)
     machines.wait_until_answers(name, receiver.url)
     yield receiver

@@ -97,10 +97,10 @@ class Machines:
         self.running[name] = process
         self._notify_guardian("+", process)
 
-    def stop(self, name: str) -> int:
-        """Stop a process with SIGTERM; return its exit code."""
+    def stop(self, name: str, how: signal.Signals = signal.SIGTERM) -> int:
+        """Stop a process with a signal; return its exit code."""
         process = self.running.pop(name)
-        process.terminate()
+        process.send_signal(how)
         code = _end_of(process)
         self._notify_guardian("-", process)
         return code

@@ -1,6 +1,6 @@
-"""A receiver that answers 204 after a while, and logs what it received.
+"""A receiver for machines without nginx: it answers 204, after a delay, and logs what it received.
 
-`python -m benchmarks.slow_receiver PORT LOG --delay-ms 50` writes a line for each webhook when it
+`python -m benchmarks.python_receiver PORT LOG --delay-ms 50` writes a line for each webhook when it
 is complete: seconds since 1970, path and webhook-id.
 """
 
