@@ -37,7 +37,8 @@ def validation_message(fault: Mapping[str, Any]) -> str:
 
 def escaped(document: str) -> str:
     """Return JSON text with control characters escaped; it means the same."""
-    if document.isprintable():
+    # Of those in ASCII, json.dumps() leaves only DEL.
+    if (document.isascii() and "\x7f" not in document) or document.isprintable():
         return document
     return "".join(
         char if char.isprintable() or char == "\n" else json.dumps(char)[1:-1] for char in document

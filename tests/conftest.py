@@ -1,5 +1,6 @@
 """Databases and environment of all tests, and the report of skipped tests."""
 
+import json
 import logging
 import os
 import secrets
@@ -8,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog
@@ -130,6 +132,18 @@ def restore_logging() -> Iterator[None]:
     root.handlers[:], root.level = handlers, level
     structlog.reset_defaults()
     structlog.contextvars.clear_contextvars()
+
+
+@pytest.fixture
+def logged(capsys: pytest.CaptureFixture[str]) -> Callable[[str], list[dict[str, Any]]]:
+    """Return a function that returns the JSON log lines with a message."""
+    lines: list[dict[str, Any]] = []
+
+    def read(message: str) -> list[dict[str, Any]]:
+        lines.extend(map(json.loads, capsys.readouterr().err.splitlines()))
+        return [line for line in lines if line["event"] == message]
+
+    return read
 
 
 @pytest.fixture(autouse=True)

@@ -34,10 +34,10 @@ def new_program(name: str, commands: Mapping[str, click.Command], *, help: str) 
             "db": LazyGroup(
                 "db",
                 {
-                    **commands_of("foundation.cli.db_commands", "upgrade", "check"),
+                    **commands_of("foundation.cli.db_commands", "upgrade", "check", "backup"),
                     **commands_of(operations, "rotate-key", "prune"),
                 },
-                help="Upgrade, check and clean up the database; rotate its encryption key.",
+                help="Upgrade, check, back up and prune the database; rotate its encryption key.",
             ),
             **commands_of(operations, "init", "serve", "doctor"),
             "users": LazyGroup(

@@ -81,6 +81,15 @@ class Schema:
                 advice=Advice("Restore the database from its backup, then check it.", "db check"),
             )
 
+    def check_known(self, database: Database) -> None:
+        """Raise DatabaseSetupError unless the schema is of this service, of this or an old release.
+
+        A missing SQLite file is not created.
+        """
+        with database.reading() as session:
+            connection = session.connection()
+            self._check_ownership(_current(connection), _tables(connection))
+
     def _outdated(self, current: str | None, file: Path | None) -> DatabaseSetupError:
         return DatabaseSetupError(
             f"the database is at schema {current or 'none'}, this program needs {self.head}",

@@ -1,10 +1,15 @@
 """The log format and the redaction of secrets."""
 
+import io
 import json
 import logging
+import sys
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
@@ -140,6 +145,7 @@ def test_line_of_a_library_has_the_same_format_and_bound_fields(read: Read) -> N
         pytest.param(f"row {ENCRYPTED}", ENCRYPTED, id="encrypted secret"),
         pytest.param("POST wstoken=planted&wsfunction=x", "planted", id="Moodle token in a form"),
         pytest.param('{"wstoken": "planted"}', "planted", id="Moodle token in JSON"),
+        pytest.param("w\u017fToken=planted", "planted", id="Moodle token in other case"),
         pytest.param("authorization: bEARER   hunter2", "hunter2", id="bearer in other case"),
         pytest.param("Authorization: Bearer <hunter2>", "hunter2", id="bearer in brackets"),
         pytest.param("Bearer <admin>hunter2", "hunter2", id="bearer after a word in brackets"),
@@ -193,7 +199,8 @@ def test_fields_are_redacted_by_their_names(read: Read, form: Format) -> None:
     logs.configure("INFO", form)
 
     for name in SECRET_NAMES:
-        ours.info("requested", **{name: "hunter2"}, headers={name: ["hunter2"]})
+        ours.info("requested", **{name: "hunter2"})
+        ours.info("requested", headers=[{name: ["hunter2"]}])
     for name in OTHER_NAMES:
         ours.info("requested", **{name: "k7Qx2mPa"})
 
@@ -227,3 +234,72 @@ def test_traceback_cannot_control_the_terminal(read: Read) -> None:
         ours.exception("failed")
 
     assert not {"\x1b", "\u202e", "\x9b"} & set(read())
+
+
+class SlowStream(io.StringIO):
+    """A stream that notices if it is written to by two threads at once."""
+
+    overlaps = 0
+    _busy = False
+
+    def write(self, text: str) -> int:
+        self.overlaps += self._busy
+        self._busy = True
+        time.sleep(0.001)
+        self._busy = False
+        return super().write(text)
+
+
+def test_threads_write_one_line_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = SlowStream()
+    monkeypatch.setattr(sys, "stderr", stream)
+    logs.configure("INFO", "json")
+
+    with ThreadPoolExecutor(4) as pool:
+        for log in (ours, library) * 10:
+            pool.submit(log.warning, "requested")
+
+    assert stream.overlaps == 0
+    assert len([json.loads(line) for line in stream.getvalue().splitlines()]) == 20
+
+
+class Unprintable:
+    """A value that cannot be logged."""
+
+    def __str__(self) -> str:
+        raise LookupError("no text")
+
+
+@each_format
+def test_line_that_cannot_be_rendered_is_reported_and_does_not_raise(
+    read: Read, form: Format
+) -> None:
+    logs.configure("INFO", form)
+
+    ours.info("requested", value=Unprintable())
+    library.info(Unprintable())
+
+    assert read().count("LookupError: no text") == 2
+
+
+def test_line_that_cannot_be_written_does_not_raise(monkeypatch: pytest.MonkeyPatch) -> None:
+    logs.configure("INFO", "json")
+    full = Path("/dev/full").open("w", buffering=1)  # noqa: SIM115 - closing it fails
+    monkeypatch.setattr(sys, "stderr", full)
+
+    ours.info("requested")
+    library.warning("requested")
+
+    with pytest.raises(OSError, match="No space left"):
+        full.close()
+
+
+def test_lines_go_to_what_is_stderr_at_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    logs.configure("INFO", "json")
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+
+    ours.info("requested")
+    library.info("requested")
+
+    assert len(stream.getvalue().splitlines()) == 2

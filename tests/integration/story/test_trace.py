@@ -56,17 +56,6 @@ def elms(make_database_url: MakeUrl) -> Iterator[Flask]:
     receiver_services.of(app).database.dispose()
 
 
-@pytest.fixture
-def logged(caplog: pytest.LogCaptureFixture) -> Logged:
-    """Return a function that returns the fields of the log lines with a message."""
-
-    def read(message: str) -> list[dict[str, Any]]:
-        fields = [record.msg for record in caplog.records if isinstance(record.msg, dict)]
-        return [line for line in fields if line["event"] == message]
-
-    return read
-
-
 def administer(app: Flask, method: str, path: str, **options: Any) -> Any:
     """Call the admin API as a part of the trace."""
     headers = {"Authorization": f"Bearer {ADMIN_KEY}", "traceparent": CAUSE.header}

@@ -137,14 +137,15 @@ def test_refusal_has_the_facts_as_members(get: Get, tokens: Tokens, refused: Ref
 
 
 def test_token_in_the_url_is_not_read_and_not_logged(
-    get: Get, tokens: Tokens, refused: Refused, caplog: pytest.LogCaptureFixture
+    get: Get, tokens: Tokens, refused: Refused, capsys: pytest.CaptureFixture[str]
 ) -> None:
     response = get(None, f"{PATH}?access_token={tokens.current.reveal()}")
 
     problem = refused(response, 401, "token-missing")
     assert "a token never goes into the URL" in problem["next_step"]
-    assert PATH in caplog.text
-    assert not tokens.are_in(response.text + caplog.text)
+    written = capsys.readouterr().err
+    assert PATH in written
+    assert not tokens.are_in(response.text + written)
 
 
 @pytest.mark.parametrize(

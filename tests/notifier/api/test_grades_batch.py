@@ -1,6 +1,7 @@
 """The grades of a batch of courses: each has the response that its own request would have."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from contract.tokens import CourseToken
 from notifier.courses import service as courses
 from tests.notifier.conftest import NINE, Store, make_score
 
+Logged = Callable[[str], list[dict[str, Any]]]
 PATH = "/api/v1/grades/batch"
 LAST_TIME = "9999-12-31T23:59:59.999999Z"
 
@@ -27,13 +29,6 @@ def post(client: FlaskClient, *items: dict[str, str]) -> list[dict[str, Any]]:
     assert response.status_code == 200, response.text
     answers: list[dict[str, Any]] = response.json["answers"]
     return answers
-
-
-def logged(caplog: pytest.LogCaptureFixture) -> dict[str, Any]:
-    """Return the fields of the line about a batch, before redaction."""
-    fields = [record.msg for record in caplog.records if isinstance(record.msg, dict)]
-    (line,) = [one for one in fields if one["event"] == "batch answered"]
-    return line
 
 
 @pytest.fixture
@@ -86,7 +81,7 @@ def test_each_course_gets_the_response_of_its_own_request(
     ],
 )
 def test_unchanged_course_is_not_sent_again(
-    caplog: pytest.LogCaptureFixture,
+    logged: Logged,
     client: FlaskClient,
     store: Store,
     condition: dict[str, str],
@@ -96,23 +91,22 @@ def test_unchanged_course_is_not_sent_again(
     store.load({"CS101": [make_score()]})
     (before,) = post(client, item("CS101", token))
     given = {name: text.format(etag=before.get("etag")) for name, text in condition.items()}
-    caplog.clear()
 
     (answer,) = post(client, item("CS101", token, **given))
 
     expected = before if status == 200 else {"course_id": "CS101", "status": 304}
     assert answer == expected
-    line = logged(caplog)
+    *_, line = logged("batch answered")
     assert (line["level"], line["refused"]) == ("info", {})
     assert (line["courses"], line["sent"], line["unchanged"]) == (1, status == 200, status == 304)
 
 
 def test_batch_with_refusals_is_logged_as_one_warning(
-    caplog: pytest.LogCaptureFixture, client: FlaskClient, one_of_each: list[dict[str, str]]
+    logged: Logged, client: FlaskClient, one_of_each: list[dict[str, str]]
 ) -> None:
     post(client, *one_of_each)
 
-    line = logged(caplog)
+    (line,) = logged("batch answered")
     assert line["level"] == "warning"
     assert (line["courses"], line["sent"], line["unchanged"]) == (7, 1, 0)
     assert line["refused"] == {

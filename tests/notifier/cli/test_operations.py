@@ -52,6 +52,16 @@ def test_empty_database_exits_with_4(run_blank: Run, words: str) -> None:
     )
 
 
+def test_backup_writes_a_new_file_only(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "copy.db"
+
+    first, second = run("db", "backup", file), run("db", "backup", file)
+
+    assert first.stdout == f"backed up to {file} ({file.stat().st_size:,} bytes)\n"
+    assert (second.exit_code, second.stdout) == (1, "")
+    assert second.stderr.startswith(f"error: there is a file {file}\n next: ")
+
+
 def test_rotate_key_reencrypts_with_the_first_key(
     store: Store, run: Run, environment: pytest.MonkeyPatch
 ) -> None:
