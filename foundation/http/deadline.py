@@ -1,4 +1,4 @@
-"""Limits on the total time and size of an HTTP exchange, kept by every socket operation.
+"""Limits on the time of an HTTP exchange, kept by every socket operation.
 
 A socket's own time-out starts again with every byte, so a slow sender could stretch it for ever.
 """
@@ -7,10 +7,13 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
+
+# Seconds by which a wait may be longer than the limit. It saves the system call that sets a
+# socket's time-out again for each of its operations.
+_TOLERANCE = 0.05
 
 
 class DeadlineError(TimeoutError):
@@ -25,32 +28,64 @@ class HandshakeTimeoutError(TimeoutError):
     """The TLS handshake did not finish in time."""
 
 
-class TooMuchError(OSError):
-    """The response is larger than the exchange may be."""
-
-
 @dataclass(eq=False)
 class Exchange:
-    """The limits of one thread's exchange, and the socket that it waits for.
+    """The limits of an exchange, and how far it got; a context manager for its thread.
 
     Args:
         ends_at: When the total time is over, by the monotonic clock.
         idle_timeout: The longest single wait, in seconds.
-        bytes_left: How many bytes may still be received.
+        has_dialed: Whether a connection was opened, or tried to be, for it.
+        has_received: Whether a part of a response came.
     """
 
     ends_at: float
     idle_timeout: float
-    bytes_left: int
-    waits_for: socket.socket | None = None
+    has_dialed: bool = False
+    has_received: bool = False
+    _waits_for: socket.socket | None = None
+
+    def __enter__(self) -> Self:
+        _current.exchange = self
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        del _current.exchange
+
+    def shorten(self, seconds: float) -> None:
+        """End the exchange in so many seconds, if it does not end sooner."""
+        self.ends_at = min(self.ends_at, time.monotonic() + seconds)
 
     def cancel(self) -> None:
         """End the exchange now, from any thread: its current wait and all later ones fail."""
         self.ends_at = float("-inf")
-        if self.waits_for is not None:
+        if self._waits_for is not None:
             with suppress(OSError):
                 # Not SSLSocket.shutdown, which would discard the state that the reader uses.
-                socket.socket.shutdown(self.waits_for, socket.SHUT_RDWR)
+                socket.socket.shutdown(self._waits_for, socket.SHUT_RDWR)
+
+    def timeout(self, longest: float = float("inf")) -> float:
+        """Return the seconds that may be waited now, or raise DeadlineError."""
+        left = self.ends_at - time.monotonic()
+        if left <= 0:
+            raise DeadlineError("the deadline has passed")
+        return min(left, self.idle_timeout, longest)
+
+    def wait_for(self, waits_for: socket.socket, longest: float = float("inf")) -> None:
+        """Give a socket that the exchange is about to wait for its time-out."""
+        self._waits_for = waits_for
+        seconds, present = self.timeout(longest), waits_for.gettimeout()
+        if present is None or not seconds <= present <= seconds + _TOLERANCE:
+            waits_for.settimeout(seconds)
+
+    def check_expired(self, error: TimeoutError, too_long: TimeoutError) -> None:
+        """Raise DeadlineError if the total time is over, `too_long` if only a single wait was.
+
+        An error of the network, which has a number (ETIMEDOUT), says nothing about either.
+        """
+        self.timeout()
+        if error.errno is None:
+            raise too_long from error
 
 
 class _Current(threading.local):
@@ -60,83 +95,52 @@ class _Current(threading.local):
 _current = _Current()
 
 
-@contextmanager
-def within(seconds: float, *, idle_timeout: float, max_bytes: int) -> Iterator[Exchange]:
-    """Limit what this thread's sockets do inside: total seconds, single waits, bytes received."""
-    _current.exchange = Exchange(time.monotonic() + seconds, idle_timeout, max_bytes)
-    try:
-        yield _current.exchange
-    finally:
-        del _current.exchange
+def within(seconds: float, *, idle_timeout: float = float("inf")) -> Exchange:
+    """Return an exchange that begins now and may take so many seconds."""
+    return Exchange(time.monotonic() + seconds, idle_timeout)
 
 
-def timeout(longest: float = float("inf")) -> float:
-    """Return the seconds that this thread may wait now, or raise DeadlineError."""
-    exchange = _current.exchange
-    left = exchange.ends_at - time.monotonic()
-    if left <= 0:
-        raise DeadlineError("the deadline has passed")
-    return min(left, exchange.idle_timeout, longest)
+def current() -> Exchange:
+    """Return the exchange of this thread."""
+    return _current.exchange
 
 
-def timeout_for(waits_for: socket.socket, longest: float = float("inf")) -> float:
-    """Return `timeout` for a socket that the exchange is about to wait for."""
-    _current.exchange.waits_for = waits_for
-    return timeout(longest)
-
-
-def check_expired(error: TimeoutError, too_long: TimeoutError) -> None:
-    """Raise DeadlineError if the total time is over, `too_long` if only a single wait was.
-
-    An error of the network, which has a number (ETIMEDOUT), says nothing about either.
-    """
-    timeout()
-    if error.errno is None:
-        raise too_long from error
-
-
-def bytes_left() -> int:
-    """Return how many bytes this thread's exchange may still receive."""
-    return _current.exchange.bytes_left
-
-
-def _count(received: int) -> int:
-    _current.exchange.bytes_left -= received
-    if _current.exchange.bytes_left < 0:
-        raise TooMuchError("the response is too large")
-    return received
-
-
-class _LimitedSocket:
-    def recv_into(self, *args: Any, **kwargs: Any) -> int:
-        self.settimeout(timeout_for(self))  # type: ignore[attr-defined,arg-type]  # of a socket
-        try:
-            return _count(int(super().recv_into(*args, **kwargs)))  # type: ignore[misc]  # as above
-        except TimeoutError as error:
-            check_expired(error, IdleTimeoutError("no data for too long"))
-            raise
-
-    def sendall(self, *args: Any, **kwargs: Any) -> None:
-        self.settimeout(timeout_for(self))  # type: ignore[attr-defined,arg-type]  # of a socket
-        try:
-            super().sendall(*args, **kwargs)  # type: ignore[misc]  # as above
-        except TimeoutError as error:
-            check_expired(error, IdleTimeoutError("no data was accepted for too long"))
-            raise
-
-
-class PlainSocket(_LimitedSocket, socket.socket):
+class PlainSocket(socket.socket):
     """A socket that keeps the limits of its thread's exchange."""
 
+    def recv_into(self, *args: Any, **kwargs: Any) -> int:
+        """Receive bytes, or raise DeadlineError or IdleTimeoutError."""
+        exchange = _current.exchange
+        exchange.wait_for(self)
+        try:
+            received = super().recv_into(*args, **kwargs)
+        except TimeoutError as error:
+            exchange.check_expired(error, IdleTimeoutError("no data for too long"))
+            raise
+        exchange.has_received |= received > 0
+        return received
 
-class TlsSocket(_LimitedSocket, ssl.SSLSocket):
+    def sendall(self, *args: Any, **kwargs: Any) -> None:
+        """Send bytes, or raise DeadlineError or IdleTimeoutError."""
+        exchange = _current.exchange
+        exchange.wait_for(self)
+        try:
+            super().sendall(*args, **kwargs)
+        except TimeoutError as error:
+            exchange.check_expired(error, IdleTimeoutError("no data was accepted for too long"))
+            raise
+
+
+class TlsSocket(PlainSocket, ssl.SSLSocket):
     """A TLS socket that keeps the limits of its thread's exchange, also in the handshake."""
 
     def do_handshake(self, block: bool = False) -> None:
         """Perform the handshake within the connect time-out, or raise HandshakeTimeoutError."""
-        self.settimeout(timeout_for(self, self.gettimeout() or float("inf")))
+        exchange = _current.exchange
+        exchange.wait_for(self, self.gettimeout() or float("inf"))
         try:
             super().do_handshake(block)
         except TimeoutError as error:
-            check_expired(error, HandshakeTimeoutError("the TLS handshake did not finish in time"))
+            too_long = HandshakeTimeoutError("the TLS handshake did not finish in time")
+            exchange.check_expired(error, too_long)
             raise

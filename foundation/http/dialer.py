@@ -6,13 +6,8 @@ import socket
 from collections.abc import Iterable
 from ipaddress import ip_address
 
-from foundation.http.deadline import (
-    DeadlineError,
-    PlainSocket,
-    check_expired,
-    timeout,
-    timeout_for,
-)
+from foundation.http import deadline
+from foundation.http.deadline import DeadlineError, PlainSocket
 from foundation.http.dns import LookupTimeoutError, Resolve, ResolvedAddress, Resolver
 from foundation.http.ssrf import Address, Guard
 
@@ -44,25 +39,30 @@ class Dialer:
     so a name that resolves differently the next time (DNS rebinding) gains nothing.
     """
 
-    def __init__(self, guard: Guard | None = None, resolve: Resolve = socket.getaddrinfo) -> None:
+    def __init__(
+        self,
+        connect_timeout: float,
+        guard: Guard | None = None,
+        resolve: Resolve = socket.getaddrinfo,
+    ) -> None:
+        self._seconds = connect_timeout
         self._guard = guard
         self._resolver = Resolver(resolve)
 
-    def dial(
-        self, host: str, port: int, seconds: float, options: SocketOptions = ()
-    ) -> socket.socket:
+    def dial(self, host: str, port: int, options: SocketOptions = ()) -> socket.socket:
         """Return a socket that is connected to a host.
 
-        Each step may take `seconds`, all together the deadline.
+        The lookup, each connection and a TLS handshake that follows may take the connect
+        time-out, all together the deadline.
 
         Raises:
             socket.gaierror, LookupTimeoutError, BlockedAddressError, ConnectError,
             ConnectTimeoutError, DeadlineError
         """
-        addresses = self._resolve(host, port, seconds)
+        addresses = self._resolve(host, port)
         for one in addresses:
             self._check(host, one.address)
-        connected = _connect_first(addresses, seconds, options)
+        connected = _connect_first(addresses, self._seconds, options)
         try:
             self._check(host, ip_address(connected.getpeername()[0].partition("%")[0]))
         except OSError:
@@ -70,11 +70,12 @@ class Dialer:
             raise
         return connected
 
-    def _resolve(self, host: str, port: int, seconds: float) -> list[ResolvedAddress]:
+    def _resolve(self, host: str, port: int) -> list[ResolvedAddress]:
+        exchange = deadline.current()
         try:
-            addresses = self._resolver.resolve(host, port, seconds=timeout(seconds))
+            addresses = self._resolver.resolve(host, port, seconds=exchange.timeout(self._seconds))
         except LookupTimeoutError:
-            timeout()  # raises DeadlineError if the total time is over
+            exchange.timeout()  # raises DeadlineError if the total time is over
             raise
         if not addresses:
             raise socket.gaierror(socket.EAI_NONAME, "the name has no address")
@@ -107,16 +108,17 @@ def _connect_first(
 
 
 def _connect(address: ResolvedAddress, seconds: float, options: SocketOptions) -> socket.socket:
+    exchange = deadline.current()
     with contextlib.ExitStack() as on_failure:
         connecting = PlainSocket(address.family, socket.SOCK_STREAM)
         on_failure.callback(connecting.close)
         for option in options:
             connecting.setsockopt(*option)
-        connecting.settimeout(timeout_for(connecting, seconds))
+        exchange.wait_for(connecting, seconds)
         try:
             connecting.connect(address.socket_address)
         except TimeoutError as error:
-            check_expired(error, ConnectTimeoutError("no connection was accepted in time"))
+            exchange.check_expired(error, ConnectTimeoutError("no connection was accepted in time"))
             raise
         connecting.settimeout(seconds)
         on_failure.pop_all()

@@ -1,17 +1,19 @@
 """HTTP responses whose head is read strictly: complete, with a plain status line."""
 
+import io
 import re
 from http import HTTPStatus
 from http.client import BadStatusLine, HTTPException, HTTPResponse, RemoteDisconnected
-from typing import Any
+from typing import BinaryIO
 
-_STATUS_LINE = re.compile(rb"HTTP/(1\.[01]) ([1-9][0-9]{2})(?: ([^\r\n]*))?\r?\n")
+_STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-9][0-9]{2})(?: [^\r\n]*)?\r?\n")
 _LENGTH = re.compile(r"[0-9]+", re.ASCII)
-_MAX_LINE_BYTES = 65536
+# Bytes of the head and of all interim responses before it.
+_MAX_HEAD_BYTES = 64 * 1024
 
 
 class IncompleteHeadError(HTTPException):
-    """The head of the response ended before its last line."""
+    """The head of the response ended before its last line, or is too long."""
 
 
 class UpgradeError(HTTPException):
@@ -21,35 +23,22 @@ class UpgradeError(HTTPException):
 class StrictResponse(HTTPResponse):
     """A response whose head is complete and whose status line is as RFC 9112 defines it.
 
-    http.client accepts a head that is cut off, and status codes such as +200 and 2_0_0. A response
-    whose length is ambiguous ends its connection (RFC 9112, 6.3).
+    http.client accepts a head that is cut off, status codes such as +200 and 2_0_0, and interim
+    responses as final ones. A response whose length is ambiguous ends its connection (RFC 9112,
+    6.3).
     """
 
     def begin(self) -> None:
-        """Read the head and skip interim responses."""
-        file = self.fp
-        self.fp = _HeadReader(file)  # type: ignore[assignment]  # only its readline() is used
+        """Read and check the head, then have http.client parse it."""
+        stream = self.fp
+        self.fp = io.BytesIO(_read_head(stream))  # type: ignore[assignment]  # only lines are read
         try:
             super().begin()
         finally:
-            self.fp = file
+            self.fp = stream
         if self._has_ambiguous_length():
             del self.headers["Content-Length"]
             self.will_close = True
-
-    def _read_status(self) -> tuple[str, int, str]:
-        line = self.fp.readline(_MAX_LINE_BYTES + 1)
-        if not line:
-            raise RemoteDisconnected("the connection was closed without a response")
-        found = _STATUS_LINE.fullmatch(line)
-        if found is None:
-            raise BadStatusLine(line[:80].decode("latin-1"))
-        status = int(found[2])
-        if status == HTTPStatus.SWITCHING_PROTOCOLS:
-            raise UpgradeError("the server switches protocols without a request to do so")
-        if status < HTTPStatus.OK:
-            status = HTTPStatus.CONTINUE  # the one interim status that http.client skips
-        return f"HTTP/{found[1].decode()}", status, (found[3] or b"").decode("latin-1")
 
     def _has_ambiguous_length(self) -> bool:
         codings = self.headers.get_all("Transfer-Encoding", [])
@@ -59,16 +48,30 @@ class StrictResponse(HTTPResponse):
         return len(lengths) > 1 or not all(_LENGTH.fullmatch(one.strip()) for one in lengths)
 
 
-class _HeadReader:
-    """Reads the lines of a head; each has to be complete, and only the first may be missing."""
+def _read_head(stream: BinaryIO) -> bytes:
+    """Return the head of the final response."""
+    left, lines, status = _MAX_HEAD_BYTES, list[bytes](), 0
+    while True:
+        line = stream.readline(left)
+        left -= len(line)
+        if not line and not lines:
+            raise RemoteDisconnected("the connection was closed without a response")
+        if not line.endswith(b"\n"):
+            raise IncompleteHeadError("the response head is incomplete or too long")
+        if not lines:
+            status = _read_status(line)
+        lines.append(line)
+        if line in {b"\r\n", b"\n"}:
+            if status >= HTTPStatus.OK:
+                return b"".join(lines)
+            lines.clear()
 
-    def __init__(self, file: Any) -> None:
-        self._file = file
-        self._has_begun = False
 
-    def readline(self, limit: int = -1) -> bytes:
-        line: bytes = self._file.readline(limit)
-        if not line.endswith(b"\n") and (line or self._has_begun):
-            raise IncompleteHeadError("the response head is incomplete")
-        self._has_begun = True
-        return line
+def _read_status(line: bytes) -> int:
+    found = _STATUS_LINE.fullmatch(line)
+    if found is None:
+        raise BadStatusLine(line[:80].decode("latin-1"))
+    status = int(found[1])
+    if status == HTTPStatus.SWITCHING_PROTOCOLS:
+        raise UpgradeError("the server switches protocols without a request to do so")
+    return status

@@ -79,8 +79,9 @@ _ADVICE: dict[str, Advice] = {
     ),
     FailureKind.RESET: _SERVER_LOGS,
     FailureKind.DEADLINE: Advice(
-        "Have the receiver respond first and do its work afterwards. NOTIFIER_ATTEMPT_DEADLINE "
-        "sets how long an attempt may take."
+        "The receiver is too slow: its events are sent again, and it is paused if it stays slow. "
+        "Have it respond first and do its work afterwards. NOTIFIER_ATTEMPT_DEADLINE sets how long "
+        "an attempt may take."
     ),
     FailureKind.PROTOCOL: Advice(
         "Check that a web server listens there, and any proxy in front of it."

@@ -9,13 +9,14 @@ from http.client import HTTPException
 
 import requests
 from requests.exceptions import InvalidSchema, InvalidURL, MissingSchema
+from urllib3 import HTTPResponse
 from urllib3.exceptions import HTTPError, LocationParseError
 from urllib3.util import parse_url
 
 from foundation.http import client as http
 from foundation.http import deadline
 from foundation.http.client import ErrorTypes
-from foundation.http.deadline import DeadlineError, HandshakeTimeoutError, TooMuchError
+from foundation.http.deadline import DeadlineError, Exchange, HandshakeTimeoutError
 from foundation.http.dialer import (
     BlockedAddressError,
     ConnectError,
@@ -28,10 +29,10 @@ from foundation.http.ssrf import Guard
 from notifier.webhooks.failure_advice import FailureKind
 from notifier.webhooks.retry_policy import AttemptResult, Failure, WebhookResponse
 
-# Bytes of a response's body that are read.
+# Bytes of a response's body that are read, and the seconds that it may take. The status is known
+# by then: the body is a note for people, for which no other delivery has to wait.
 MAX_BODY_BYTES = 4096
-# Bytes that are received in total, including headers and interim responses.
-MAX_EXCHANGE_BYTES = 64 * 1024
+BODY_SECONDS = 0.2
 # Bytes of a body or an error that are stored, in UTF-8.
 MAX_STORED_BYTES = 1024
 # URLs whose prepared requests are kept.
@@ -63,17 +64,17 @@ class Transport:
     ) -> None:
         self._connect_timeout = min(connect_timeout, deadline)
         self._deadline = deadline
-        self._adapter = http.Adapter(Dialer(guard, resolve), connections=connections, bundle=bundle)
+        dialer = Dialer(self._connect_timeout, guard, resolve)
+        self._adapter = http.Adapter(dialer, connections=connections, bundle=bundle)
 
     def post(self, url: str, headers: dict[str, str], body: bytes) -> AttemptResult:
         """POST a body; return the response, or the failure if none came within the deadline.
 
         Redirects are never followed: they would send body and signature to another server.
         """
-        seconds = self._deadline
         try:
-            with deadline.within(seconds, idle_timeout=seconds, max_bytes=MAX_EXCHANGE_BYTES):
-                return self._exchange(url, headers, body)
+            with deadline.within(self._deadline) as exchange:
+                return self._post(url, headers, body, exchange)
         except (requests.RequestException, HTTPError, OSError, ValueError) as error:
             return self._failure(error, url)
 
@@ -81,15 +82,17 @@ class Transport:
         """Close the connections."""
         self._adapter.close()
 
-    def _exchange(self, url: str, headers: dict[str, str], body: bytes) -> WebhookResponse:
+    def _post(
+        self, url: str, headers: dict[str, str], body: bytes, exchange: Exchange
+    ) -> WebhookResponse:
         request = copy.copy(_template(url))
         every = {**request.headers, **headers, "Content-Length": str(len(body))}
         # Any mapping will do; one that ignores the case of names costs 20 µs more.
         request.headers = every  # type: ignore[assignment]  # as above
         request.body = body
-        timeout = (self._connect_timeout, self._deadline)
-        response = self._adapter.send(request, stream=True, timeout=timeout, proxies={})
-        excerpt = _read(response)
+        response = self._adapter.send(request, stream=True, timeout=self._deadline, proxies={})
+        exchange.shorten(BODY_SECONDS)
+        excerpt = _read(response.raw)
         return WebhookResponse(response.status_code, response.headers.get("Retry-After"), excerpt)
 
     def _failure(self, error: Exception, url: str) -> Failure:
@@ -104,7 +107,7 @@ class Transport:
 
 # Failures by the exceptions that cause them; the first match counts.
 _EXPLAINED: dict[ErrorTypes, tuple[FailureKind, str]] = {
-    DeadlineError: (FailureKind.DEADLINE, "no response within {deadline:g} s"),
+    DeadlineError: (FailureKind.DEADLINE, "too slow: no response within {deadline:g} s"),
     (InvalidURL, InvalidSchema, MissingSchema, LocationParseError): (
         FailureKind.URL,
         "invalid URL",
@@ -123,7 +126,7 @@ _EXPLAINED: dict[ErrorTypes, tuple[FailureKind, str]] = {
     UnreachableError: (FailureKind.UNREACHABLE, "the network is unreachable: {why}"),
     ConnectError: (FailureKind.CONNECTION_FAILED, "the connection failed: {why}"),
     (ConnectionError, TimeoutError): (FailureKind.RESET, "the connection was lost: {why}"),
-    (HTTPException, TooMuchError): (FailureKind.PROTOCOL, "the response is not HTTP: {why}"),
+    HTTPException: (FailureKind.PROTOCOL, "the response is not HTTP: {why}"),
 }
 
 # Failures by OpenSSL's X509_V_ERR codes (X509_STORE_CTX_get_error(3)).
@@ -145,15 +148,17 @@ def _template(url: str) -> requests.PreparedRequest:
     return requests.Request("POST", url, headers=HEADERS).prepare()
 
 
-def _read(response: requests.Response) -> str:
-    """Return the beginning of the body as text; the status counts even if the body is cut off."""
-    raw = b""
+def _read(raw: HTTPResponse) -> str:
+    """Return the beginning of the body as text; what is missing after a moment is left out."""
+    body = b""
     with contextlib.suppress(OSError, ValueError, HTTPError):
-        raw = response.raw.read(MAX_BODY_BYTES, decode_content=False) or b""
-    if len(raw) == MAX_BODY_BYTES or not response.raw.isclosed():
+        while len(body) < MAX_BODY_BYTES and not raw.isclosed():
+            more = raw.read1(MAX_BODY_BYTES - len(body), decode_content=False)
+            body += more
+    if not raw.isclosed():
         # There may be more of the body, so the connection cannot be used again.
-        response.raw.close()
-    return http.safe_body(raw, MAX_STORED_BYTES)
+        raw.close()
+    return http.safe_body(body, MAX_STORED_BYTES)
 
 
 def _host_and_port(url: str) -> str:

@@ -112,7 +112,7 @@ class HttpClient:
         self.total = total
         self._max_bytes = max_bytes
         self._adapter = http.Adapter(
-            Dialer(resolve=resolve), connections=connections, bundle=bundle
+            Dialer(self._timeout[0], resolve=resolve), connections=connections, bundle=bundle
         )
         self._lock = threading.Lock()
         self._in_progress: set[deadline.Exchange] = set()
@@ -155,10 +155,7 @@ class HttpClient:
             request = requests.Request(
                 method, url, headers={**_HEADERS, **traced, **headers}, data=body or None
             ).prepare()
-            # Twice the size of the body, to have room for headers and the framing of chunks.
-            with deadline.within(
-                total, idle_timeout=idle_timeout, max_bytes=2 * self._max_bytes
-            ) as exchange:
+            with deadline.within(total, idle_timeout=idle_timeout) as exchange:
                 with self._lock:
                     self._in_progress.add(exchange)
                     if self._cancelled:

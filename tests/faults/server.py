@@ -94,6 +94,17 @@ def says(*responses: bytes) -> Behaviour:
     return behave
 
 
+def withholds(head: bytes) -> Behaviour:
+    """Return a behaviour: read one request, send the beginning of a response, and no more."""
+
+    def behave(connection: socket.socket, stopped: threading.Event) -> None:
+        ask(connection)
+        connection.sendall(head)
+        stopped.wait(30)
+
+    return behave
+
+
 def drips(head: bytes, drop: bytes = b"x") -> Behaviour:
     """Return a behaviour: after the head, a drop every twentieth of a second, without end."""
 

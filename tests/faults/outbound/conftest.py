@@ -2,10 +2,12 @@
 
 import socket
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
 from notifier.webhooks.http_client import Transport
+from tests.faults.certificate_authority import Authority
 from tests.faults.server import Behaviour, RawSink
 from tests.notifier.conftest import make_raw_sink, make_sink, make_transport, sink
 
@@ -22,6 +24,22 @@ HEADERS = {
     "webhook-signature": "v1,c2lnbmF0dXJl",
 }
 BODY = '{"type":"course.deleted","data":{"course_id":"Größe"}}'.encode()
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """The authority that the transport trusts."""
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture
+def make_trusting(make_transport: MakeTransport, authority: Authority) -> MakeTransport:
+    """Return a function that makes a transport which trusts the authority."""
+
+    def make(**overrides: Any) -> Transport:
+        return make_transport(bundle=str(authority.bundle), **overrides)
+
+    return make
 
 
 @pytest.fixture

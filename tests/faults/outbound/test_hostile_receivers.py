@@ -33,10 +33,6 @@ PACKED = OK + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(BOMB
         pytest.param(drips(b""), "deadline", id="slow status line"),
         pytest.param(drips(OK + b"X-"), "deadline", id="slow headers"),
         pytest.param(drips(b"", EARLY), "deadline", id="slow interim responses"),
-        pytest.param(drips(OK + b"Content-Length: 100000\r\n\r\n"), 200, id="slow body"),
-        pytest.param(drips(CHUNKED, b"1\r\nx\r\n"), 200, id="slow chunks"),
-        pytest.param(drips(CHUNKED, b"0"), 200, id="slow size of a chunk"),
-        pytest.param(drips(CHUNKED + b"0\r\n", b"X: x\r\n"), 200, id="slow trailers"),
         pytest.param(pours(b"HTTP/1.1 200 ", b"x" * 65536), "protocol", id="endless status line"),
         pytest.param(pours(OK + b"X: ", b"x" * 65536), "protocol", id="endless header"),
         pytest.param(pours(OK, b"X: x\r\n" * 10_000), "protocol", id="endless headers"),
@@ -172,7 +168,9 @@ def test_request_that_is_not_read_ends_with_the_deadline(
     started = time.monotonic()
     failure = make_transport(deadline=0.4).post(raw.url(), HEADERS, b"x" * 50_000_000)
 
-    assert failure == Failure("deadline", f"127.0.0.1:{raw.port}: no response within 0.4 s")
+    assert failure == Failure(
+        "deadline", f"127.0.0.1:{raw.port}: too slow: no response within 0.4 s"
+    )
     assert 0.4 <= time.monotonic() - started < PATIENCE
 
 
@@ -299,9 +297,9 @@ def test_connections_of_the_least_recently_used_host_are_closed(
         if connection.recv(1) == b"":
             closed.set()
 
-    adapter = http.Adapter(Dialer(LOOPBACK), hosts=1)
+    adapter = http.Adapter(Dialer(5, LOOPBACK), hosts=1)
 
-    with deadline.within(10, idle_timeout=10, max_bytes=10_000):
+    with deadline.within(10):
         for sink in (make_raw_sink(behave), make_raw_sink(says(FINE))):
             request = requests.Request("POST", sink.url(), data=BODY).prepare()
             adapter.send(request, stream=True, timeout=5, proxies={}).raw.read(4096)

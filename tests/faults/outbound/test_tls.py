@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from notifier.webhooks import failure_advice
-from notifier.webhooks.http_client import Transport
 from notifier.webhooks.retry_policy import Failure, WebhookResponse
 from tests.faults.certificate_authority import Authority
 from tests.faults.outbound.conftest import BODY, HEADERS, PATIENCE, MakeRawSink, MakeTransport
@@ -21,25 +20,9 @@ DAY = timedelta(days=1)
 
 
 @pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    """The authority that the transport trusts."""
-    return Authority(tmp_path_factory.mktemp("authority"))
-
-
-@pytest.fixture(scope="module")
 def stranger(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     """An authority that the transport does not know."""
     return Authority(tmp_path_factory.mktemp("stranger"), "Stranger CA")
-
-
-@pytest.fixture
-def make_trusting(make_transport: MakeTransport, authority: Authority) -> MakeTransport:
-    """Return a function that makes a transport which trusts the authority."""
-
-    def make(**overrides: Any) -> Transport:
-        return make_transport(bundle=str(authority.bundle), **overrides)
-
-    return make
 
 
 def test_deliveries_share_a_tls_connection(
@@ -146,7 +129,9 @@ def drips_handshake(connection: socket.socket, stopped: threading.Event) -> None
         pytest.param(
             {"connect_timeout": 0.3}, "tls-timeout", "no TLS handshake within 0.3 s", id="time-out"
         ),
-        pytest.param({"deadline": 0.3}, "deadline", "no response within 0.3 s", id="deadline"),
+        pytest.param(
+            {"deadline": 0.3}, "deadline", "too slow: no response within 0.3 s", id="deadline"
+        ),
     ],
 )
 def test_handshake_that_hangs_ends_in_time(
