@@ -1,6 +1,7 @@
 """PostgreSQL connections: the settings that results depend on, and a limit on each response."""
 
 import re
+import select
 import time
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -8,6 +9,7 @@ from typing import Any, TypeVar
 import psycopg
 from psycopg.abc import PQGen
 from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy.exc import InvalidatePoolError
 
 from foundation.db.engines import ResponseTimeout
 from foundation.errors import ConfigurationError
@@ -18,11 +20,15 @@ _Value = TypeVar("_Value")
 _PINNED = {
     "datestyle": "ISO, MDY",
     "idle_in_transaction_session_timeout": "60000",
+    # Compilation takes longer than our statements, even those with high estimates.
+    "jit": "off",
     "timezone": "UTC",
 }
 # Seconds after which a connection is replaced before it is used again: firewalls forget idle ones
 # without a word, and what is sent over such a connection has no response.
 _MAX_AGE = 60
+# Seconds without use after which a connection is tested before it is used again.
+_MAX_IDLE = 1.0
 # Parameters that a URL must not set: another value would change results, or the service has a
 # setting of its own.
 _REFUSED = {*_PINNED, "lock_timeout", "client_encoding", "default_transaction_isolation"}
@@ -84,12 +90,32 @@ def new_engine(
     def begin_transaction(connection: Connection) -> None:
         connection.exec_driver_sql(begin, execution_options={"no_parameters": True})
 
-    engine = create_engine(
-        url, pool_pre_ping=True, pool_recycle=_MAX_AGE, use_native_hstore=False, **options
-    )
+    engine = create_engine(url, pool_recycle=_MAX_AGE, use_native_hstore=False, **options)
     event.listen(engine, "do_connect", connect)
+    event.listen(engine, "checkin", _note_use)
+    event.listen(engine, "checkout", _test_unless_recent)
     event.listen(engine, "begin", begin_transaction)
     return engine
+
+
+def _note_use(_: object, record: Any) -> None:
+    record.info["used_at"] = time.monotonic()
+
+
+def _test_unless_recent(connection: _Connection, record: Any, _: object) -> None:
+    """Test a connection that was idle, or on which the server has sent something, such as its end.
+
+    SQLAlchemy's `pool_pre_ping` would cost each transaction a round trip.
+    """
+    now = time.monotonic()
+    poll = select.poll()
+    poll.register(connection, select.POLLIN)
+    if now - record.info.get("used_at", now) < _MAX_IDLE and not poll.poll(0):
+        return
+    try:
+        connection.execute("SELECT 1")
+    except psycopg.OperationalError as error:
+        raise InvalidatePoolError from error
 
 
 def _connection_parameters(url: URL) -> dict[str, str]:

@@ -21,6 +21,7 @@ from foundation.db.migrations import Schema
 from foundation.db.session import Database
 from foundation.errors import ConfigurationError, DatabaseSetupError
 from tests.conftest import Postgres
+from tests.faults.postgres_proxy import Break, PostgresProxy
 from tests.foundation.conftest import ITEMS
 
 pytestmark = pytest.mark.parametrize("database_kind", ["postgresql"], indirect=True)
@@ -72,6 +73,7 @@ def show(database: Database, setting: str) -> object:
         ("datestyle", "datestyle = 'German, DMY'", "ISO, MDY"),
         ("timezone", "timezone = 'Asia/Kathmandu'", "UTC"),
         ("client_encoding", "client_encoding = 'LATIN1'", "UTF8"),
+        ("jit", "jit = on", "off"),
         ("lock_timeout", "lock_timeout = '1h'", "2s"),
         (
             "idle_in_transaction_session_timeout",
@@ -170,6 +172,28 @@ def test_old_connection_is_replaced_before_it_is_used(open_url: Open, own_url: s
 
     assert recent[0] == recent[1]
     assert old != recent[0]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "tested"),
+    [pytest.param(0.5, False, id="used recently"), pytest.param(1.5, True, id="idle")],
+)
+def test_idle_connection_is_tested_before_it_is_used(
+    open_url: Open, own_url: str, seconds: float, tested: bool
+) -> None:
+    """One that fails the test, because a firewall has forgotten it, is replaced."""
+    proxy = PostgresProxy(own_url)
+    database = open_url(proxy.url)
+    lost = proxy.on("SELECT 1", Break.BEFORE)
+
+    with freeze_time(datetime.now(UTC)) as clock:
+        shown = [show(database, "timezone")]
+        clock.tick(seconds)
+        shown.append(show(database, "timezone"))
+    proxy.stop()
+
+    assert shown == ["UTC", "UTC"]
+    assert lost.met.is_set() is tested
 
 
 def test_server_that_ends_a_connection_is_not_reported_as_a_timeout(

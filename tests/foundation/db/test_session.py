@@ -196,7 +196,7 @@ def test_terminated_connection_is_replaced(database: Database) -> None:
         database.separate_connection(timeout=5, statement_timeout=5) as other,
         other.writing() as session,
     ):
-        session.execute(text("SELECT pg_terminate_backend(:pid)"), {"pid": ended})
+        session.execute(text("SELECT pg_terminate_backend(:pid, 10000)"), {"pid": ended})
 
     add(database, "stored")
 
