@@ -33,16 +33,12 @@ from receiver.sources import store as sources
 _ENTRIES: Any = Entry.__table__
 
 # Built once, so that a webhook costs no construction of statements. An INSERT with ON CONFLICT is
-# text, because SQLAlchemy compiles it again each time.
-_ENTRY_LOCKED = (
-    select(_ENTRIES)
-    .where(_ENTRIES.c.source_id == bindparam("source"), _ENTRIES.c.course_id == bindparam("course"))
-    .with_for_update()
-)
-_CREATE = (
+# text, because SQLAlchemy compiles it again each time. The assignment locks a row that is there.
+_GET_OR_CREATE_LOCKED = (
     text(
         "INSERT INTO entries (source_id, course_id, created_at) VALUES (:source, :course, :now) "  # noqa: S608 - our own columns
-        f"ON CONFLICT DO NOTHING RETURNING {', '.join(column.name for column in _ENTRIES.c)}"
+        "ON CONFLICT (source_id, course_id) DO UPDATE SET course_id = excluded.course_id "
+        f"RETURNING {', '.join(column.name for column in _ENTRIES.c)}"
     )
     .bindparams(bindparam("now", type_=_ENTRIES.c.created_at.type))
     .columns(*_ENTRIES.c)
@@ -91,10 +87,7 @@ def apply(
     concurrent facts are all applied.
     """
     connection, key = session.connection(), {"source": source_id, "course": course_id}
-    entry = connection.execute(_ENTRY_LOCKED, key).one_or_none()
-    if entry is None:
-        created = connection.execute(_CREATE, {**key, "now": now})
-        entry = created.one_or_none() or connection.execute(_ENTRY_LOCKED, key).one()
+    entry = connection.execute(_GET_OR_CREATE_LOCKED, {**key, "now": now}).one()
     before = state_of(entry)
     after = course_state.apply(before, fact)
     stale = after == before
@@ -159,7 +152,9 @@ def add(
     Raises CourseIdError or EntryExistsError.
     """
     sources.check_course(source, course_id)
-    entry = _get_or_create_locked(session, source.id, course_id, now=now)
+    key = {"source": source.id, "course": course_id}
+    session.connection().execute(_GET_OR_CREATE_LOCKED, {**key, "now": now})
+    entry = get_any(session, source, course_id)
     if entry.is_added:
         raise EntryExistsError(
             f"the course {course_id!r} of {source.name} is already in the registry",
@@ -333,18 +328,6 @@ def _with_source() -> Select[tuple[Entry]]:
 
 def _unknown(source: Source, course_id: str) -> EntryUnknownError:
     return EntryUnknownError(f"the course {course_id!r} of {source.name} is not in the registry")
-
-
-def _get_or_create_locked(
-    session: Session, source_id: int, course_id: str, *, now: datetime
-) -> Entry:
-    key = {"source": source_id, "course": course_id}
-    session.connection().execute(_CREATE, {**key, "now": now})
-    return session.scalars(
-        _with_source()
-        .where(Entry.source_id == source_id, Entry.course_id == course_id)
-        .with_for_update(of=Entry)
-    ).one()
 
 
 def _write_history(

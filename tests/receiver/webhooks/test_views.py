@@ -4,6 +4,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from flask import Flask
@@ -40,11 +41,14 @@ def test_response_has_the_outcome(post: Post, store: Store) -> None:
     assert len(store.rows(InboxMessage)) == 3
 
 
-def test_webhook_of_a_known_course_costs_five_statements(post: Post, app: Flask) -> None:
-    post(make_body(course_version=4))
+@pytest.mark.parametrize(
+    "course_id", [pytest.param("CS101", id="known course"), pytest.param("CS102", id="new course")]
+)
+def test_webhook_costs_five_statements(post: Post, app: Flask, course_id: str) -> None:
+    post(make_body(course_id="CS101", course_version=4))
     before = services.of(app).database.statements
 
-    response = post(make_body(course_version=5), "msg_2")
+    response = post(make_body(course_id=course_id, course_version=5), "msg_2")
 
     assert response.get_json() == {"outcome": "applied"}
     assert services.of(app).database.statements - before == 5
@@ -53,23 +57,31 @@ def test_webhook_of_a_known_course_costs_five_statements(post: Post, app: Flask)
 def test_secret_that_is_added_or_removed_counts_soon(post: Post, app: Flask, store: Store) -> None:
     database, other = services.of(app).database, Secret.generate()
 
+    def statuses(name: str, **signed: Any) -> set[int]:
+        def send(number: int) -> int:
+            body = make_body(course_id=f"C{number}")
+            return post(body, f"{name}_{number}", signed_at=NINE, **signed).status_code
+
+        with ThreadPoolExecutor(4) as pool:
+            return set(pool.map(send, range(8)))
+
     with freeze_time(NINE) as clock:
-        assert post(signed_at=NINE).status_code == 200
+        assert statuses("old") == {200}
         before = database.statements
-        assert post(signed_at=NINE, signed_by=other).status_code == 401
+        assert statuses("unknown", signed_by=other) == {401}
         assert database.statements == before
 
         with database.writing() as session:
             source = sources.get(session, SITE)
             sources.add_secret(session, source, other, vault=store.vault, now=NINE)
         clock.tick(0.2)
-        assert post(webhook_id="msg_2", signed_at=NINE, signed_by=other).status_code == 200
+        assert statuses("added", signed_by=other) == {200}
 
         with database.writing() as session:
             source = sources.get(session, SITE)
             sources.remove_secret(session, source, source.secrets[0].id)
         clock.tick(1.1)
-        assert post(webhook_id="msg_3", signed_at=NINE).status_code == 401
+        assert statuses("removed") == {401}
 
 
 @pytest.mark.parametrize("database_kind", ["sqlite"], indirect=True)
