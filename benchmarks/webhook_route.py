@@ -26,6 +26,7 @@ from urllib.parse import urlsplit
 from benchmarks.minimal_inbox import free_port
 from contract import events, signatures
 from contract.signatures import Secret
+from tests.conftest import Postgres
 
 PASSES = 3
 THREADS = 8
@@ -114,16 +115,30 @@ def serving(
             process.terminate()
 
 
-def measure(count: int, connections: int, database_url: str | None) -> dict[str, list[Load]]:
+@contextmanager
+def new_database(server_url: str | None) -> Iterator[str]:
+    """Yield the URL of a database without tables, on a server or in a file."""
+    if server_url is None:
+        with tempfile.TemporaryDirectory() as folder:
+            yield f"sqlite:///{folder}/elms.db"
+        return
+    server = Postgres(server_url)
+    try:
+        yield server.bare_database("elms")
+    finally:
+        server.drop_all()
+
+
+def measure(count: int, connections: int, server_url: str | None) -> dict[str, list[Load]]:
     """Return the loads of each server, one for each pass."""
     loads: dict[str, list[Load]] = {"ours": [], "minimal inbox": [], "bare response": []}
     secret = Secret.generate()
     for number in range(PASSES):
         webhooks = signed(secret, number * count, count)
         for name, passes in loads.items():
-            with tempfile.TemporaryDirectory() as folder:
+            with new_database(server_url) as database_url:
                 port = free_port()
-                environment = _environment(folder, port, secret, database_url)
+                environment = _environment(port, secret, database_url)
                 command, path = _command(name, environment, secret)
                 with serving(command, port, environment) as process:
                     url = f"http://127.0.0.1:{port}{path}"
@@ -132,14 +147,12 @@ def measure(count: int, connections: int, database_url: str | None) -> dict[str,
     return loads
 
 
-def _environment(
-    folder: str, port: int, secret: Secret, database_url: str | None
-) -> dict[str, str]:
+def _environment(port: int, secret: Secret, database_url: str) -> dict[str, str]:
     key = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
     return {
         **os.environ,
         "RECEIVER_ENCRYPTION_KEYS": key,
-        "RECEIVER_DATABASE_URL": database_url or f"sqlite:///{folder}/elms.db",
+        "RECEIVER_DATABASE_URL": database_url,
         "RECEIVER_PORT": str(port),
         "RECEIVER_WEB_THREADS": str(THREADS),
         "RECEIVER_LOG_FORMAT": "json",
@@ -158,7 +171,7 @@ def _command(name: str, environment: dict[str, str], secret: Secret) -> tuple[li
         env=environment,
         input=secret.reveal().encode(),
         capture_output=True,
-        check=False,  # it is there already after the first pass on a server
+        check=True,
     )
     return [*receiver, "serve"], f"/webhooks/{SITE}"
 
@@ -168,7 +181,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--connections", type=int, default=16)
     parser.add_argument("--webhooks", type=int, default=2000)
-    parser.add_argument("--database-url", help="of an empty PostgreSQL database")
+    parser.add_argument("--database-url", help="of a PostgreSQL server, for databases of its own")
     arguments = parser.parse_args()
     loads = measure(arguments.webhooks, arguments.connections, arguments.database_url)
     bare = [one.rate for one in loads["minimal inbox"]]
