@@ -113,18 +113,18 @@ class Adapter(HTTPAdapter):
         """
 
     def send(self, *args: Any, **kwargs: Any) -> Response:
-        """Send a request, and again if a kept connection ended before any byte of the response.
+        """Send a request, once more if a kept connection ended before any byte of the response.
 
         The peer or a firewall may have closed or forgotten it. The request may arrive twice:
         receivers recognise duplicates, and grades are written as values.
         """
         exchange = deadline.current()
-        while True:
-            try:
-                return super().send(*args, **kwargs)
-            except requests.ConnectionError:
-                if exchange.has_dialed or exchange.has_received:
-                    raise
+        try:
+            return super().send(*args, **kwargs)
+        except requests.ConnectionError:
+            if exchange.has_dialed or exchange.has_received:
+                raise
+        return super().send(*args, **kwargs)
 
     def close(self) -> None:
         """Close the connections that are not in use."""

@@ -11,10 +11,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Self
 
-# Seconds by which a wait may be longer than the limit. It saves the system call that sets a
-# socket's time-out again for each of its operations.
-_TOLERANCE = 0.05
-
 
 class DeadlineError(TimeoutError):
     """The total time of the exchange is over."""
@@ -74,9 +70,7 @@ class Exchange:
     def wait_for(self, waits_for: socket.socket, longest: float = float("inf")) -> None:
         """Give a socket that the exchange is about to wait for its time-out."""
         self._waits_for = waits_for
-        seconds, present = self.timeout(longest), waits_for.gettimeout()
-        if present is None or not seconds <= present <= seconds + _TOLERANCE:
-            waits_for.settimeout(seconds)
+        waits_for.settimeout(self.timeout(longest))
 
     def check_expired(self, error: TimeoutError, too_long: TimeoutError) -> None:
         """Raise DeadlineError if the total time is over, `too_long` if only a single wait was.

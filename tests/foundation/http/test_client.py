@@ -4,7 +4,6 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 
 import pytest
@@ -94,24 +93,6 @@ def test_request_is_sent_again_if_a_kept_connection_ends_without_a_response(
     statuses = [post(sink.url(scheme)) for _ in range(2)]
 
     assert (statuses, sink.connections) == ([200, 200], 2)
-
-
-def test_request_is_sent_until_it_meets_no_kept_connection_that_ended(
-    serve: Serve, post: Post
-) -> None:
-    both = threading.Barrier(2)
-
-    def ends_once_kept(connection: socket.socket, stopped: threading.Event) -> None:
-        both.wait(10)  # so that the requests need two connections
-        says(FINE, b"")(connection, stopped)
-
-    sink = serve(ends_once_kept, ends_once_kept, says(FINE))
-    with ThreadPoolExecutor(2) as threads:
-        kept = list(threads.map(post, [sink.url()] * 2))
-
-    status = post(sink.url())
-
-    assert (kept, status, sink.connections) == ([200, 200], 200, 3)
 
 
 @pytest.mark.parametrize(
