@@ -89,4 +89,4 @@ def use(span: Span) -> Iterator[Span]:
 
 def _new_id(bits: int) -> str:
     # An id of zeros is invalid.
-    return f"{random.getrandbits(bits) or 1:0{bits // 4}x}"  # noqa: S311 - ids are no secrets
+    return f"{random.getrandbits(bits) or 1:0{bits // 4}x}"

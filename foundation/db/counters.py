@@ -4,16 +4,18 @@ They are the same for every process and machine, survive restarts, and never cou
 rolled back.
 """
 
-import collections
+import json
 import random
-from collections.abc import Mapping, Sequence
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from math import inf
 from typing import Any
 
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
-from sqlalchemy import Double, String, func, select, text
+from sqlalchemy import Double, String, func, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 # Rows per counter, so that concurrent transactions rarely wait for each other.
@@ -25,12 +27,18 @@ Key = tuple[str, str]
 Amounts = Mapping[Key, float]
 """Amounts by the counter's name and labels."""
 
-
-# As text, because SQLAlchemy compiles an INSERT with ON CONFLICT again each time.
-_ADD = text(
-    "INSERT INTO counters (name, labels, shard, amount) VALUES (:name, :labels, :shard, :amount) "
-    "ON CONFLICT (name, labels, shard) DO UPDATE SET amount = counters.amount + excluded.amount"
-)
+# By dialect, as text for the driver: SQLAlchemy compiles an INSERT with ON CONFLICT each time.
+# The rows are one parameter.
+_ADD = {
+    "sqlite": "INSERT INTO counters (name, labels, shard, amount) "
+    "SELECT json_extract(value, '$.name'), json_extract(value, '$.labels'), ?, "
+    "json_extract(value, '$.amount') FROM json_each(?) WHERE true "
+    "ON CONFLICT (name, labels, shard) DO UPDATE SET amount = counters.amount + excluded.amount",
+    "postgresql": "INSERT INTO counters (name, labels, shard, amount) "
+    "SELECT name, labels, %s, amount FROM json_to_recordset(%s) "
+    "AS row (name text, labels text, amount double precision) "
+    "ON CONFLICT (name, labels, shard) DO UPDATE SET amount = counters.amount + excluded.amount",
+}
 
 
 class CounterColumns:
@@ -52,9 +60,11 @@ class CounterMetric:
     meaning: str
     labels: tuple[str, ...]
 
-    def of(self, *values: str, amount: float = 1) -> collections.Counter[Key]:
-        """Return the amount to add for one event, or for several."""
-        return collections.Counter({(self.name, _BETWEEN.join(values)): amount})
+    def count(self, events: Iterable[tuple[str, ...]]) -> Amounts:
+        """Return the amounts to add for events, each given as its label values."""
+        return {
+            (self.name, _BETWEEN.join(values)): number for values, number in Counter(events).items()
+        }
 
     def family(self, amounts: Amounts) -> CounterMetricFamily:
         """Return the counter for Prometheus."""
@@ -73,12 +83,14 @@ class HistogramMetric:
     meaning: str
     bounds: tuple[float, ...]
 
-    def of(self, seconds: float) -> collections.Counter[Key]:
-        """Return the amounts to add for one duration."""
-        bound = next((bound for bound in self.bounds if seconds <= bound), inf)
-        return collections.Counter(
-            {(self.name, f"{bound:g}"): 1, (self.name, _SUM): max(seconds, 0.0)}
-        )
+    def count(self, durations: Sequence[float]) -> Amounts:
+        """Return the amounts to add for durations."""
+        if not durations:
+            return {}
+        buckets = Counter(bisect_left(self.bounds, seconds) for seconds in durations)
+        bounds = (*self.bounds, inf)
+        counts = {(self.name, f"{bounds[at]:g}"): number for at, number in buckets.items()}
+        return {**counts, (self.name, _SUM): sum(max(seconds, 0.0) for seconds in durations)}
 
     def family(self, amounts: Amounts) -> HistogramMetricFamily:
         """Return the histogram for Prometheus, whose buckets are cumulative."""
@@ -94,19 +106,20 @@ class HistogramMetric:
 
 
 def add(session: Session, amounts: Amounts) -> None:
-    """Add amounts to the counters, as one batch; call it last in the transaction.
+    """Add amounts to the counters, in one statement; call it last in the transaction.
 
     The rows stay locked until the commit. They are locked in one order, so that concurrent
     transactions cannot deadlock.
     """
     if not amounts:
         return
-    shard = random.randrange(SHARDS)  # noqa: S311 - no secret
     rows = [
-        {"name": name, "labels": labels, "shard": shard, "amount": float(amount)}
+        {"name": name, "labels": labels, "amount": amount}
         for (name, labels), amount in sorted(amounts.items())
     ]
-    session.connection().execute(_ADD, rows)
+    shard = random.randrange(SHARDS)  # noqa: S311 - no secret
+    connection = session.connection()
+    connection.exec_driver_sql(_ADD[connection.dialect.name], (shard, json.dumps(rows)))
 
 
 def read(session: Session, table: type[Any]) -> dict[Key, float]:
@@ -115,11 +128,3 @@ def read(session: Session, table: type[Any]) -> dict[Key, float]:
         select(table.name, table.labels, func.sum(table.amount)).group_by(table.name, table.labels)
     )
     return {(name, labels): amount for name, labels, amount in rows}
-
-
-def total(parts: Sequence[Amounts]) -> collections.Counter[Key]:
-    """Return the sum of the amounts."""
-    sums: collections.Counter[Key] = collections.Counter()
-    for part in parts:
-        sums.update(part)
-    return sums

@@ -1,11 +1,9 @@
 """Counters of attempts and settled deliveries, increased in the transaction of a batch."""
 
-import collections
 from collections.abc import Sequence
 from datetime import datetime
 
-from foundation.db import counters
-from foundation.db.counters import CounterMetric, HistogramMetric, Key
+from foundation.db.counters import Amounts, CounterMetric, HistogramMetric
 from notifier.webhooks.deliveries import Settlement, SettleResult
 from notifier.webhooks.failure_advice import FailureKind
 from notifier.webhooks.retry_policy import Dead, Delivered
@@ -40,38 +38,25 @@ def of_batch(
     expired: Sequence[ExpiredClaim],
     *,
     now: datetime,
-) -> collections.Counter[Key]:
+) -> Amounts:
     """Return what a batch adds to the counters."""
-    return counters.total(
-        [
-            *(_of_attempt(one, now) for one in settlements),
-            *(_of_applied(one, now) for one in result.applied),
-            *(_of_expired(one) for one in expired),
-        ]
-    )
+    attempts = [(_status_class(one.status), one.failure or "") for one in settlements]
+    attempts += [("none", FailureKind.WORKER_LOST)] * len(expired)
+    delivered = [one.claimed for one in result.applied if isinstance(one.decision, Delivered)]
+    settled = [("delivered", one.event_type) for one in delivered]
+    settled += [
+        ("dead", one.claimed.event_type) for one in result.applied if isinstance(one.decision, Dead)
+    ]
+    settled += [("dead", one.event_type) for one in expired if one.dead_reason]
+    return {
+        **ATTEMPTS.count(attempts),
+        **SETTLED.count(settled),
+        **CLAIM_TO_SETTLE.count(
+            [(now - one.claimed.claimed_at).total_seconds() for one in settlements]
+        ),
+        **EVENT_TO_DELIVERY.count([(now - one.occurred_at).total_seconds() for one in delivered]),
+    }
 
 
-def _of_attempt(one: Settlement, now: datetime) -> collections.Counter[Key]:
-    status_class = "none" if one.status is None else f"{one.status // 100}xx"
-    bag = ATTEMPTS.of(status_class, one.failure or "")
-    bag.update(CLAIM_TO_SETTLE.of((now - one.claimed.claimed_at).total_seconds()))
-    return bag
-
-
-def _of_applied(one: Settlement, now: datetime) -> collections.Counter[Key]:
-    match one.decision:
-        case Delivered():
-            bag = SETTLED.of("delivered", one.claimed.event_type)
-            bag.update(EVENT_TO_DELIVERY.of((now - one.claimed.occurred_at).total_seconds()))
-            return bag
-        case Dead():
-            return SETTLED.of("dead", one.claimed.event_type)
-        case _:
-            return collections.Counter()
-
-
-def _of_expired(one: ExpiredClaim) -> collections.Counter[Key]:
-    bag = ATTEMPTS.of("none", FailureKind.WORKER_LOST)
-    if one.dead_reason:
-        bag.update(SETTLED.of("dead", one.event_type))
-    return bag
+def _status_class(status: int | None) -> str:
+    return "none" if status is None else f"{status // 100}xx"

@@ -129,7 +129,7 @@ def accept(
         outcome = WebhookOutcome.IGNORED
     else:
         outcome = _apply(session, source, webhook_id, event, now=received_at)
-    counters.add(session, WEBHOOKS.of(outcome))
+    counters.add(session, WEBHOOKS.count([(outcome,)]))
     return outcome
 
 

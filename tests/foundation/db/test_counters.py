@@ -7,7 +7,7 @@ import pytest
 from prometheus_client.core import Metric
 
 from foundation.db import counters
-from foundation.db.counters import CounterMetric, HistogramMetric
+from foundation.db.counters import Amounts, CounterMetric, HistogramMetric
 from foundation.db.session import Database
 from notifier.models import SCHEMA, CounterShard
 
@@ -31,12 +31,12 @@ def samples(database: Database, metric: CounterMetric | HistogramMetric) -> dict
 
 
 def test_committed_amounts_are_added_up(database: Database) -> None:
-    parts = [RESPONSES.of("2xx", ""), RESPONSES.of("none", "deadline", amount=2)]
+    amounts = RESPONSES.count([("2xx", ""), ("none", "deadline"), ("none", "deadline")])
     for _ in range(3 * counters.SHARDS):
         with database.writing() as session:
-            counters.add(session, counters.total(parts))
+            counters.add(session, amounts)
     with database.writing() as session:
-        counters.add(session, RESPONSES.of("2xx", ""))
+        counters.add(session, amounts)
         session.rollback()
 
     assert samples(database, RESPONSES) == {
@@ -47,8 +47,7 @@ def test_committed_amounts_are_added_up(database: Database) -> None:
 
 def test_buckets_are_cumulative(database: Database) -> None:
     with database.writing() as session:
-        waits = [WAITS.of(seconds) for seconds in (0.5, 0.6, 3, 11)]
-        counters.add(session, counters.total(waits))
+        counters.add(session, WAITS.count([0.5, 0.6, 3, 11]))
 
     assert samples(database, WAITS) == {
         "wait_seconds_bucket 0.5": 1,
@@ -61,20 +60,31 @@ def test_buckets_are_cumulative(database: Database) -> None:
 
 
 def test_negative_duration_counts_as_zero() -> None:
-    assert WAITS.of(-3) == {("wait_seconds", "0.5"): 1, ("wait_seconds", "sum"): 0.0}
+    assert WAITS.count([-3]) == {("wait_seconds", "0.5"): 1, ("wait_seconds", "sum"): 0.0}
 
 
-def test_concurrent_transactions_lose_nothing(database: Database) -> None:
-    parts = [WAITS.of(0.1), RESPONSES.of("2xx", ""), RESPONSES.of("5xx", "")]
+def test_nothing_is_counted_for_nothing(database: Database) -> None:
+    with database.writing() as session:
+        before = database.statements
+        counters.add(session, {**RESPONSES.count([]), **WAITS.count([])})
 
-    def add() -> None:
-        for at in range(6):
+    assert database.statements == before
+
+
+def test_concurrent_transactions_lose_nothing(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(counters, "SHARDS", 1)
+    amounts = RESPONSES.count([(f"{number}", "") for number in range(200)])
+    reverse = dict(reversed(amounts.items()))
+
+    def add(amounts: Amounts) -> None:
+        for _ in range(6):
             with database.writing() as session:
-                rotated = parts[at % 3 :] + parts[: at % 3]
-                counters.add(session, counters.total(rotated))
+                counters.add(session, amounts)
 
     with ThreadPoolExecutor(6) as pool:
-        running = [pool.submit(add) for _ in range(6)]
+        running = [pool.submit(add, one) for one in (amounts, reverse) * 3]
 
     assert [one.exception() for one in running] == [None] * 6
     assert set(samples(database, RESPONSES).values()) == {36}
