@@ -203,20 +203,24 @@ class Delivery(Base):
     __tablename__ = "deliveries"
     __table_args__ = (
         UniqueConstraint("event_id", "endpoint_id"),
+        # The status comes first also where it is always the same: without it SQLite prefers an
+        # index with an equality, and reads the whole backlog.
         Index(
             "ix_deliveries_free",
+            "status",
             "endpoint_id",
             "due_at",
             **_where("status = 'pending' AND lease_token IS NULL"),
         ),
         Index(
             "ix_deliveries_alone",
+            "status",
             "due_at",
             **_where("status = 'pending' AND lease_token IS NULL AND lost_claims >= 2"),
         ),
         Index(None, "endpoint_id", "status", "created_at", "id"),
-        Index(None, "status", "due_at"),
-        Index(None, "leased_until", **_where("leased_until IS NOT NULL")),
+        Index(None, "status"),
+        Index(None, "status", "leased_until", **_where("leased_until IS NOT NULL")),
         Index(None, "status", "settled_at", **_where("settled_at IS NOT NULL")),
         CheckConstraint("status IN ('pending', 'delivered', 'dead', 'held')", name="status"),
         NEVER_REUSED,

@@ -157,19 +157,19 @@ def upgrade() -> None:
         ["endpoint_id", "status", "created_at", "id"],
     )
     for name, columns, condition in (
-        ("ix_deliveries_free", ["endpoint_id", "due_at"], ""),
-        ("ix_deliveries_alone", ["due_at"], " AND lost_claims >= 2"),
+        ("ix_deliveries_free", ["status", "endpoint_id", "due_at"], ""),
+        ("ix_deliveries_alone", ["status", "due_at"], " AND lost_claims >= 2"),
     ):
         where = sa.text(f"status = 'pending' AND lease_token IS NULL{condition}")
         op.create_index(name, "deliveries", columns, sqlite_where=where, postgresql_where=where)
     op.create_index(
-        op.f("ix_deliveries_leased_until"),
+        op.f("ix_deliveries_status_leased_until"),
         "deliveries",
-        ["leased_until"],
+        ["status", "leased_until"],
         sqlite_where=sa.text("leased_until IS NOT NULL"),
         postgresql_where=sa.text("leased_until IS NOT NULL"),
     )
-    op.create_index(op.f("ix_deliveries_status_due_at"), "deliveries", ["status", "due_at"])
+    op.create_index(op.f("ix_deliveries_status"), "deliveries", ["status"])
     op.create_index(
         op.f("ix_deliveries_status_settled_at"),
         "deliveries",

@@ -1,21 +1,23 @@
 """Claims: each due delivery once, within the limits; expired leases."""
 
 import json
+import re
 import subprocess
 import sys
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import event, update
 
 from foundation.db import session as db
 from notifier.models import DeliveryStatus, Endpoint
 from notifier.webhooks import deliveries
+from notifier.webhooks.circuit_breaker import BreakerState
 from notifier.webhooks.deliveries import Claimed
 from notifier.webhooks.retry_policy import MAX_ATTEMPTS
 from notifier.worker import claims
-from notifier.worker.claims import MAX_LOST_CLAIMS
+from notifier.worker.claims import MAX_LOST_CLAIMS, DueEndpoint
 from tests.notifier.conftest import BODY, MINUTE, NINE, Store
 
 SECOND = timedelta(seconds=1)
@@ -79,6 +81,36 @@ def test_only_pending_and_due_deliveries_are_claimed(
     store.add_delivery(store.add_endpoint().id, **overrides)
 
     assert (is_due(store), store.claim()) == (False, [])
+
+
+def test_claims_read_no_backlog(store: Store) -> None:
+    """The plans of SQLite, where no statistics help: each statement has its partial index."""
+    if not store.database.is_sqlite:
+        pytest.skip("PostgreSQL plans by what is in the tables")
+    plans: list[str] = []
+
+    @event.listens_for(store.database.engine, "before_cursor_execute")
+    def explain(_: object, cursor: Any, statement: str, values: Any, *__: object) -> None:
+        if "FROM deliveries" in statement:
+            raw = cursor.connection.cursor()
+            plans.extend(row[-1] for row in raw.execute(f"EXPLAIN QUERY PLAN {statement}", values))
+
+    with store.database.writing() as session:
+        claims.find_due(session, 0, now=NINE)
+        claims.any_lost(session, now=NINE)
+        claims.reclaim_expired(session, now=NINE)
+        due = {1: DueEndpoint("", BreakerState())}
+        claims.claim(session, due, {1: 9}, newest_first=True, lease=MINUTE, now=NINE)
+        claims.claim_alone(session, lease=MINUTE, now=NINE)
+    event.remove(store.database.engine, "before_cursor_execute", explain)
+
+    reads = [one for one in plans if re.search(r"\bdeliveries\b", one)]
+    assert len(reads) == 9
+    assert [
+        one
+        for one in reads
+        if not re.search(r"INDEX ix_deliveries_(free|alone|status_leased_until) \(status=", one)
+    ] == []
 
 
 def test_longest_and_latest_due_are_claimed_alike(store: Store) -> None:
