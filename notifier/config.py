@@ -58,14 +58,19 @@ class Settings(ServiceSettings):
         8001, description="Port that `serve` listens on."
     )
     worker_threads: Annotated[int, Field(ge=1, le=100)] = Field(
-        32, description="Maximum number of concurrent attempts per worker."
+        32,
+        description="Maximum number of concurrent attempts per worker process. As many more may "
+        "be in progress that have taken longer than a second.",
     )
     endpoint_concurrency: Annotated[int, Field(ge=1, le=100)] = Field(
-        8, description="Maximum number of concurrent attempts per worker and endpoint."
+        8,
+        description="Maximum number of concurrent attempts per endpoint. It applies to each "
+        "`notifier work` on its own, and is shared by the processes of one.",
     )
     endpoint_rate: Annotated[float, Field(ge=0.1, le=10_000)] = Field(
         500.0,
-        description="Maximum number of attempts that a worker starts per second and endpoint.",
+        description="Maximum number of attempts per second and endpoint. It applies to each "
+        "`notifier work` on its own, and is shared by the processes of one.",
     )
     disable_after_days: Annotated[float, Field(gt=0, le=365)] = Field(
         5.0,
@@ -96,7 +101,8 @@ class Settings(ServiceSettings):
         f"at least {LEASE_MARGIN_SECONDS:g} more than `NOTIFIER_ATTEMPT_DEADLINE`.",
     )
     poll_interval: Seconds = Field(
-        0.2, description="Seconds between checks for due deliveries while there are none."
+        1.0,
+        description="Seconds between checks for due retries. New events wake the worker at once.",
     )
 
     @property

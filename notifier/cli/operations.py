@@ -2,6 +2,7 @@
 
 import secrets
 from datetime import timedelta
+from math import ceil
 
 import click
 
@@ -100,44 +101,57 @@ def serve() -> None:
 @click.option(
     "--threads",
     type=click.IntRange(1, 100),
-    help="Number of concurrent attempts [default: NOTIFIER_WORKER_THREADS].",
+    help="Number of concurrent attempts per process [default: NOTIFIER_WORKER_THREADS].",
 )
-def work(once: bool, threads: int | None) -> None:
+@click.option(
+    "--processes",
+    type=click.IntRange(1, 64),
+    default=1,
+    show_default=True,
+    help="Number of worker processes. They share the concurrency and the rate of each endpoint.",
+)
+def work(once: bool, threads: int | None, processes: int) -> None:
     """Send webhooks until stopped.
 
     SIGTERM finishes attempts in progress; a second SIGTERM stops at once.
     """
+    from notifier.worker.processes import WorkerProcesses
     from notifier.worker.worker import Worker, WorkerOptions
 
     services: Services = context.checked_services()
     services.warn_of_unknown_variables()
-    threads = threads or services.settings.worker_threads
+    settings = services.settings
+    threads = threads or settings.worker_threads
     options = WorkerOptions(
         threads=threads,
-        per_endpoint=min(threads, services.settings.endpoint_concurrency),
-        lease=timedelta(seconds=services.settings.lease),
-        poll_seconds=services.settings.poll_interval,
-        per_endpoint_rate=services.settings.endpoint_rate,
-        disable_after=timedelta(days=services.settings.disable_after_days),
+        per_endpoint=min(threads, ceil(settings.endpoint_concurrency / processes)),
+        lease=timedelta(seconds=settings.lease),
+        poll_seconds=settings.poll_interval,
+        per_endpoint_rate=settings.endpoint_rate / processes,
+        disable_after=timedelta(days=settings.disable_after_days),
     )
-    worker = Worker(services.database, services.vault, services.transport(threads), options)
+
+    def make() -> Worker:
+        return Worker(services.database, services.vault, services.transport(threads), options)
+
+    services.database.dispose()  # the processes share no connection
+    workers = WorkerProcesses(make, processes) if processes > 1 else make()
 
     def stop(signal: str) -> None:
         _log.info("worker stopping", signal=signal)
-        worker.stop()
+        workers.stop()
 
     signals.on_stop(stop)
-    _log.info("worker started", threads=threads, once=once)
-    try:
-        counter = worker.run(once=once)
-    finally:
-        worker.transport.close()
-    _log.info("worker stopped", **vars(counter))
+    _log.info("worker started", processes=processes, threads=threads, once=once)
+    totals = workers.run(once=once)
+    _log.info("worker stopped", **vars(totals))
     if once:
         click.echo(
-            f"delivered {counter.delivered}, to be retried {counter.to_retry}, "
-            f"dead {counter.dead}, held {counter.held}"
+            f"delivered {totals.delivered}, to be retried {totals.to_retry}, "
+            f"dead {totals.dead}, held {totals.held}"
         )
+    if isinstance(workers, WorkerProcesses) and workers.has_failed:
+        raise click.exceptions.Exit(1)
 
 
 @click.command()

@@ -1,6 +1,6 @@
 """Log lines for what a batch did, and the totals of a worker's run."""
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from datetime import datetime
 from logging import INFO
 from typing import Any
@@ -27,6 +27,9 @@ class WorkerTotals:
     to_retry: int = 0
     dead: int = 0
     held: int = 0
+
+    def __add__(self, other: "WorkerTotals") -> "WorkerTotals":
+        return WorkerTotals(*map(sum, zip(astuple(self), astuple(other), strict=True)))
 
 
 def report(batch: SettledBatch, totals: WorkerTotals) -> None:

@@ -54,7 +54,8 @@ def _pace_of(seconds: float) -> Pace:
 class _Endpoint:
     """The claims of an endpoint: to be sent, in progress, and not settled yet.
 
-    `seconds` is the mean response time, None before the first response. `failures` counts those in
+    `seconds` is the mean response time, None before the first response. `pace` is that of the
+    responses, or of a post that is taking longer. `failures` counts those in
     a row that are not settled yet; after `PAUSED_AFTER` nothing is sent until they are. `starts` is
     what is left of the rate, at `counted_at`.
     """
@@ -65,16 +66,10 @@ class _Endpoint:
     posting: int = 0
     unsettled: int = 0
     seconds: float | None = None
+    pace: Pace = Pace.QUICK
     is_failing: bool = False
     failures: int = 0
     is_ready: bool = False
-
-    @property
-    def pace(self) -> Pace:
-        seconds = self.seconds or 0.0
-        if seconds < _NORMAL_FROM:
-            return Pace.QUICK
-        return Pace.NORMAL if seconds < _SLOW_FROM else Pace.SLOW
 
     @property
     def claims(self) -> int:
@@ -191,8 +186,8 @@ class Senders:
     def withdraw(self, endpoint_ids: Collection[int] | None = None) -> list[Claimed]:
         """Return claims that will not be sent, to be given back; they remain until `forget`.
 
-        Those of some endpoints (None: all), those that have been waiting for long because their
-        endpoint became slow, and those that were too late.
+        Those of some endpoints (None: all), those that wait for a slow endpoint, and those that
+        were too late.
         """
         with self._lock:
             withdrawn, self._late = self._late, []
@@ -200,7 +195,7 @@ class Senders:
                 if endpoint.queue and (
                     endpoint_ids is None
                     or endpoint_id in endpoint_ids
-                    or (endpoint.pace is Pace.SLOW and len(endpoint.queue) > _SLOW_CONCURRENCY)
+                    or endpoint.pace is Pace.SLOW
                 ):
                     withdrawn += [claimed for claimed, _ in endpoint.queue]
                     endpoint.unsettled += len(endpoint.queue)
@@ -237,6 +232,8 @@ class Senders:
         refilled = endpoint.starts + (now - endpoint.counted_at) * self._rate
         endpoint.starts, endpoint.counted_at = min(refilled, max(1.0, self._rate)), now
         most = concurrency = self._concurrency(endpoint)
+        if endpoint.pace is Pace.SLOW:
+            return max(0, min(most - endpoint.claims, self._free(Pace.SLOW), int(endpoint.starts)))
         if endpoint.failures >= PAUSED_AFTER:
             return 0
         if endpoint.seconds is not None and not endpoint.is_failing:
@@ -344,6 +341,7 @@ class Senders:
         seconds = self._clock() - post.started_at
         mean = seconds if endpoint.seconds is None else endpoint.seconds
         endpoint.seconds = mean + _WEIGHT * (seconds - mean)
+        endpoint.pace = _pace_of(endpoint.seconds)
         match health_of(result):
             case EndpointHealth.HEALTHY:
                 endpoint.is_failing, endpoint.failures = False, 0
@@ -374,4 +372,5 @@ class Senders:
             del self._posts[pace][post]
             self._posts[slower][post] = None
             post.pace = slower
-            post.endpoint.seconds = max(post.endpoint.seconds or 0.0, seconds)
+            if post.endpoint.pace is pace:
+                post.endpoint.pace = slower

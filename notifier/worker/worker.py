@@ -151,8 +151,7 @@ class Worker:
     def _turn(self, senders: Senders) -> bool:
         """Settle, give back and claim; return False if there was nothing to do."""
         self._finished += senders.take_finished()
-        if self._stopping:
-            self._unsent += senders.withdraw()
+        self._unsent += senders.withdraw(None if self._stopping else ())
         if self._finished or self._unsent:
             self._process(senders, None)
             return True

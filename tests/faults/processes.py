@@ -91,6 +91,11 @@ class Process:
         if self.code is None and self._process.pid:
             os.kill(self._process.pid, number)
 
+    def children(self) -> list[int]:
+        """Return the ids of its processes."""
+        task = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
+        return [int(one) for one in task.read_text(encoding="utf-8").split()]
+
     def wait_ended(self) -> int:
         """Return the exit code once it has ended."""
         self._process.join(PATIENCE)
@@ -111,6 +116,15 @@ class Process:
 
     def __str__(self) -> str:
         return f"`{' '.join(self.words)}` in {self.folder.name}"
+
+
+def is_running(process_id: int) -> bool:
+    """Return True if a process has not ended; one that its parent has yet to notice has."""
+    try:
+        stat = Path(f"/proc/{process_id}/stat").read_text(encoding="utf-8")
+    except OSError:
+        return False
+    return not stat.rpartition(") ")[2].startswith("Z")
 
 
 def start(

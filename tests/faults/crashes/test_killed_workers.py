@@ -1,5 +1,7 @@
 """Workers that are killed, suspended, or told to stop, while they deliver."""
 
+import json
+import os
 import signal
 import threading
 
@@ -10,7 +12,7 @@ from notifier.models import Attempt, Delivery
 from notifier.webhooks.failure_advice import FailureKind
 from receiver.models import Entry, InboxMessage
 from tests.faults.failpoints import Action, Fault, Point
-from tests.faults.processes import Process, wait_until
+from tests.faults.processes import Process, is_running, wait_until
 from tests.faults.site import ELMS, PATIENT, PLAIN, Site
 
 LOST = ("retry", FailureKind.WORKER_LOST)
@@ -167,3 +169,54 @@ def test_second_signal_ends_a_worker_at_once(both: Site, in_a_post: Process) -> 
         ("pending", True),
         ("pending", True),
     ]
+
+
+@pytest.fixture
+def two_processes(both: Site) -> Process:
+    """A command of two worker processes, each in a post of a delivery of its own."""
+    both.register(PLAIN)
+    both.observer.gates[PLAIN] = threading.Event()
+    more = {**PATIENT, "NOTIFIER_ENDPOINT_CONCURRENCY": "2"}
+    command = both.start("notifier", "work", "--processes", "2", more=more)
+    command.wait_logged("worker started")
+    delete(both, "CS101", "CS102")
+    both.observer.wait_for(2, PLAIN)
+    return command
+
+
+def test_processes_of_a_worker_end_together(both: Site, two_processes: Process) -> None:
+    two_processes.send(signal.SIGTERM)
+    two_processes.wait_logged("worker stopping")
+    both.observer.gates[PLAIN].set()
+
+    code = two_processes.wait_ended()
+
+    assert code == 0
+    assert [one.status for one in deliveries_of(both)] == ["delivered"] * 2
+    (stopped,) = [
+        json.loads(line)
+        for line in two_processes.logged().splitlines()
+        if '"worker stopped"' in line
+    ]
+    assert stopped["delivered"] == 2
+
+
+def test_killed_process_ends_the_others_in_order(both: Site, two_processes: Process) -> None:
+    first, *_ = two_processes.children()
+    os.kill(first, signal.SIGKILL)
+    two_processes.wait_logged("worker process ended unexpectedly, the others stop")
+    both.observer.gates[PLAIN].set()
+
+    code = two_processes.wait_ended()
+
+    assert code == 1
+    assert sorted(one.status for one in deliveries_of(both)) == ["delivered", "pending"]
+
+
+def test_processes_end_with_a_killed_command(both: Site, two_processes: Process) -> None:
+    children = two_processes.children()
+    two_processes.send(signal.SIGKILL)
+    both.observer.gates[PLAIN].set()
+
+    wait_delivered(both)
+    wait_until(lambda: not any(map(is_running, children)), "both have ended")
