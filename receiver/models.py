@@ -188,6 +188,8 @@ class Run(Base):
     """One run of the grade sync; `ended_at` stays None if it was killed.
 
     `partial`: only the named courses or sources were synced; `stopped` says why it ended early.
+    `deleted` of the skipped courses were deleted; those that were known when it started have no
+    row in `run_courses`, and are counted from then on.
     The score counts are None if the run did not record them.
     """
 
@@ -201,6 +203,7 @@ class Run(Base):
     synced: Mapped[int] = mapped_column(default=0)
     unchanged: Mapped[int] = mapped_column(default=0)
     skipped: Mapped[int] = mapped_column(default=0)
+    deleted: Mapped[int] = mapped_column(default=0)
     failed: Mapped[int] = mapped_column(default=0)
     scores_added: Mapped[int | None]
     scores_changed: Mapped[int | None]
@@ -214,7 +217,7 @@ class Run(Base):
 
 
 class RunCourse(Base):
-    """The result of one course in one run."""
+    """The result of one course in one run; a course that was known to be deleted has none."""
 
     __tablename__ = "run_courses"
     __table_args__ = (

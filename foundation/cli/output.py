@@ -67,9 +67,16 @@ def next_step(advice: Advice | None, program: str | None = None) -> str:
     """Return an advice as a terminal shows it: the sentence, then the command to run."""
     if advice is None or advice.command is None:
         return advice.text if advice else ""
-    if program is None:
-        program = click.get_current_context().find_root().command.name
-    return f"{advice.text} Run `{program} {advice.command}`."
+    return f"{advice.text} Run `{program or _program()} {advice.command}`."
+
+
+def with_program(command: str) -> str:
+    """Return a command with the name of its program."""
+    return f"{_program()} {command}"
+
+
+def _program() -> str:
+    return str(click.get_current_context().find_root().command.name)
 
 
 def json_option(command: _Command) -> _Command:

@@ -34,6 +34,7 @@ def upgrade() -> None:
         sa.Column("synced", sa.Integer(), nullable=False),
         sa.Column("unchanged", sa.Integer(), nullable=False),
         sa.Column("skipped", sa.Integer(), nullable=False),
+        sa.Column("deleted", sa.Integer(), nullable=False),
         sa.Column("failed", sa.Integer(), nullable=False),
         sa.Column("scores_added", sa.Integer(), nullable=True),
         sa.Column("scores_changed", sa.Integer(), nullable=True),

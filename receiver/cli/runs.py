@@ -9,18 +9,28 @@ from foundation.cli.output import json_option
 from foundation.cli.params import limit_option
 from foundation.db import session as db
 from foundation.db.pagination import PageRequest
+from foundation.text import count, printable
 from receiver.cli import context
-from receiver.cli.schemas import CourseResultResponse, PersonResponse, RunDetails, RunResponse
+from receiver.cli.schemas import (
+    CourseResultResponse,
+    PersonResponse,
+    ResultGroupResponse,
+    RunDetails,
+    RunResponse,
+)
 from receiver.models import RunCourse
 from receiver.registry import csv_files
 from receiver.runs import queries
 from receiver.runs import store as runs
+from receiver.runs.groups import LABELS, ResultGroup, needs_attention
+from receiver.runs.queries import ResultFilter
 from receiver.runs.store import CourseOutcome, CourseResult
 
 _MAX_ID = 2**31 - 1
+_COUNTS = ("synced", "unchanged", "skipped", "deleted", "failed")
 _COLUMNS = (
     *("run", "started", "by", "courses"),
-    *CourseOutcome,
+    *_COUNTS,
     *("requests", "database queries", "seconds", "ended"),
 )
 
@@ -44,7 +54,7 @@ def list_(limit: int, as_json: bool) -> None:
                 run.started_at,
                 run.holder,
                 "some" if run.partial else "all",
-                *(getattr(run, outcome) for outcome in CourseOutcome),
+                *(getattr(run, name) for name in _COUNTS),
                 run.requests,
                 run.statements,
                 run.seconds,
@@ -61,31 +71,64 @@ def list_(limit: int, as_json: bool) -> None:
 @click.option(
     "--outcome",
     type=click.Choice([outcome.value for outcome in CourseOutcome]),
-    help="Only courses with this result.",
+    help="List the courses with this result.",
 )
+@click.option(
+    "--reason",
+    type=click.Choice([str(reason) for reason in LABELS]),
+    help="List the courses of this reason.",
+)
+@click.option("--source", help="With --outcome, --reason or --all: only courses of this source.")
+@click.option("--all", "every", is_flag=True, help="List all courses.")
 @click.option("--people", is_flag=True, help="The people whose scores were not imported, instead.")
 @click.option("--csv", "as_csv", is_flag=True, help="With --people: print CSV.")
 @json_option
 def show(
-    number: int | None, outcome: str | None, people: bool, as_csv: bool, as_json: bool
+    number: int | None,
+    outcome: str | None,
+    reason: str | None,
+    source: str | None,
+    every: bool,
+    people: bool,
+    as_csv: bool,
+    as_json: bool,
 ) -> None:
-    """Show run NUMBER, or the last run, with the result of each course."""
+    """Show run NUMBER, or the last run, with what needs attention, by reason.
+
+    With --outcome, --reason or --all, the courses are listed one by one. Courses that were known
+    to be deleted when the run started are only counted.
+    """
     if as_csv and not people:
         raise click.UsageError("--csv needs --people")
     if people:
         _show_people(number, as_csv=as_csv, as_json=as_json)
         return
+    listed = every or outcome is not None or reason is not None
+    if source and not listed:
+        raise click.UsageError("--source needs --outcome, --reason or --all")
+    chosen = ResultFilter(CourseOutcome(outcome) if outcome else None, reason, source)
     with context.reading() as session:
         run = runs.get(session, number)
         status = runs.statuses(session, [run], now=db.now(session))[run.id]
-        courses = runs.courses_of(session, run.id, CourseOutcome(outcome) if outcome else None)
+        groups = queries.result_groups(session, run.id)
+        courses = queries.courses(session, run.id, chosen) if listed or as_json else []
     if as_json:
-        details = CourseResultResponse.all_of(courses)
-        output.print_json(RunDetails.of_run(run, status, courses=details))
+        if not listed:
+            courses = [course for course in courses if needs_attention(course.reason)]
+        details = RunDetails.of_run(
+            run,
+            status,
+            groups=ResultGroupResponse.all_of(groups, run.id),
+            courses=CourseResultResponse.all_of(courses),
+        )
+        output.print_json(details)
         return
     output.print_facts((name.replace("_", " "), v) for name, v in RunResponse.of_run(run, status))
     click.echo()
-    print_courses(courses)
+    if listed:
+        print_courses(courses)
+    else:
+        print_groups(groups, run.id)
 
 
 def _show_people(number: int | None, *, as_csv: bool, as_json: bool) -> None:
@@ -112,6 +155,28 @@ def _show_people(number: int | None, *, as_csv: bool, as_json: bool) -> None:
             ],
             empty="No one was left out.",
         )
+
+
+def print_groups(groups: Sequence[ResultGroup], run_id: int | None) -> None:
+    """Print what needs attention, by reason; `run_id`: the recorded run that lists all of it."""
+    waiting = sum(group.courses for group in groups if group.needs_attention)
+    if waiting:
+        click.echo(f"{count(waiting, 'course needs', 'courses need')} attention\n")
+    for group in groups:
+        title = f"{count(group.courses, 'course')} of {group.source}: {group.label}"
+        if not group.needs_attention:
+            click.echo(f"{printable(title)}; no action needed\n")
+            continue
+        facts = [
+            ("courses", group.names),
+            ("why", group.example),
+            ("next step", output.next_step(group.advice)),
+        ]
+        if run_id is not None and group.courses > 1:
+            facts.append(("list all", output.with_program(group.list_command(run_id))))
+        click.echo(printable(title))
+        output.print_facts(facts)
+        click.echo()
 
 
 def print_courses(courses: Sequence[CourseResult | RunCourse]) -> None:

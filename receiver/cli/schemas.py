@@ -9,6 +9,7 @@ from foundation.responses import Response
 from receiver.course_advice import CourseStatusDetails
 from receiver.models import Entry, HistoryEntry, Run, RunCourse, Source
 from receiver.registry.entries import state_of
+from receiver.runs.groups import ResultGroup, group_results, needs_attention
 from receiver.runs.store import CourseOutcome, CourseResult, LastOutcome, RunResult, RunStatus
 from receiver.sync.planner import Plan
 
@@ -148,8 +149,36 @@ class CourseResultResponse(Response):
         return [cls.of(course, **fields_of(course.advice)) for course in courses]
 
 
+class ResultGroupResponse(Response):
+    """Courses of a source with the same reason in a run, and the first few of them."""
+
+    source: str
+    reason: str
+    needs_attention: bool
+    courses: int
+    course_ids: list[str]
+    detail: str | None
+    next_step: str | None
+    action: str | None
+    list_command: str
+
+    @classmethod
+    def all_of(cls, groups: Iterable[ResultGroup], run_id: int) -> list[Self]:
+        """Return the responses for groups of a run."""
+        return [
+            cls.of(
+                group,
+                course_ids=[course.course_id for course in group.first],
+                detail=group.example,
+                list_command=group.list_command(run_id),
+                **fields_of(group.advice),
+            )
+            for group in groups
+        ]
+
+
 class RunResponse(Response):
-    """A recorded run."""
+    """A recorded run; `deleted` of the skipped courses were deleted."""
 
     run_id: int
     began_at: datetime
@@ -159,6 +188,7 @@ class RunResponse(Response):
     synced: int
     unchanged: int
     skipped: int
+    deleted: int
     failed: int
     requests: int
     database_queries: int
@@ -192,13 +222,14 @@ class PersonResponse(Response):
 
 
 class RunDetails(RunResponse):
-    """A recorded run with the results of its courses."""
+    """A recorded run with its results by reason, and the courses that were asked for."""
 
+    groups: list[ResultGroupResponse]
     courses: list[CourseResultResponse]
 
 
 class SyncResponse(Response):
-    """A run that has just ended."""
+    """A run that has just ended; `courses` are those that need attention."""
 
     run_id: int
     exit_code: int
@@ -206,11 +237,13 @@ class SyncResponse(Response):
     next_step: str | None
     action: str | None
     counts: dict[str, int]
+    deleted: int
     scores: dict[str, int]
     requests: int
     gradebook_requests: int
     database_queries: int
     seconds: float
+    groups: list[ResultGroupResponse]
     courses: list[CourseResultResponse]
 
     @classmethod
@@ -222,7 +255,10 @@ class SyncResponse(Response):
             counts={outcome: result.count(outcome) for outcome in CourseOutcome},
             scores=vars(result.scores),
             database_queries=result.statements,
-            courses=CourseResultResponse.all_of(result.courses),
+            groups=ResultGroupResponse.all_of(group_results(result.courses), result.run_id),
+            courses=CourseResultResponse.all_of(
+                course for course in result.courses if needs_attention(course.reason)
+            ),
         )
 
 
@@ -234,9 +270,10 @@ class PlannedCourse(Response):
 
 
 class DryRunResponse(Response):
-    """What a run would fetch, skip, and fail without a request."""
+    """What a run would fetch, skip, and fail without a request; deleted courses are counted."""
 
     dry_run: bool
+    deleted: int
     would_fetch: list[PlannedCourse]
     would_skip: list[CourseResultResponse]
     would_fail: list[CourseResultResponse]
@@ -246,6 +283,7 @@ class DryRunResponse(Response):
         """Return the response for a plan."""
         return cls(
             dry_run=True,
+            deleted=len(plan.deleted),
             would_fetch=[
                 PlannedCourse.of(entry, source=entry.source.name) for entry in plan.to_fetch
             ],

@@ -21,13 +21,15 @@ from foundation.db import session as db
 from foundation.errors import Advice, Refusal
 from foundation.text import printable
 from receiver.cli import context
-from receiver.cli.runs import print_courses
+from receiver.cli.runs import print_groups
 from receiver.cli.schemas import DryRunResponse, SyncResponse
 from receiver.errors import RunInProgressError
 from receiver.runs import summary
+from receiver.runs.groups import group_results
 from receiver.services import Services
 from receiver.sources import store as sources
 from receiver.sources.factory import ClientFactory, open_gradebook
+from receiver.sync import reporter
 from receiver.sync.fetcher import RETRY_WAITS, FetchLimits
 from receiver.sync.planner import Plan, Planner
 from receiver.sync.run import EXIT_LEASED, SyncOptions, SyncRun
@@ -71,8 +73,9 @@ def sync_grades(
 ) -> None:
     """Fetch the grades of all courses in the registry; invalid courses are skipped.
 
-    SIGTERM stops the run and reports what was done; a second SIGTERM stops it at once. Exit codes:
-    0 success (including skipped courses), 1 a course failed, 3 another run is in progress, 4 the
+    What needs attention is printed by reason, then a summary. SIGTERM stops the run and reports
+    what was done; a second SIGTERM stops it at once. Exit codes: 0 success (also if deleted courses
+    were skipped), 1 a course failed or has an invalid token, 3 another run is in progress, 4 the
     database is unusable, 143 stopped by SIGTERM (0 with --every).
     """
     services: Services = context.checked_services()
@@ -128,28 +131,27 @@ def _run_every(
 
 def _run_once(services: Services, options: SyncOptions, *, as_json: bool) -> int:
     try:
-        with (
-            tracing.use(tracing.new_span()),
-            ClientFactory(services.settings, services.vault) as clients,
-            open_gradebook(services.settings) as gradebook,
-            _progress() as progress,
-        ):
-            options = replace(options, progress=progress)
-            report = SyncRun(
-                services.database, services.vault, clients, options, gradebook
-            ).execute()
+        with tracing.use(tracing.new_span()):
+            with (
+                ClientFactory(services.settings, services.vault) as clients,
+                open_gradebook(services.settings) as gradebook,
+                _progress() as progress,
+            ):
+                options = replace(options, progress=progress)
+                report = SyncRun(
+                    services.database, services.vault, clients, options, gradebook
+                ).execute()
+            # On a terminal the reasons are printed instead.
+            reporter.log_end(report, with_reasons=as_json or not sys.stderr.isatty())
     except RunInProgressError as error:
         output.print_error(str(error), error.advice)
         return EXIT_LEASED
     if as_json:
         output.print_json(SyncResponse.of_result(report))
     else:
+        print_groups(group_results(report.courses), report.run_id)
         for line in summary.of_result(report):
             click.echo(printable(line))
-        unsynced = [course for course in report.courses if course.reason is not None]
-        if unsynced:
-            click.echo()
-            print_courses(unsynced)
     if not (report.courses or report.stopped):
         _explain_empty_run(services)
     return report.exit_code
@@ -168,7 +170,7 @@ def _explain_empty_run(services: Services) -> None:
 
 @contextmanager
 def _progress() -> Iterator[Callable[[int, int], None]]:
-    """Show a progress bar on a terminal; yield the function that updates it."""
+    """Show a progress bar on a terminal, below the log; yield the function that updates it."""
     if not sys.stderr.isatty():
         yield lambda _done, _all: None
         return
@@ -185,18 +187,18 @@ def _show_plan(plan: Plan, *, as_json: bool) -> None:
     if as_json:
         output.print_json(DryRunResponse.of_plan(plan))
         return
-    click.echo(
-        f"Dry run: {len(plan.to_fetch):,} courses would be fetched, {len(plan.skipped):,} skipped."
-    )
-    if plan.without_activity:
-        click.echo(
-            f"{len(plan.without_activity):,} would fail, because they have no Moodle activity."
-        )
     output.print_table(
         ("would be fetched", "source", "last synced"),
         [(entry.course_id, entry.source.name, entry.synced_at) for entry in plan.to_fetch],
         empty="No course would be fetched.",
     )
-    if plan.not_fetched:
-        click.echo()
-        print_courses(plan.not_fetched)
+    click.echo()
+    print_groups(group_results(plan.skipped + plan.without_activity), None)
+    skipped = len(plan.deleted) + len(plan.skipped)
+    click.echo(f"Dry run: {len(plan.to_fetch):,} courses would be fetched, {skipped:,} skipped.")
+    if plan.deleted:
+        click.echo(f"... {len(plan.deleted):,} skipped: course deleted; no action needed")
+    if plan.without_activity:
+        click.echo(
+            f"{len(plan.without_activity):,} would fail, because they have no Moodle activity."
+        )

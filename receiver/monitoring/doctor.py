@@ -178,12 +178,10 @@ def _last_run(session: Session, now: datetime) -> Finding:
         advice = Advice("If it was killed, the next run continues; check that one is scheduled.")
         return Finding("last run", True, f"{detail} and is not completed: {status}", advice)
     detail += (
-        f": {run.synced} synced, {run.unchanged} unchanged, "
-        f"{run.skipped} skipped, {run.failed} failed"
+        f": {run.synced:,} synced, {run.unchanged:,} unchanged, "
+        f"{run.skipped:,} skipped, {run.failed:,} failed"
     )
-    if not run.exit_code:
+    if not (run.failed or run.stopped):  # invalid tokens are a finding of their own
         return Finding("last run", True, detail)
-    advice = Advice(
-        "See the reason and the next step for each course.", "runs show", (str(run.id),)
-    )
+    advice = Advice("See each reason and its next step.", "runs show", (str(run.id),))
     return Finding("last run", False, detail, advice)

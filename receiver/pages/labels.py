@@ -6,6 +6,7 @@ from receiver.course_state import CourseStatus
 from receiver.models import Entry, HistoryEntry
 from receiver.registry.entries import status_of
 from receiver.registry.history import ActorKind
+from receiver.runs import groups
 from receiver.runs.store import CourseOutcome, RunStatus
 from receiver.webhooks.inbox import WebhookOutcome
 
@@ -19,6 +20,7 @@ TONES = {
     CourseOutcome.SKIPPED: "warn",
     CourseOutcome.FAILED: "bad",
     RunStatus.COMPLETED: "good",
+    RunStatus.NEEDS_ACTION: "warn",
     RunStatus.WITH_ERRORS: "bad",
     RunStatus.STOPPED: "warn",
     RunStatus.KILLED: "bad",
@@ -47,6 +49,11 @@ def label_of(status: str) -> str:
     return STATUSES[CourseStatus(status)]
 
 
+def chart_tone(outcome: CourseOutcome | CourseStatus) -> str:
+    """Return the colour of an outcome in a bar, where deleted and unchanged courses differ."""
+    return "gone" if outcome is CourseStatus.COURSE_DELETED else TONES[outcome]
+
+
 def run_of(line: HistoryEntry) -> int | None:
     """Return the id of the run that wrote an entry, or None if no run did."""
     number = line.actor_name.removeprefix("run ")
@@ -64,7 +71,9 @@ GLOBALS = {
     "tones": TONES,
     "statuses": STATUSES,
     "meanings": MEANINGS,
+    "chart_tone": chart_tone,
     "label_of": label_of,
+    "reasons": groups.LABELS,
     "run_of": run_of,
     "needs_token": needs_token,
     "status_of": status_of,

@@ -11,20 +11,15 @@ from foundation.pages.charts import Chart, Series
 from foundation.pages.guards import signed_in
 from receiver import services
 from receiver.models import Run
-from receiver.runs import queries, summary
+from receiver.runs import groups, queries, summary
 from receiver.runs import store as runs
+from receiver.runs.queries import ResultFilter
 from receiver.runs.store import CourseOutcome
 
 run_pages = Blueprint("runs", __name__, template_folder="templates")
 
 _RUN = "/runs/<int(max=2147483647):run_id>"
 _CURSOR_TYPES, _COURSE_CURSOR_TYPES, _PEOPLE_CURSOR_TYPES = (int,), (str, int), (str, str, int)
-_WORST_FIRST = (
-    CourseOutcome.FAILED,
-    CourseOutcome.SKIPPED,
-    CourseOutcome.SYNCED,
-    CourseOutcome.UNCHANGED,
-)
 
 
 @run_pages.get("/runs")
@@ -48,24 +43,32 @@ def show() -> str:
 @run_pages.get(_RUN)
 @signed_in
 def show_run(run_id: int) -> str:
-    """Show one run with its courses by outcome, failed ones first."""
+    """Show one run: what needs attention by reason, or the courses of an outcome or reason."""
     page_request = pagination.read(request.args, _COURSE_CURSOR_TYPES)
+    outcome, reason = request.args.get("outcome"), request.args.get("reason")
+    chosen = ResultFilter(
+        CourseOutcome(outcome) if outcome in set(CourseOutcome) else None,
+        reason if reason in groups.LABELS else None,
+        request.args.get("source"),
+    )
+    listed = bool(chosen.outcome or chosen.reason)
     with services.current().database.reading() as session:
         run = runs.get(session, run_id)
         [status] = runs.statuses(session, [run], now=db.now(session)).values()
         [counts] = queries.counts(session, [run]).values()
-        worst = next((each for each in _WORST_FIRST if counts[each]), CourseOutcome.FAILED)
-        chosen = request.args.get("outcome", worst)
-        outcome = CourseOutcome(chosen) if chosen in set(CourseOutcome) else worst
-        page = queries.page_of_courses(session, run.id, outcome, page_request)
+        page = queries.page_of_courses(session, run.id, chosen, page_request) if listed else None
+        found = [] if listed else queries.result_groups(session, run.id)
+        entry_ids = queries.entry_ids(session, found)
         not_recorded = queries.not_recorded(session, run)
         people_count = queries.people_count(session, run.id)
     return render_template(
         "receiver/run.html",
         run=run,
         status=status,
-        counts={each: counts[each] for each in _WORST_FIRST},
-        outcome=outcome,
+        counts=counts,
+        groups=found,
+        entry_ids=entry_ids,
+        chosen=chosen,
         page=page,
         not_recorded=not_recorded,
         people_count=people_count,

@@ -1,15 +1,47 @@
 """Queries over recorded runs for the pages."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Select, and_, func, select
+from sqlalchemy import Select, and_, func, select, tuple_
 from sqlalchemy.orm import Session
 
 from foundation.db import pagination
 from foundation.db.pagination import Page, PageRequest
+from receiver.course_state import CourseStatus
 from receiver.models import Entry, Run, RunCourse, RunPerson, Source
+from receiver.runs.groups import FIRST_FEW, ResultGroup, in_order
 from receiver.runs.store import RUNS_SEARCHED, CourseOutcome
+
+
+@dataclass(frozen=True)
+class RunCounts:
+    """The number of courses of a run by outcome; `deleted` of the skipped ones were deleted."""
+
+    outcomes: dict[CourseOutcome, int]
+    deleted: int
+
+    @property
+    def parts(self) -> dict[CourseOutcome | CourseStatus, int]:
+        """The numbers by outcome, with the deleted courses apart from others that were skipped."""
+        skipped = self.outcomes[CourseOutcome.SKIPPED] - self.deleted
+        return {
+            CourseOutcome.SYNCED: self.outcomes[CourseOutcome.SYNCED],
+            CourseOutcome.UNCHANGED: self.outcomes[CourseOutcome.UNCHANGED],
+            CourseStatus.COURSE_DELETED: self.deleted,
+            CourseOutcome.SKIPPED: skipped,
+            CourseOutcome.FAILED: self.outcomes[CourseOutcome.FAILED],
+        }
+
+
+@dataclass(frozen=True)
+class ResultFilter:
+    """Which results of a run to list: of this outcome, of this reason, of this source."""
+
+    outcome: CourseOutcome | None = None
+    reason: str | None = None
+    source: str | None = None
 
 
 def page(session: Session, page_request: PageRequest, *, limit: int = pagination.PAGE) -> Page[Run]:
@@ -26,16 +58,82 @@ def page(session: Session, page_request: PageRequest, *, limit: int = pagination
 
 
 def page_of_courses(
-    session: Session, run_id: int, outcome: CourseOutcome, page_request: PageRequest
+    session: Session, run_id: int, result_filter: ResultFilter, page_request: PageRequest
 ) -> Page[tuple[RunCourse, int | None]]:
-    """Return a page of a run's courses with this outcome, by source, with their entry ids."""
+    """Return a page of a run's recorded courses by source, with their entry ids."""
     return pagination.read(
         session,
-        _with_entry_ids(RunCourse, run_id).where(RunCourse.outcome == outcome.value),
+        _matching(_with_entry_ids(RunCourse, run_id), result_filter),
         [RunCourse.source, RunCourse.id],
         lambda row: ((row[0], row[1]), (row[0].source, row[0].id)),
         page_request,
     )
+
+
+def courses(session: Session, run_id: int, result_filter: ResultFilter) -> list[RunCourse]:
+    """Return a run's recorded courses, in the order in which they were recorded."""
+    query = select(RunCourse).where(RunCourse.run_id == run_id).order_by(RunCourse.id)
+    return list(session.scalars(_matching(query, result_filter)))
+
+
+def result_groups(session: Session, run_id: int) -> list[ResultGroup]:
+    """Return a run's recorded results grouped as `group_results` does, in one query."""
+    alike = (RunCourse.source, RunCourse.reason, RunCourse.next_step)
+    number = func.row_number().over(partition_by=alike, order_by=RunCourse.id)
+    details = [
+        function(func.coalesce(RunCourse.detail, "")).over(partition_by=alike)
+        for function in (func.min, func.max)
+    ]
+    numbered = (
+        select(
+            RunCourse.id,
+            number.label("number"),
+            func.count().over(partition_by=alike).label("courses"),
+            (details[0] == details[1]).label("same_detail"),
+        )
+        .where(
+            RunCourse.run_id == run_id,
+            # An unchanged course has no reason: the index leaves it out.
+            RunCourse.outcome.in_(sorted(set(CourseOutcome) - {CourseOutcome.UNCHANGED})),
+            RunCourse.reason.is_not(None),
+            RunCourse.reason != CourseStatus.COURSE_DELETED.value,
+        )
+        .subquery()
+    )
+    rows = session.execute(
+        select(RunCourse, numbered.c.courses, numbered.c.same_detail)
+        .join(numbered, numbered.c.id == RunCourse.id)
+        .where(numbered.c.number <= FIRST_FEW)
+        .order_by(RunCourse.id)
+    )
+    found: dict[tuple[Any, ...], ResultGroup] = {}
+    for course, number_of_courses, same_detail in rows:
+        key = course.source, course.reason, course.next_step
+        before = found[key].first if key in found else ()
+        detail = course.detail if same_detail else None
+        found[key] = ResultGroup(number_of_courses, (*before, course), detail)
+    return in_order(found.values())
+
+
+def entry_ids(session: Session, groups: Sequence[ResultGroup]) -> dict[tuple[str, str], int]:
+    """Return by source and course id the entry ids of the courses that groups name."""
+    keys = {(course.source, course.course_id) for group in groups for course in group.first}
+    query = (
+        select(Source.name, Entry.course_id, Entry.id)
+        .join(Entry, Entry.source_id == Source.id)
+        .where(tuple_(Source.name, Entry.course_id).in_(keys))
+    )
+    return {(source, course_id): id_ for source, course_id, id_ in session.execute(query)}
+
+
+def _matching(query: Select[Any], result_filter: ResultFilter) -> Select[Any]:
+    if result_filter.outcome is not None:
+        query = query.where(RunCourse.outcome == result_filter.outcome.value)
+    if result_filter.reason is not None:
+        query = query.where(RunCourse.reason == result_filter.reason)
+    if result_filter.source is not None:
+        query = query.where(RunCourse.source == result_filter.source)
+    return query
 
 
 def page_of_people(
@@ -98,22 +196,27 @@ def last_fetches(session: Session) -> dict[int, Run]:
     return {row[0]: row[1] for row in session.execute(query)}
 
 
-def counts(session: Session, runs: Sequence[Run]) -> dict[int, dict[CourseOutcome, int]]:
-    """Return by run id the number of courses by outcome, in at most one query.
+def counts(session: Session, runs: Sequence[Run]) -> dict[int, RunCounts]:
+    """Return the number of courses of each run by run id, in at most one query.
 
-    For a run that has not ended, these are the courses recorded so far.
+    For a run that has not ended, these are the known deletions and the courses recorded so far.
     """
-    counted: dict[int, dict[CourseOutcome, int]] = {
+    outcomes = {
         run.id: {outcome: getattr(run, outcome.value) for outcome in CourseOutcome} for run in runs
     }
-    not_ended = [run.id for run in runs if run.ended_at is None]
-    if not_ended:
-        query = select(RunCourse.run_id, RunCourse.outcome, func.count())
-        query = query.where(RunCourse.run_id.in_(not_ended))
-        rows = session.execute(query.group_by(RunCourse.run_id, RunCourse.outcome))
-        for run_id, outcome, count in rows:
-            counted[run_id][CourseOutcome(outcome)] = count
-    return counted
+    deleted = {run.id: run.deleted for run in runs}
+    if not_ended := [run.id for run in runs if run.ended_at is None]:
+        is_deleted = RunCourse.reason == CourseStatus.COURSE_DELETED.value
+        number_deleted = func.count().filter(is_deleted)
+        query = (
+            select(RunCourse.run_id, RunCourse.outcome, func.count(), number_deleted)
+            .where(RunCourse.run_id.in_(not_ended))
+            .group_by(RunCourse.run_id, RunCourse.outcome)
+        )
+        for run_id, outcome, number, of_them_deleted in session.execute(query):
+            outcomes[run_id][CourseOutcome(outcome)] += number
+            deleted[run_id] += of_them_deleted
+    return {run.id: RunCounts(outcomes[run.id], deleted[run.id]) for run in runs}
 
 
 def not_recorded(session: Session, run: Run) -> int:

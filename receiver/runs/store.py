@@ -65,10 +65,14 @@ class RunStatus(StrEnum):
     """Whether a run is running, and otherwise how it ended."""
 
     COMPLETED = "completed"
+    NEEDS_ACTION = "completed, action needed"
     WITH_ERRORS = "completed with errors"
     STOPPED = "stopped early"
     KILLED = "killed"
     RUNNING = "running"
+
+
+_WITHOUT_FAILURE = (RunStatus.COMPLETED, RunStatus.NEEDS_ACTION)
 
 
 @dataclass(frozen=True)
@@ -94,6 +98,7 @@ class CourseResult:
 class RunResult:
     """The result of a run; `stopped` says why it ended early, and `advice` what to do.
 
+    `courses` are all that it was for, also those that were known to be deleted.
     `requests` were sent to eAssessment, `gradebook_requests` to ELMS's Moodle.
     """
 
@@ -112,12 +117,17 @@ class RunResult:
         """Return the number of courses with this outcome."""
         return sum(course.outcome is outcome for course in self.courses)
 
+    @property
+    def deleted(self) -> int:
+        """The number of courses that were skipped because they were deleted."""
+        return sum(course.reason == CourseStatus.COURSE_DELETED for course in self.courses)
+
 
 @dataclass(frozen=True)
 class RunTotals:
     """The number of ended runs by status and of their courses by outcome.
 
-    `completed_at` is when the last run of every course completed without errors.
+    `completed_at` is when the last run of every course completed without a failure.
     """
 
     runs: dict[RunStatus, int]
@@ -140,9 +150,15 @@ class LastOutcome:
     advice: Advice | None = None
 
 
-def begin(session: Session, holder: str, *, partial: bool = False, now: datetime) -> int:
-    """Open the record of a run and return its id; `partial`: it is not for every course."""
-    run = Run(holder=holder, partial=partial, started_at=now)
+def begin(
+    session: Session, holder: str, *, partial: bool = False, deleted: int = 0, now: datetime
+) -> int:
+    """Open the record of a run and return its id.
+
+    `partial`: it is not for every course. `deleted`: how many courses it skips because they are
+    known to be deleted; they are counted, but not recorded one by one.
+    """
+    run = Run(holder=holder, partial=partial, skipped=deleted, deleted=deleted, started_at=now)
     session.add(run)
     session.flush()
     return run.id
@@ -184,6 +200,7 @@ def end(session: Session, result: RunResult, *, now: datetime) -> None:
         .values(
             ended_at=now,
             **{outcome.value: result.count(outcome) for outcome in CourseOutcome},
+            deleted=result.deleted,
             scores_added=result.scores.added,
             scores_changed=result.scores.changed,
             scores_unchanged=result.scores.unchanged,
@@ -212,16 +229,6 @@ def get(session: Session, run_id: int | None = None) -> Run:
             "there is no run yet" if run_id is None else f"there is no run {run_id}"
         )
     return run
-
-
-def courses_of(
-    session: Session, run_id: int, outcome: CourseOutcome | None = None
-) -> list[RunCourse]:
-    """Return the results of a run's courses, in the order in which they were recorded."""
-    query = select(RunCourse).where(RunCourse.run_id == run_id).order_by(RunCourse.id)
-    if outcome is not None:
-        query = query.where(RunCourse.outcome == outcome.value)
-    return list(session.scalars(query))
 
 
 def people_of(session: Session, run_id: int) -> list[RunPerson]:
@@ -316,7 +323,8 @@ def totals(session: Session, *, now: datetime) -> RunTotals:
     status = case(
         (Run.ended_at.is_(None), RunStatus.KILLED.value),
         (Run.stopped.is_not(None), RunStatus.STOPPED.value),
-        (Run.exit_code != 0, RunStatus.WITH_ERRORS.value),
+        (Run.failed > 0, RunStatus.WITH_ERRORS.value),
+        (Run.exit_code != 0, RunStatus.NEEDS_ACTION.value),
         else_=RunStatus.COMPLETED.value,
     ).label("status")
     sums = [func.sum(getattr(Run, outcome.value)) for outcome in CourseOutcome]
@@ -333,7 +341,7 @@ def totals(session: Session, *, now: datetime) -> RunTotals:
             outcome: sum(row[3 + index] for row in rows)
             for index, outcome in enumerate(CourseOutcome)
         },
-        next((row[2] for row in rows if row[0] == RunStatus.COMPLETED), None),
+        max((row[2] for row in rows if row[0] in _WITHOUT_FAILURE and row[2]), default=None),
     )
 
 
@@ -348,4 +356,6 @@ def _status(run: Run, *, running: bool) -> RunStatus:
         return RunStatus.RUNNING if running else RunStatus.KILLED
     if run.stopped is not None:
         return RunStatus.STOPPED
-    return RunStatus.WITH_ERRORS if run.exit_code else RunStatus.COMPLETED
+    if run.failed:
+        return RunStatus.WITH_ERRORS
+    return RunStatus.NEEDS_ACTION if run.exit_code else RunStatus.COMPLETED

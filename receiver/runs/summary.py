@@ -38,25 +38,32 @@ def _lines(
     fetched = courses[CourseOutcome.SYNCED]
     if scores is not None:
         added = count(scores.added, "score")
-        fetched += f", {added} added, {scores.changed} changed, {scores.unchanged} unchanged"
+        fetched += f", {added} added, {scores.changed:,} changed, {scores.unchanged:,} unchanged"
     lines = [
-        f"Grade sync {run_id}: {count(sum(counts.values()), 'course')}, "
-        f"{counts[CourseOutcome.SKIPPED]} of them skipped before any request.",
+        f"Grade sync {run_id}: {count(sum(counts.values()), 'course')}",
         f"... fetched grades: {fetched}",
         f"... unchanged since the last fetch: {courses[CourseOutcome.UNCHANGED]}",
+    ]
+    if run.deleted:
+        lines.append(f"... {run.deleted:,} skipped: course deleted; no action needed")
+    if skipped := counts[CourseOutcome.SKIPPED] - run.deleted:
+        lines.append(f"... {skipped:,} skipped: action needed")
+    lines += [
         f"... failed: {courses[CourseOutcome.FAILED]}",
         f"... used {count(run.requests, 'request')} to eAssessment",
     ]
     if gradebook_requests:
         lines.append(f"... used {count(gradebook_requests, 'request')} to ELMS's Moodle")
-    lines.append(f"... used {run.statements} database queries")
+    lines.append(f"... used {run.statements:,} database queries")
     if run.seconds is not None:
         lines.append(f"... used {run.seconds} seconds")
     if run.stopped:
         lines.append(f"Grade sync stopped early: {run.stopped}")
         lines += [f" next: {advice.text}"] if advice else []
     elif counts[CourseOutcome.FAILED]:
-        lines.append("Grade sync complete, with errors; see each failed course.")
+        lines.append("Grade sync complete, with errors.")
+    elif run.exit_code:
+        lines.append("Grade sync complete; action is needed.")
     else:
         lines.append("Grade sync complete.")
     return lines

@@ -82,7 +82,7 @@ class Fetcher:
     """Fetches the grades of entries, in rounds; what failed transiently is retried in the next one.
 
     With a planner, entries are read again before they are requested; without, they are used as
-    they are. `outages` has the sources that cannot be used, by name.
+    they are.
     """
 
     def __init__(
@@ -102,7 +102,8 @@ class Fetcher:
         self._planner = planner
         self._modified_since = modified_since
         self._clients: dict[str, GradeSource] = {}
-        self.outages: dict[str, SiteOutage] = {}
+        # The sources that cannot be used, by name.
+        self._outages: dict[str, SiteOutage] = {}
         self._queues: dict[str, _SiteQueue] = {}
         self._unreachable: dict[str, Transient] = {}
         self._retries: list[FetchResult] = []
@@ -148,9 +149,9 @@ class Fetcher:
                 self._clients[source.name] = self._sources.open(source)
             except Exception as error:  # noqa: BLE001 - one site never stops the run
                 failure = to_internal_failure(error)
-                self.outages[source.name] = SiteOutage(failure.detail, failure.advice)
+                self._outages[source.name] = SiteOutage(failure.detail, failure.advice)
         for entry in entries:
-            if outage := self.outages.get(entry.source.name):
+            if outage := self._outages.get(entry.source.name):
                 failure = InternalFailure(ResultReason.SITE_TROUBLE, outage.detail, outage.advice)
                 self._results.append(FetchResult(entry, failure))
 
@@ -191,7 +192,7 @@ class Fetcher:
             if name is None:
                 return []
             queue = self._queues[name] = self._queues.pop(name)  # to the end: the others' turn
-            failure = self.outages.get(name) or self._unreachable.get(name)
+            failure = self._outages.get(name) or self._unreachable.get(name)
             if failure:
                 for entry in queue.clear():
                     self._add(FetchResult(entry, failure))
@@ -250,7 +251,7 @@ class Fetcher:
         name = result.entry.source.name
         match result.outcome:
             case SiteOutage():
-                self.outages.setdefault(name, result.outcome)
+                self._outages.setdefault(name, result.outcome)
             case Transient(unreachable=True):
                 self._unreachable[name] = result.outcome
         retriable = isinstance(result.outcome, Transient) and not result.outcome.timed_out

@@ -17,17 +17,19 @@ from receiver.sync import results
 class Plan:
     """The entries to fetch, and the results of the others.
 
+    `deleted` are skipped for good, `skipped` until someone enters their tokens, and
     `without_activity` fail unfetched: no activity is set for their grades.
     """
 
-    to_fetch: tuple[Entry, ...]
-    skipped: tuple[CourseResult, ...]
-    without_activity: tuple[CourseResult, ...]
+    to_fetch: tuple[Entry, ...] = ()
+    deleted: tuple[CourseResult, ...] = ()
+    skipped: tuple[CourseResult, ...] = ()
+    without_activity: tuple[CourseResult, ...] = ()
 
     @property
     def not_fetched(self) -> tuple[CourseResult, ...]:
         """The results of all courses that are not fetched."""
-        return self.skipped + self.without_activity
+        return self.deleted + self.skipped + self.without_activity
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class Planner:
     def refresh(self, entries: Sequence[Entry]) -> Plan:
         """Return the plan for entries that were read some time ago, as they are now."""
         if not entries:
-            return Plan((), (), ())
+            return Plan()
         with self.database.reading() as session:
             current = registry.list_added(session, entry_ids=[entry.id for entry in entries])
             planned = plan_entries(current, needs_activity=self.needs_activity)
@@ -65,14 +67,17 @@ class Planner:
 def plan_entries(entries: Sequence[Entry], *, needs_activity: bool) -> Plan:
     """Return the plan for these entries, by source and then by course id, without a query."""
     to_fetch: list[Entry] = []
+    deleted: list[CourseResult] = []
     skipped: list[CourseResult] = []
     without_activity: list[CourseResult] = []
     for entry in sorted(entries, key=lambda entry: (entry.source_id, entry.course_id)):
         status = registry.explain_status(entry, needs_activity=needs_activity)
-        if status.status is not CourseStatus.ACTIVE:
+        if status.status is CourseStatus.COURSE_DELETED:
+            deleted.append(results.skipped_result(entry, status))
+        elif status.status is not CourseStatus.ACTIVE:
             skipped.append(results.skipped_result(entry, status))
         elif needs_activity and not registry.has_activity(entry):
             without_activity.append(results.missing_activity_result(entry))
         else:
             to_fetch.append(entry)
-    return Plan(tuple(to_fetch), tuple(skipped), tuple(without_activity))
+    return Plan(tuple(to_fetch), tuple(deleted), tuple(skipped), tuple(without_activity))

@@ -1,95 +1,71 @@
-"""The stage that reports a run: it collects the results of its courses and logs each once."""
+"""Log lines for a run: one for each reason, and at DEBUG one for each course that has a reason."""
 
 import logging
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from foundation.errors import fields_of
+from foundation.logging import get_logger
 from receiver.course_state import CourseStatus
-from receiver.gradebook.base import Outage
-from receiver.runs.store import CourseOutcome, CourseResult, ResultReason
-from receiver.sources.base import SiteOutage
+from receiver.runs.groups import ResultGroup, group_results
+from receiver.runs.store import CourseOutcome, CourseResult, ResultReason, RunResult
 
-_QUIET = {CourseOutcome.SYNCED, CourseOutcome.UNCHANGED}
-_NEEDS_ATTENTION = {
+_log = get_logger(__name__)
+
+# Someone has to act; anything else may be gone in the next run.
+_ERRORS = {
     CourseStatus.TOKEN_INVALID,
+    ResultReason.SITE_TROUBLE,
+    ResultReason.GRADEBOOK_TROUBLE,
     ResultReason.MISCONFIGURED,
     ResultReason.TOKEN_UNREADABLE,
     ResultReason.UNFORESEEN,
 }
-_LOGGED_ONCE = {ResultReason.SITE_TROUBLE, ResultReason.GRADEBOOK_TROUBLE}
-_NOT_COURSE_SPECIFIC = {
-    ResultReason.TRANSIENT,
-    ResultReason.STOPPED,
-    ResultReason.DEADLINE,
-    ResultReason.LEASE_LOST,
-    ResultReason.DATABASE_UNAVAILABLE,
-}
-
-# How many courses that failed for the same reason, not their own, have a log line each. A site
-# that is down fails all of its courses, run after run; the run's record has each of them.
-_MAX_ALIKE = 5
 
 
-class Reporter:
-    """Collects the results of a run's courses, and logs what went wrong."""
-
-    def __init__(self, log: Any) -> None:
-        self._log = log
-        self.courses: list[CourseResult] = []
-        self._alike: Counter[tuple[str, str | None]] = Counter()
-
-    def add(self, courses: Sequence[CourseResult]) -> None:
-        """Add results, and log those that went wrong."""
-        self.courses += courses
-        for course in courses:
-            quiet = course.outcome in _QUIET and course.reason is None
-            if quiet or course.reason in _LOGGED_ONCE or self._is_one_of_many(course):
-                continue
+def log_courses(run_id: int, courses: Sequence[CourseResult]) -> None:
+    """Log each course that has a reason, at DEBUG."""
+    for course in courses:
+        if course.reason is not None:
             fields = {**vars(course), **fields_of(course.advice), "advice": None, "people": None}
-            urgent = course.reason in _NEEDS_ATTENTION and course.outcome is CourseOutcome.FAILED
-            self._log.log(
-                logging.ERROR if urgent else logging.WARNING,
-                f"course {course.outcome.value}",
-                **{name: value for name, value in fields.items() if value is not None},
-            )
+            _log.debug(f"course {course.outcome.value}", run_id=run_id, **_given(fields))
 
-    def log_outages(self, sites: Mapping[str, SiteOutage], gradebook: Outage | None) -> None:
-        """Log at the end of a run what is logged once, and not for each of its courses."""
-        for (source, detail), courses in self._alike.items():
-            if courses > _MAX_ALIKE:
-                self._log.warning(
-                    "more courses failed for the same reason",
-                    source=source,
-                    detail=detail,
-                    courses=courses - _MAX_ALIKE,
-                )
-        for name, outage in sites.items():
-            self._log.error(
-                "site cannot be used",
-                source=name,
-                detail=outage.detail,
-                **fields_of(outage.advice),
-                courses=sum(
-                    course.reason == ResultReason.SITE_TROUBLE and course.source == name
-                    for course in self.courses
-                ),
-            )
-        if gradebook is not None:
-            self._log.log(
-                logging.ERROR if isinstance(gradebook, SiteOutage) else logging.WARNING,
-                "gradebook cannot be used",
-                detail=gradebook.detail,
-                **fields_of(gradebook.advice),
-                courses=sum(
-                    course.reason == ResultReason.GRADEBOOK_TROUBLE for course in self.courses
-                ),
-            )
 
-    def _is_one_of_many(self, course: CourseResult) -> bool:
-        if course.reason not in _NOT_COURSE_SPECIFIC:
-            return False
-        alike = course.source, course.detail
-        self._alike[alike] += 1
-        return self._alike[alike] > _MAX_ALIKE
+def log_end(result: RunResult, *, with_reasons: bool) -> None:
+    """Log the end of a run, after each reason for which courses were not simply synced."""
+    log = _log.bind(run_id=result.run_id)
+    for group in group_results(result.courses) if with_reasons else ():
+        level = logging.ERROR if group.reason in _ERRORS else logging.WARNING
+        message = "courses need attention"
+        if not group.needs_attention:
+            level, message = logging.INFO, "courses need no action"
+        log.log(level, message, **_fields_of(group, result.run_id))
+
+    counts = {outcome.value: result.count(outcome) for outcome in CourseOutcome}
+    log.info(
+        "grade sync ended",
+        exit_code=result.exit_code,
+        stopped=result.stopped,
+        **counts,
+        deleted=result.deleted,
+    )
+
+
+def _fields_of(group: ResultGroup, run_id: int) -> dict[str, Any]:
+    urls = (course.url for course in group.first if isinstance(course, CourseResult))
+    return _given(
+        {
+            "reason": group.reason,
+            "source": group.source,
+            "courses": group.courses,
+            "course_ids": [course.course_id for course in group.first],
+            "detail": group.example,
+            "url": next(filter(None, urls), None),
+            **fields_of(group.advice),
+            "list_command": group.list_command(run_id),
+        }
+    )
+
+
+def _given(fields: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value is not None}

@@ -168,7 +168,9 @@ def to_course_result(result: FetchResult, facts: Sequence[Fact]) -> CourseResult
         case _:
             state = reduce(course_state.apply, facts, registry.state_of(entry))
             status = explain(state, entry.course_id, platform=entry.source.platform)
-            return _not_active(entry, CourseOutcome.FAILED, status, url)
+            is_deleted = status.status is CourseStatus.COURSE_DELETED
+            outcome = CourseOutcome.SKIPPED if is_deleted else CourseOutcome.FAILED
+            return _not_active(entry, outcome, status, url)
 
 
 def skipped_result(entry: Entry, status: CourseStatusDetails) -> CourseResult:

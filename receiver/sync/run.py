@@ -11,19 +11,19 @@ from foundation import logging
 from foundation.crypto import Vault
 from foundation.db import session as db
 from foundation.db.session import Database
+from receiver.course_state import CourseStatus
 from receiver.errors import LeaseLostError
 from receiver.gradebook.base import Gradebook, Outage, ScoreCounts
 from receiver.gradebook.database import DatabaseGradebook
 from receiver.models import Entry
 from receiver.runs import store as runs
 from receiver.runs.lease import RunLease
-from receiver.runs.store import CourseOutcome, ResultReason, RunResult
+from receiver.runs.store import CourseOutcome, CourseResult, ResultReason, RunResult
 from receiver.sources.base import SourceFactory
-from receiver.sync import results
+from receiver.sync import reporter, results
 from receiver.sync.fetcher import FetchBatch, Fetcher, FetchLimits
 from receiver.sync.planner import Plan, Planner
 from receiver.sync.recorder import Recorder
-from receiver.sync.reporter import Reporter
 from receiver.sync.results import StopReason
 from receiver.sync.run_control import LeaseHeartbeat, StopSignal
 from receiver.sync.writer import ResultWriter
@@ -55,14 +55,17 @@ class SyncOptions:
 
 @dataclass
 class _Pipeline:
-    """The stages of one run, and what has passed through them: courses and scores."""
+    """The stages of one run, and what has passed through them: courses and scores.
+
+    `courses` begins with those that are not fetched.
+    """
 
     run_id: int
     stop: StopSignal
     fetcher: Fetcher
     gradebook: Gradebook
     recorder: Recorder
-    reporter: Reporter
+    courses: list[CourseResult]
     progress: Callable[[int, int], None]
     done: int = 0
     scores: ScoreCounts = field(default_factory=ScoreCounts)
@@ -93,7 +96,8 @@ class _Pipeline:
             for result in written:
                 self.scores += result.written.scores if result.written else ScoreCounts()
             for recorded in self.recorder.record(written, skipped):
-                self.reporter.add(recorded)
+                self.courses += recorded
+                reporter.log_courses(self.run_id, recorded)
             self.done += len(written) + len(skipped)
             self.progress(self.done, total)
             skipped = ()
@@ -138,7 +142,6 @@ class SyncRun:
             planner=self._planner,
             modified_since=options.modified_since,
         )
-        self._outage: Outage | None = None
 
     def execute(self) -> RunResult:
         """Fetch the grades of every active course into the gradebook, and return the result.
@@ -147,25 +150,24 @@ class SyncRun:
         request has been sent. Any later failure is in the result.
         """
         plan, run_id = self._begin()
-        log = _log.bind(run_id=run_id)
-        log.info(
-            "grade sync started", courses_to_fetch=len(plan.to_fetch), skipped=len(plan.skipped)
+        _log.info(
+            "grade sync started",
+            run_id=run_id,
+            courses_to_fetch=len(plan.to_fetch),
+            deleted=len(plan.deleted),
+            skipped=len(plan.skipped),
         )
-        reporter = Reporter(log)
-        reporter.add(plan.not_fetched)
         pipeline = _Pipeline(
             run_id,
             self._stop,
             self._fetcher,
             self._gradebook,
             Recorder(self._lease, run_id),
-            reporter,
+            list(plan.not_fetched),
             self._options.progress,
         )
         try:
-            result = self._finish(pipeline, plan, self._sync(pipeline, plan.to_fetch))
-            log.info("grade sync ended", exit_code=result.exit_code, stopped=result.stopped)
-            return result
+            return self._finish(pipeline, plan, self._sync(pipeline, plan.to_fetch))
         finally:
             self._lease.release()
 
@@ -177,8 +179,12 @@ class SyncRun:
             self._lease.acquire(session, options.holder, now=now)
             plan = self._planner.plan(session)
             partial = bool(options.course_ids or options.sources)
-            run_id = runs.begin(session, options.holder, partial=partial, now=now)
-            runs.record(session, run_id, plan.not_fetched)
+            run_id = runs.begin(
+                session, options.holder, partial=partial, deleted=len(plan.deleted), now=now
+            )
+            recorded = plan.skipped + plan.without_activity
+            runs.record(session, run_id, recorded)
+        reporter.log_courses(run_id, recorded)
         return plan, run_id
 
     def _sync(self, pipeline: _Pipeline, entries: Sequence[Entry]) -> StopReason | None:
@@ -187,35 +193,33 @@ class SyncRun:
             with LeaseHeartbeat(self._lease, self._stop, (self._sources, self._gradebook)):
                 outage = pipeline.run(entries)
                 self._stop.raise_error()
-                # Once the run has to stop, a request that was cancelled is no outage.
-                self._outage = None if self._stop.is_set else outage
         except db.UNUSABLE as error:
             return StopReason(EXIT_DATABASE, ResultReason.DATABASE_UNAVAILABLE, db.cause(error))
         except LeaseLostError as error:
             return StopReason(EXIT_LEASED, ResultReason.LEASE_LOST, str(error))
-        if self._outage is not None:
-            detail, advice = self._outage.detail, self._outage.advice
-            return StopReason(EXIT_FAILED, ResultReason.GRADEBOOK_TROUBLE, detail, advice)
+        # Before an outage: once the run has to stop, a request that was cancelled is none.
         if self._stop.stop_requested:
             return StopReason(EXIT_STOPPED, ResultReason.STOPPED, "SIGTERM was received")
         if self._stop.timed_out:
             seconds = self._options.deadline.total_seconds()
             detail = f"its time limit of {seconds:g} seconds was reached"
             return StopReason(EXIT_FAILED, ResultReason.DEADLINE, detail)
+        if outage is not None:
+            reason = ResultReason.GRADEBOOK_TROUBLE
+            return StopReason(EXIT_FAILED, reason, outage.detail, outage.advice)
         return None
 
     def _finish(self, pipeline: _Pipeline, plan: Plan, reason: StopReason | None) -> RunResult:
         """Close the run's record and return the result; what was not stored counts as failed."""
         not_reached = []
         if reason is not None:
-            stored = {(course.source, course.course_id) for course in pipeline.reporter.courses}
+            stored = {(course.source, course.course_id) for course in pipeline.courses}
             not_reached = [
                 results.not_reached_result(entry, reason)
                 for entry in plan.to_fetch
                 if (entry.source.name, entry.course_id) not in stored
             ]
-        pipeline.reporter.add(not_reached)
-        pipeline.reporter.log_outages(self._fetcher.outages, self._outage)
+        pipeline.courses += not_reached
         result = self._result(pipeline, reason)
         try:
             with self._database.writing() as session:
@@ -227,8 +231,11 @@ class SyncRun:
         return result
 
     def _result(self, pipeline: _Pipeline, reason: StopReason | None) -> RunResult:
-        courses = tuple(pipeline.reporter.courses)
-        failed = any(course.outcome is CourseOutcome.FAILED for course in courses)
+        courses = tuple(pipeline.courses)
+        needs_action = any(
+            course.outcome is CourseOutcome.FAILED or course.reason is CourseStatus.TOKEN_INVALID
+            for course in courses
+        )
         return RunResult(
             run_id=pipeline.run_id,
             courses=courses,
@@ -237,7 +244,7 @@ class SyncRun:
             gradebook_requests=self._gradebook.requests,
             statements=self._database.statements - self._statements_before,
             seconds=round(time.monotonic() - self._started_at, 2),
-            exit_code=reason.exit_code if reason else EXIT_FAILED if failed else 0,
+            exit_code=reason.exit_code if reason else EXIT_FAILED if needs_action else 0,
             stopped=reason.detail if reason else None,
             advice=reason.advice if reason else None,
         )

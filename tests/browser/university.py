@@ -245,17 +245,18 @@ class _Day:
         """Record a grade sync; one of the day was slow."""
         with self.elms.writing() as session:
             plan = planner.plan_entries(registry.list_added(session), needs_activity=False)
-            run_id = runs.begin(session, "elms@sync-1", now=at)
+            run_id = runs.begin(session, "elms@sync-1", deleted=len(plan.deleted), now=at)
             outcomes = [CourseOutcome.SYNCED, *[CourseOutcome.UNCHANGED] * 7]
             fetched = [
                 CourseResult("eassessment", entry.course_id, self.chance.choice(outcomes))
                 for entry in plan.to_fetch
             ]
-            results = (*plan.skipped, *fetched)
-            runs.record(session, run_id, results)
+            runs.record(session, run_id, (*plan.skipped, *fetched))
             updates = [EntryUpdate(entry.id, synced=True) for entry in plan.to_fetch]
             registry.apply_updates(session, updates, actor=Actor(ActorKind.SYNC, "run"), now=at)
             requests, seconds = (3, 12.4) if run_id == BUSY_RUN else (1, 0.6)
             seconds = round(seconds + self.chance.uniform(-0.3, 0.3), 2)
-            result = RunResult(run_id, results, ScoreCounts(9, 6, 80), requests, 10, seconds, 0)
+            results = (*plan.deleted, *plan.skipped, *fetched)
+            scores, exit_code = ScoreCounts(9, 6, 80), int(bool(plan.skipped))
+            result = RunResult(run_id, results, scores, requests, 10, seconds, exit_code)
             runs.end(session, result, now=at + timedelta(seconds=seconds))

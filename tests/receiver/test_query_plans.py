@@ -14,6 +14,7 @@ from receiver.course_state import CourseStatus
 from receiver.registry import history, listing
 from receiver.registry.listing import EntryFilter
 from receiver.runs import queries
+from receiver.runs.queries import ResultFilter
 from receiver.runs.store import CourseOutcome
 from receiver.sources import store as sources
 from receiver.webhooks import inbox
@@ -128,7 +129,7 @@ def test_counts_of_the_registry_use_an_index(database: Database) -> None:
     [
         pytest.param(
             lambda session: queries.page_of_courses(
-                session, 1, CourseOutcome.FAILED, PageRequest(after=("one", 7))
+                session, 1, ResultFilter(CourseOutcome.FAILED), PageRequest(after=("one", 7))
             ),
             "ix_run_courses_run_id_outcome_source_id (run_id=? AND outcome=? AND source>?)",
             id="courses of a run",

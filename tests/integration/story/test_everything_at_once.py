@@ -47,7 +47,7 @@ SCORE = Score(user_id="ada", score_given=Decimal(7), score_maximum=Decimal(10), 
 SYNCED = ("synced", None)
 TRANSIENT = ("failed", "transient")
 MISCONFIGURED = ("failed", "misconfigured")
-DELETED = ("failed", "course_deleted")
+DELETED = ("skipped", "course_deleted")
 INVALID = ("failed", "token_invalid")
 
 # The result of each course of each source in the first run.
@@ -218,13 +218,26 @@ def sync(
     return lambda: CliRunner().invoke(main, ["sync-grades", "--json"], prog_name="receiver")
 
 
-def results_of(run: Result) -> dict[str, dict[str, tuple[str, str | None]]]:
-    """Return the result of each course of each source."""
+def assert_results(run: Result, expected: dict[str, dict[str, tuple[str, str | None]]]) -> None:
+    """Check what a run reported: each course that needs attention, and the number of the others."""
+    report = json.loads(run.stdout)
+    outcomes = Counter(outcome for results in expected.values() for outcome, _ in results.values())
+    reasons = Counter(reason for results in expected.values() for _, reason in results.values())
     found: dict[str, dict[str, tuple[str, str | None]]] = {name: {} for name in FIRST}
-    for one in json.loads(run.stdout)["courses"]:
+    for one in report["courses"]:
         found[one["source"]][one["course_id"]] = one["outcome"], one["reason"]
-        assert one["reason"] is None or (one["detail"] and one["next_step"])
-    return found
+        assert one["detail"]
+        assert one["next_step"]
+    assert found == {
+        name: {
+            course_id: (outcome, reason)
+            for course_id, (outcome, reason) in results.items()
+            if reason not in {None, "course_deleted"}
+        }
+        for name, results in expected.items()
+    }
+    assert {name: number for name, number in report["counts"].items() if number} == outcomes
+    assert report["deleted"] == reasons["course_deleted"]
 
 
 def in_second_run(first: tuple[str, str | None]) -> tuple[str, str | None]:
@@ -242,11 +255,14 @@ def test_all_failures_at_once_cost_no_healthy_course(
     before_second = everything.requests()
     second = sync()
 
-    assert results_of(first) == FIRST
-    assert results_of(second) == {
-        site: {course_id: in_second_run(result) for course_id, result in results.items()}
-        for site, results in FIRST.items()
-    }
+    assert_results(first, FIRST)
+    assert_results(
+        second,
+        {
+            site: {course_id: in_second_run(result) for course_id, result in results.items()}
+            for site, results in FIRST.items()
+        },
+    )
     assert first.exit_code == second.exit_code == 1
     known = {
         course_id

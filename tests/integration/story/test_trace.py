@@ -107,6 +107,6 @@ def test_grade_sync_is_one_trace_on_both_sides(
             result = SyncRun(receiver.database, receiver.vault, clients, options).execute()
 
     assert result.exit_code == 0
-    assert {line["trace_id"] for line in logged("grade sync ended")} == {span.trace_id}
+    assert {line["trace_id"] for line in logged("grade sync started")} == {span.trace_id}
     requests = [line for line in logged("request completed") if line["url"].endswith("/grades")]
     assert [line["trace_id"] for line in requests] == [span.trace_id]

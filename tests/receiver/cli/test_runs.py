@@ -3,6 +3,8 @@
 import json
 from dataclasses import replace
 
+import pytest
+
 from foundation.errors import Advice
 from receiver.runs.store import CourseOutcome, CourseResult
 from receiver.sources.base import PersonProblem
@@ -30,15 +32,38 @@ def test_list_shows_each_run(receiver: Receiver, store: Store) -> None:
     assert (listed["requests"], listed["database_queries"], listed["seconds"]) == (2, 7, 1.25)
 
 
-def test_show_prints_the_result_of_each_course(receiver: Receiver, store: Store) -> None:
+def test_show_prints_what_needs_attention(receiver: Receiver, store: Store) -> None:
     store.add_run(*RESULTS)
 
     text = receiver("runs", "show").stdout
-    failed = json.loads(receiver("runs", "show", "1", "--outcome", "failed", "--json").stdout)
+    document = json.loads(receiver("runs", "show", "--json").stdout)
 
-    assert all(words in text for words in ("CS101", "responded 503", "Wait."))
-    assert failed["status"] == "completed with errors"
-    assert [course["course_id"] for course in failed["courses"]] == ["CS102"]
+    assert all(words in text for words in ("CS102", "responded 503", "Wait."))
+    assert "CS101" not in text
+    assert document["status"] == "completed with errors"
+    assert [group["course_ids"] for group in document["groups"]] == [["CS102"]]
+    assert [course["course_id"] for course in document["courses"]] == ["CS102"]
+
+
+@pytest.mark.parametrize(
+    ("options", "course_ids"),
+    [
+        pytest.param(("--all",), ["CS101", "CS102"], id="all"),
+        pytest.param(("--outcome", "synced"), ["CS101"], id="outcome"),
+        pytest.param(("--reason", "transient", "--source", "one"), ["CS102"], id="reason"),
+        pytest.param(("--all", "--source", "two"), [], id="source"),
+    ],
+)
+def test_show_lists_courses(
+    receiver: Receiver, store: Store, options: tuple[str, ...], course_ids: list[str]
+) -> None:
+    store.add_run(*RESULTS)
+
+    text = receiver("runs", "show", "1", *options).stdout
+    document = json.loads(receiver("runs", "show", "1", *options, "--json").stdout)
+
+    assert [course["course_id"] for course in document["courses"]] == course_ids
+    assert [course_id for course_id in ("CS101", "CS102") if course_id in text] == course_ids
 
 
 def test_without_a_run_both_say_so(receiver: Receiver) -> None:
@@ -74,5 +99,8 @@ def test_show_lists_the_people_whose_scores_were_not_imported(
     assert table.splitlines()[1] == "one,CS101,'=s1,no,2 users of ELMS have this ID number"
 
 
-def test_csv_is_for_people_only(receiver: Receiver) -> None:
-    assert receiver("runs", "show", "--csv").exit_code == 2
+@pytest.mark.parametrize("options", [("--csv",), ("--source", "one")], ids=["csv", "source"])
+def test_option_without_what_it_narrows_is_refused(
+    receiver: Receiver, options: tuple[str, ...]
+) -> None:
+    assert receiver("runs", "show", *options).exit_code == 2

@@ -1,6 +1,10 @@
 """`receiver sync-grades`."""
 
 import json
+import os
+import pty
+import re
+import subprocess
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,11 +15,12 @@ from contract.signatures import Secret
 from contract.tokens import CourseToken, MoodleToken
 from foundation.crypto import Vault
 from foundation.db.session import Database
-from receiver.course_state import Deleted
+from receiver.course_state import Deleted, TokenAnnounced
 from receiver.models import MOODLE, Run
 from receiver.runs import lease
 from receiver.sources import store as sources
 from tests.receiver.cli.conftest import Receiver
+from tests.receiver.cli.test_sync_stops import COMMAND
 from tests.receiver.conftest import NINE, FakeSite, Store
 
 
@@ -30,31 +35,56 @@ def courses(store: Store, site: FakeSite, make_score: Callable[..., Any]) -> Non
     site.answer("CS103", 503)
 
 
-def test_run_prints_summary_and_table(courses: None, receiver: Receiver) -> None:
+def test_run_prints_each_reason_and_last_the_summary(courses: None, receiver: Receiver) -> None:
     result = receiver("sync-grades")
 
-    lines = result.stdout.splitlines()
+    lines = [line.rstrip() for line in result.stdout.splitlines()]
     assert result.exit_code == 1
-    assert lines[:5] == [
-        "Grade sync 1: 3 courses, 1 of them skipped before any request.",
+    assert lines[:6] == [
+        "1 course needs attention",
+        "",
+        "1 course of one: temporary failure",
+        "courses    CS103",
+        "why        responded 503",
+        "next step  No action needed yet: the next run tries again. If this persists, check "
+        "eAssessment.",
+    ]
+    assert lines[7:13] == [
+        "Grade sync 1: 3 courses",
         "... fetched grades: 1 course, 1 score added, 0 changed, 0 unchanged",
         "... unchanged since the last fetch: 0 courses",
+        "... 1 skipped: course deleted; no action needed",
         "... failed: 1 course",
         "... used 3 requests to eAssessment",
     ]
-    assert lines[7] == "Grade sync complete, with errors; see each failed course."
-    table = "\n".join(lines[8:])
-    assert "CS102   one     skipped  the course was deleted in eAssessment" in table
-    assert "CS103   one     failed   responded 503" in table
-    assert "the next run tries again" in table
-    assert "CS101" not in table
+    assert lines[-1] == "Grade sync complete, with errors."
+    assert "CS102" not in result.output
 
 
-def test_skipped_courses_are_a_success(courses: None, receiver: Receiver) -> None:
+def test_many_courses_of_one_reason_are_listed_by_a_command(
+    store: Store, site: FakeSite, receiver: Receiver
+) -> None:
+    ids = [f"CS10{number}" for number in range(7)]
+    for course_id in ids:
+        store.add_course(course_id, TokenAnnounced(4, "other", NINE))
+
+    result = receiver("sync-grades")
+    listed = receiver("runs", "show", "--reason", "token_invalid", "--source", "one")
+
+    assert result.exit_code == 1
+    assert "courses    CS100, CS101, CS102, CS103, CS104 and 2 more " in result.stdout
+    assert "enter it. Run `receiver registry set-token --from-file FILE`." in result.stdout
+    assert "list all   receiver runs show 1 --reason token_invalid --source one " in result.stdout
+    assert result.stdout.endswith("Grade sync complete; action is needed.\n")
+    assert [course_id for course_id in ids if course_id not in listed.stdout] == []
+
+
+def test_deleted_courses_are_a_success(courses: None, receiver: Receiver) -> None:
     result = receiver("sync-grades", "--course", "CS102")
 
     assert result.exit_code == 0
-    assert "Grade sync complete.\n" in result.stdout
+    assert result.stdout.startswith("Grade sync 1: 1 course\n")
+    assert result.stdout.endswith("Grade sync complete.\n")
 
 
 def test_run_names_unknown_variables(receiver: Receiver, environment: pytest.MonkeyPatch) -> None:
@@ -91,11 +121,11 @@ def test_run_as_json(courses: None, receiver: Receiver) -> None:
     assert result.exit_code == report["exit_code"] == 1
     assert report["counts"] == {"synced": 1, "unchanged": 0, "skipped": 1, "failed": 1}
     assert report["scores"] == {"added": 1, "changed": 0, "unchanged": 0}
-    assert {course["course_id"]: course["reason"] for course in report["courses"]} == {
-        "CS101": None,
-        "CS102": "course_deleted",
-        "CS103": "transient",
-    }
+    assert report["deleted"] == 1
+    assert [course["course_id"] for course in report["courses"]] == ["CS103"]
+    [group] = report["groups"]
+    assert (group["reason"], group["courses"], group["course_ids"]) == ("transient", 1, ["CS103"])
+    assert group["needs_attention"] is True
 
 
 def test_dry_run_sends_no_request(
@@ -105,9 +135,12 @@ def test_dry_run_sends_no_request(
     document = json.loads(receiver("sync-grades", "--dry-run", "--json").stdout)
 
     assert text.exit_code == 0
-    assert "Dry run: 2 courses would be fetched, 1 skipped." in text.stdout
+    assert text.stdout.endswith(
+        "Dry run: 2 courses would be fetched, 1 skipped.\n"
+        "... 1 skipped: course deleted; no action needed\n"
+    )
     assert [each["course_id"] for each in document["would_fetch"]] == ["CS101", "CS103"]
-    assert [each["course_id"] for each in document["would_skip"]] == ["CS102"]
+    assert (document["deleted"], document["would_skip"]) == (1, [])
     assert (site.connections, store.rows(Run)) == (0, [])
 
 
@@ -172,8 +205,36 @@ def test_undecryptable_site_token_fails_only_its_site(
 
     report = json.loads(result.stdout)
     by_id = {course["course_id"]: course for course in report["courses"]}
-    events = [json.loads(line)["event"] for line in result.stderr.splitlines()]
-    assert (result.exit_code, by_id["CS101"]["outcome"]) == (1, "synced")
+    assert (result.exit_code, report["counts"]["synced"]) == (1, 1)
     assert (by_id["7"]["outcome"], by_id["7"]["reason"]) == ("failed", "site_trouble")
     assert "Add the key that encrypted it" in by_id["7"]["next_step"]
-    assert events.count("site cannot be used") == 1
+
+
+def test_log_does_not_run_through_the_progress_bar(
+    courses: None, environment: pytest.MonkeyPatch
+) -> None:
+    environment.setenv("TERM", "xterm")
+    ours, terminal = pty.openpty()
+    written = bytearray()
+
+    with subprocess.Popen(COMMAND, stdout=subprocess.PIPE, stderr=terminal) as process:
+        os.close(terminal)
+        while chunk := read_terminal(ours):
+            written += chunk
+        printed = process.communicate()[0]
+    os.close(ours)
+
+    pieces = re.split(rb"[\r\n]", written)
+    assert any(b"\xe2\x94\x81" in piece for piece in pieces)  # the bar
+    [logged] = [piece for piece in pieces if b"courses_to_fetch" in piece]
+    assert b"\xe2\x94\x81" not in logged
+    assert b"attention" not in written
+    assert b"1 course needs attention" in printed
+
+
+def read_terminal(file: int) -> bytes:
+    """Return what was written to a terminal, or nothing once its other end is closed."""
+    try:
+        return os.read(file, 65536)
+    except OSError:
+        return b""

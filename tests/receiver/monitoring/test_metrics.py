@@ -74,6 +74,7 @@ def test_runs_are_counted_by_status_and_courses_by_outcome(
     )
     store.add_run(synced, skipped)
     store.add_run(failed)
+    store.add_run(exit_code=1)  # a token is invalid
     store.add_run(unchanged, exit_code=143, stopped="SIGTERM was received")
     store.add_run(ended=False)
     with database.writing() as session:
@@ -82,6 +83,7 @@ def test_runs_are_counted_by_status_and_courses_by_outcome(
 
     assert collect("run") == {
         "runs_total completed": 1,
+        "runs_total needs_action": 1,
         "runs_total with_errors": 1,
         "runs_total stopped": 1,
         "runs_total killed": 1,
@@ -94,9 +96,11 @@ def test_runs_are_counted_by_status_and_courses_by_outcome(
 
 def test_good_run_is_one_of_all_courses_without_failures(store: Store, collect: Collect) -> None:
     never = collect("seconds_since_good_run")
-    store.add_run(at=NINE + HOUR)
+    failed = CourseResult("one", "CS101", CourseOutcome.FAILED, "transient")
+    store.add_run(at=NINE)
+    store.add_run(at=NINE + HOUR, exit_code=1)  # a token is invalid
     store.add_run(at=NINE + 2 * HOUR, partial=True)
-    store.add_run(at=NINE + 3 * HOUR, exit_code=1)
+    store.add_run(failed, at=NINE + 3 * HOUR)
 
     since = collect("seconds_since_good_run")
 

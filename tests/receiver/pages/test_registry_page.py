@@ -92,15 +92,16 @@ def test_empty_registry_offers_to_add_a_course(browser: Browser, store: Store) -
     assert 'href="/entries/new"' in page.html
 
 
-@pytest.mark.parametrize("exit_code", [0, 1])
-def test_last_run_is_shown(browser: Browser, store: Store, exit_code: int) -> None:
+@pytest.mark.parametrize("failed", [False, True], ids=["good", "failed"])
+def test_last_run_is_shown(browser: Browser, store: Store, failed: bool) -> None:
     store.add_course("CS101")
-    store.add_run(at=datetime.now(UTC) - timedelta(minutes=7), exit_code=exit_code)
+    results = [CourseResult("one", "CS101", CourseOutcome.FAILED, "transient")] * failed
+    store.add_run(*results, at=datetime.now(UTC) - timedelta(minutes=7))
 
     page = browser.get("/")
 
     assert "Last run: run 1 started 7 min ago: 0 synced" in page.text
-    assert ('<a href="/runs/1">Run 1</a>' in page.html) is bool(exit_code)
+    assert ('<a href="/runs/1">Run 1</a>' in page.html) is failed
 
 
 def test_names_are_shown_as_text(  # B7

@@ -7,9 +7,10 @@ import pytest
 
 from foundation.db.session import Database
 from foundation.errors import Advice
+from receiver.course_state import CourseStatus
 from receiver.runs import lease
 from receiver.runs import store as runs
-from receiver.runs.store import CourseOutcome, CourseResult
+from receiver.runs.store import CourseOutcome, CourseResult, ResultReason
 from receiver.sources.base import PersonProblem
 from tests.receiver.conftest import NINE, Store
 from tests.receiver.pages.conftest import Browser
@@ -24,13 +25,18 @@ def make_result(course_id: str, outcome: CourseOutcome, detail: str | None = Non
 
 SYNCED = make_result("CS101", CourseOutcome.SYNCED)
 FAILED = make_result("CS103", CourseOutcome.FAILED, "responded 503")
-SKIPPED = make_result("CS104", CourseOutcome.SKIPPED, "deleted")
+SKIPPED = replace(
+    make_result("CS104", CourseOutcome.SKIPPED, "rejected"), reason=CourseStatus.TOKEN_INVALID
+)
+DELETED = replace(
+    make_result("CS105", CourseOutcome.SKIPPED, "deleted"), reason=CourseStatus.COURSE_DELETED
+)
 RESULTS = (
     SYNCED,
     make_result("CS102", CourseOutcome.UNCHANGED),
     FAILED,
     SKIPPED,
-    make_result("CS105", CourseOutcome.SKIPPED, "deleted"),
+    DELETED,
 )
 
 
@@ -43,9 +49,10 @@ def test_list_has_a_bar_and_counts_for_each_run(browser: Browser, store: Store) 
     assert page.rows[-2:] == [
         "2 some courses 2026-11-22 09:00:00 UTC completed 1 synced 1.2 2 ada@elms",
         "1 2026-11-22 09:00:00 UTC completed with errors "
-        "1 synced 1 unchanged 2 skipped 1 failed 1.2 2 ada@elms",
+        "1 synced 1 unchanged 1 course deleted 1 skipped 1 failed 1.2 2 ada@elms",
     ]
     assert '<rect class="chart-good" x="0" y="0" width="20.0" height="1"/>' in page.html
+    assert '<rect class="chart-gone" x="40.0" y="0" width="20.0" height="1"/>' in page.html
     assert '<rect class="chart-bad" x="80.0" y="0" width="20.0" height="1"/>' in page.html
 
 
@@ -88,14 +95,16 @@ def test_run_has_the_summary_of_the_command(browser: Browser, store: Store) -> N
     store.add_run(*RESULTS)
 
     assert (
-        "Grade sync 1: 5 courses, 2 of them skipped before any request. "
+        "Grade sync 1: 5 courses "
         "... fetched grades: 1 course, 4 scores added, 5 changed, 6 unchanged "
         "... unchanged since the last fetch: 1 course "
+        "... 1 skipped: course deleted; no action needed "
+        "... 1 skipped: action needed "
         "... failed: 1 course "
         "... used 2 requests to eAssessment "
         "... used 7 database queries "
         "... used 1.25 seconds "
-        "Grade sync complete, with errors; see each failed course."
+        "Grade sync complete, with errors."
     ) in browser.get("/runs/1").text
 
 
@@ -113,37 +122,49 @@ def test_summary_leaves_out_what_was_not_recorded(
     assert "seconds" not in page.text
 
 
-def test_failed_courses_come_first(browser: Browser, store: Store) -> None:
+def test_what_needs_attention_is_grouped_by_reason(browser: Browser, store: Store) -> None:
     entry = store.add_course("CS103")
-    store.add_run(*RESULTS)
+    others = tuple(replace(FAILED, course_id=f"MA{number}") for number in range(5))
+    store.add_run(*RESULTS, *others)
 
     page = browser.get("/runs/1")
 
     assert page.rows == [
-        "CS103 one failed responded 503 \N{EN DASH} Try again. receiver sync-grades"
+        "temporary failure one 6 courses of one: temporary failure "
+        "CS103 , MA0 , MA1 , MA2 , MA3 , all 6 responded 503 Try again. receiver sync-grades",
+        "token invalid one 1 courses of one: token invalid CS104 rejected "
+        "Try again. receiver sync-grades",
     ]
     assert f'<a href="/entries/{entry.id}"><bdi class="name">CS103</bdi></a>' in page.html
-    assert "failed 1 skipped 2 synced 1 unchanged 1" in page.text
+    assert 'href="/runs/1?reason=transient&amp;source=one"' in page.html
+    assert "Needs attention (7)" in page.text
+
+
+def test_what_needs_no_action_is_folded(browser: Browser, store: Store) -> None:
+    kept = replace(SYNCED, course_id="CS106", reason=ResultReason.PEOPLE_KEPT)
+    store.add_run(*RESULTS, kept)
+
+    [_, folded] = browser.get("/runs/1").html.split("<summary>No action needed</summary>")
+
+    assert 'href="/runs/1?outcome=synced">2 courses</a> synced' in folded
+    assert 'href="/?status=course_deleted">1 course</a> skipped: course deleted' in folded
+    assert "people_kept" in folded
 
 
 @pytest.mark.parametrize(
-    ("results", "query", "expected"),
+    ("query", "expected"),
     [
-        pytest.param((SYNCED, SKIPPED), "", ["CS104"], id="worst outcome"),
-        pytest.param(RESULTS, "?outcome=skipped", ["CS104", "CS105"], id="outcome"),
-        pytest.param(RESULTS, "?outcome=none", ["CS103"], id="unknown outcome"),
+        pytest.param("outcome=skipped", ["CS104", "CS105"], id="outcome"),
+        pytest.param("reason=transient&source=one", ["CS103"], id="reason"),
+        pytest.param("reason=transient&source=two", [], id="source"),
     ],
 )
-def test_courses_of_one_outcome_are_listed(
-    browser: Browser,
-    store: Store,
-    results: tuple[CourseResult, ...],
-    query: str,
-    expected: list[str],
+def test_courses_are_listed(
+    browser: Browser, store: Store, query: str, expected: list[str]
 ) -> None:
-    store.add_run(*results)
+    store.add_run(*RESULTS)
 
-    page = browser.get(f"/runs/1{query}")
+    page = browser.get(f"/runs/1?{query}")
 
     assert [row.split()[0] for row in page.rows] == expected
 
@@ -154,7 +175,7 @@ def test_courses_that_were_not_reached_are_counted(browser: Browser, store: Stor
     page = browser.get("/runs/1")
 
     assert "Grade sync stopped early: SIGTERM was received" in page.text
-    assert "failed 4" in page.text
+    assert "... failed: 4 courses" in page.text
     assert "3 courses were not reached before the run ended and are not listed" in page.text
 
 

@@ -38,7 +38,7 @@ def test_run_is_recorded_with_its_courses(store: Store) -> None:
         runs.end(session, result, now=NINE + timedelta(seconds=1))
 
     (run,) = store.rows(Run)
-    assert (run.synced, run.unchanged, run.skipped, run.failed) == (1, 0, 1, 0)
+    assert (run.synced, run.unchanged, run.skipped, run.deleted, run.failed) == (1, 0, 1, 1, 0)
     assert (run.scores_added, run.scores_changed, run.scores_unchanged) == (1, 2, 3)
     assert (run.requests, run.statements, run.exit_code) == (1, 7, 0)
     assert run.ended_at - run.started_at == timedelta(seconds=1)
@@ -73,12 +73,18 @@ def test_latest_full_run_ignores_partial_ones(database: Database) -> None:
 def test_only_the_latest_run_can_be_running(
     database: Database, duration: timedelta, expected: RunStatus
 ) -> None:
-    ends = {1: (0, None), 2: (1, None), 3: (4, "the database is away")}
+    failed = (CourseResult("one", "CS101", CourseOutcome.FAILED),)
+    ends = {
+        1: ((), 0, None),
+        2: (failed, 1, None),
+        3: ((), 4, "the database is away"),
+        4: ((), 1, None),
+    }
     with database.writing() as session:
         leases.acquire(session, "ada@elms", duration, now=NINE)
-        ids = [runs.begin(session, "ada@elms", now=NINE) for _ in range(5)]
-        for run_id, (exit_code, stopped) in ends.items():
-            result = RunResult(run_id, (), ScoreCounts(), 0, 0, 0.5, exit_code, stopped)
+        ids = [runs.begin(session, "ada@elms", now=NINE) for _ in range(6)]
+        for run_id, (courses, exit_code, stopped) in ends.items():
+            result = RunResult(run_id, courses, ScoreCounts(), 0, 0, 0.5, exit_code, stopped)
             runs.end(session, result, now=NINE)
 
     with database.reading() as session:
@@ -89,6 +95,7 @@ def test_only_the_latest_run_can_be_running(
         RunStatus.COMPLETED,
         RunStatus.WITH_ERRORS,
         RunStatus.STOPPED,
+        RunStatus.NEEDS_ACTION,
         RunStatus.KILLED,
         expected,
     ]

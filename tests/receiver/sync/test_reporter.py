@@ -9,10 +9,11 @@ import pytest
 from contract.grades import Score
 from foundation.errors import Advice
 from receiver.course_state import Deleted
-from receiver.models import RunCourse, RunPerson
+from receiver.models import RunPerson
 from receiver.runs.store import RunResult
 from receiver.sources.base import Grades, PersonProblem, SiteOutage, Transient
-from tests.receiver.conftest import NINE
+from receiver.sync import reporter
+from tests.receiver.conftest import NINE, SITE
 from tests.receiver.sync.conftest import Lab, StubSource, outcomes
 
 pytestmark = pytest.mark.parametrize("database_kind", ["sqlite"], indirect=True)
@@ -24,47 +25,60 @@ SyncLogged = Callable[..., tuple[RunResult, list[dict[str, Any]]]]
 def sync_logged(
     lab: Lab, make_app: Callable[..., Any], capsys: pytest.CaptureFixture[str]
 ) -> SyncLogged:
-    """Return a function that runs the sync and returns its result and log, from WARNING on."""
+    """Return a function that runs the sync and returns its result and log."""
 
-    def run(stub: StubSource | None = None) -> tuple[RunResult, list[dict[str, Any]]]:
-        make_app(log_level="WARNING")
+    def run(
+        stub: StubSource | None = None, level: str = "WARNING"
+    ) -> tuple[RunResult, list[dict[str, Any]]]:
+        make_app(log_level=level)
         result = lab.sync(stub)
+        reporter.log_end(result, with_reasons=True)
         return result, [json.loads(line) for line in capsys.readouterr().err.splitlines()]
 
     return run
 
 
-def test_each_failure_is_logged_once_with_what_to_do(lab: Lab, sync_logged: SyncLogged) -> None:
-    lab.add_course("CS101", Deleted(4, NINE))
-    for course_id in ("CS102", "CS103", "CS104"):
+def test_each_reason_is_logged_once_with_what_to_do(lab: Lab, sync_logged: SyncLogged) -> None:
+    ids = [f"CS20{number}" for number in range(7)]
+    for course_id in ("CS101", *ids):
         lab.serve_course(course_id)
-    lab.fake_site.answer("CS102", 503)
-    lab.fake_site.regenerated("CS103", "new")
+    for course_id in ids:
+        lab.fake_site.answer(course_id, 503)
+    lab.fake_site.regenerated("CS101", "new")
 
-    _, lines = sync_logged()
+    _, [transient, invalid] = sync_logged()
 
-    assert [(line["course_id"], line["level"], line["event"]) for line in lines] == [
-        ("CS101", "warning", "course skipped"),
-        ("CS102", "warning", "course failed"),
-        ("CS103", "error", "course failed"),
+    assert (transient["level"], transient["courses"]) == ("warning", 7)
+    assert transient["course_ids"] == ids[:5]
+    assert transient["url"] == f"{lab.fake_site.url}/api/v1/courses/CS200/grades"
+    assert transient["list_command"] == f"runs show 1 --reason transient --source {SITE}"
+    assert (invalid["level"], invalid["reason"]) == ("error", "token_invalid")
+    assert all(line["next_step"] and line["detail"] for line in (transient, invalid))
+
+
+def test_log_does_not_grow_with_deletions(lab: Lab, sync_logged: SyncLogged) -> None:
+    for number in range(4):
+        lab.add_course(f"CS10{number}", Deleted(4, NINE))
+
+    _, [started, ended] = sync_logged(level="DEBUG")
+
+    assert (started["event"], started["deleted"]) == ("grade sync started", 4)
+    assert (ended["event"], ended["skipped"], ended["deleted"]) == ("grade sync ended", 4, 4)
+
+
+def test_each_course_is_logged_for_debugging(lab: Lab, sync_logged: SyncLogged) -> None:
+    lab.add_courses("CS1", "CS2")
+    stub = StubSource({"CS1": [Transient("no answer")], "CS2": [Transient("no answer")]})
+
+    _, lines = sync_logged(stub, "DEBUG")
+
+    assert [line["course_id"] for line in lines if line["event"] == "course failed"] == [
+        "CS1",
+        "CS2",
     ]
-    assert lines[2]["url"] == f"{lab.fake_site.url}/api/v1/courses/CS103/grades"
-    assert all(line["next_step"] and line["reason"] for line in lines)
 
 
-def test_site_that_is_down_does_not_fill_the_log(lab: Lab, sync_logged: SyncLogged) -> None:
-    ids = [f"C{number}" for number in range(8)]
-    lab.add_courses(*ids)
-    stub = StubSource({one: [Transient("no answer")] for one in ids})
-
-    _, [*each, rest] = sync_logged(stub)
-
-    assert [line["event"] for line in each] == ["course failed"] * 5
-    assert (rest["source"], rest["detail"], rest["courses"]) == ("one", "no answer", 3)
-    assert len(lab.rows(RunCourse)) == 8
-
-
-def test_site_outage_is_logged_once(lab: Lab, sync_logged: SyncLogged) -> None:
+def test_site_outage_is_one_line(lab: Lab, sync_logged: SyncLogged) -> None:
     lab.add_courses("CS1", "CS2")
     stub = StubSource({"CS1": [SiteOutage("suspended", Advice("Reactivate it."))]})
 
@@ -90,8 +104,7 @@ def test_people_who_are_left_out_are_reported(lab: Lab, sync_logged: SyncLogged)
         "s0: exists twice; s1: exists twice; s2: exists twice; and 2 more"
     )
     assert result.exit_code == 0
-    assert (line["level"], line["event"], line["course_id"]) == ("warning", "course synced", "CS1")
-    assert "people" not in line
+    assert (line["level"], line["detail"]) == ("warning", result.courses[0].detail)
     recorded = [person.user_id for person in lab.rows(RunPerson)]
     assert recorded == [None, "9" * 255, "s0", "s1", "s2", "s3", "s4"]
 

@@ -57,7 +57,20 @@ def test_known_invalid_courses_open_no_connection(lab: Lab) -> None:
     }
     assert {course.since for course in result.courses} == {NINE}
     assert all(course.detail and course.advice for course in result.courses)
-    assert result.exit_code == 0
+    assert result.exit_code == 1
+
+
+def test_known_deletions_are_counted_but_not_recorded(lab: Lab) -> None:
+    lab.add_course("CS101", DELETED, source=SITE)
+    lab.add_course("CS102", DELETED, source=SITE)
+    lab.serve_course("CS103")
+    lab.fake_site.gone("CS103")
+
+    first, second = lab.sync(), lab.sync()
+
+    assert [(run.skipped, run.deleted) for run in lab.rows(Run)] == [(3, 3), (3, 3)]
+    assert [(row.run_id, row.course_id) for row in lab.rows(RunCourse)] == [(1, "CS103")]
+    assert (first.deleted, first.exit_code, second.exit_code) == (3, 0, 0)
 
 
 def test_one_course_never_stops_the_others(lab: Lab) -> None:
@@ -75,7 +88,7 @@ def test_one_course_never_stops_the_others(lab: Lab) -> None:
 
     assert outcomes(result) == {
         "A": ("synced", None),
-        "B": ("failed", "course_deleted"),
+        "B": ("skipped", "course_deleted"),
         "C": ("failed", "token_invalid"),
         "D": ("failed", "transient"),
         "E": ("failed", "transient"),
@@ -86,7 +99,8 @@ def test_one_course_never_stops_the_others(lab: Lab) -> None:
     assert result.exit_code == 1
     (run,) = lab.rows(Run)
     assert (run.id, run.holder, run.exit_code) == (result.run_id, "ada@elms", 1)
-    assert (run.synced, run.failed, run.requests) == (2, 6, result.requests)
+    assert (run.synced, run.skipped, run.failed) == (2, 1, 5)
+    assert run.requests == result.requests
     assert (run.statements, run.started_at <= run.ended_at) == (result.statements, True)
     assert recorded(lab) == outcomes(result)
     assert registry.status_of(lab.entry("B")) is CourseStatus.COURSE_DELETED
@@ -108,14 +122,14 @@ def test_rejected_token_is_not_used_again_whatever_version_is_named(lab: Lab) ->
 
 
 @pytest.mark.parametrize(
-    ("fact", "limits"),
+    ("fact", "limits", "exit_code"),
     [
-        pytest.param(DELETED, {"refresh_after": timedelta(0)}, id="in the same window"),
-        pytest.param(REGENERATED, {"window": 2}, id="before its window"),
+        pytest.param(DELETED, {"refresh_after": timedelta(0)}, 0, id="in the same window"),
+        pytest.param(REGENERATED, {"window": 2}, 1, id="before its window"),
     ],
 )
 def test_course_invalidated_during_the_run_is_skipped(
-    lab: Lab, fact: Any, limits: dict[str, Any]
+    lab: Lab, fact: Any, limits: dict[str, Any], exit_code: int
 ) -> None:
     for course_id in ("CS101", "CS102", "CS103"):
         lab.serve_course(course_id)
@@ -125,7 +139,8 @@ def test_course_invalidated_during_the_run_is_skipped(
 
     assert lab.requested == ["CS101", "CS102"]
     assert outcomes(result)["CS103"][0] == "skipped"
-    assert result.exit_code == 0
+    assert recorded(lab)["CS103"] == outcomes(result)["CS103"]
+    assert result.exit_code == exit_code
 
 
 @pytest.mark.parametrize(
@@ -134,7 +149,7 @@ def test_course_invalidated_during_the_run_is_skipped(
         pytest.param(
             lambda site: site.gone("CS101"),
             DELETED,
-            ("failed", "course_deleted"),
+            ("skipped", "course_deleted"),
             "course_deleted",
             id="410",
         ),
@@ -202,7 +217,7 @@ def test_plan_of_named_courses_and_sources_is_one_query(lab: Lab) -> None:
 
     assert lab.database.statements - before == 1
     assert [(entry.source.name, entry.course_id) for entry in plan.to_fetch] == [(SITE, "CS101")]
-    assert [course.course_id for course in plan.skipped] == ["CS102"]
+    assert [course.course_id for course in plan.deleted] == ["CS102"]
     assert (lab.fake_site.connections, lab.rows(Run)) == (0, [])
 
 
