@@ -9,9 +9,27 @@ import pytest
 from notifier.webhooks.http_client import Transport
 from tests.faults.certificate_authority import Authority
 from tests.faults.server import Behaviour, RawSink
-from tests.notifier.conftest import make_raw_sink, make_sink, make_transport, sink
+from tests.notifier.conftest import (
+    database,
+    make_raw_sink,
+    make_sink,
+    make_transport,
+    shared_database,
+    sink,
+    store,
+    vault,
+)
 
-__all__ = ["make_raw_sink", "make_sink", "make_transport", "sink"]
+__all__ = [
+    "database",
+    "make_raw_sink",
+    "make_sink",
+    "make_transport",
+    "shared_database",
+    "sink",
+    "store",
+    "vault",
+]
 
 MakeTransport = Callable[..., Transport]
 MakeRawSink = Callable[[Behaviour], RawSink]

@@ -8,11 +8,13 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 import pytest
 
 from notifier.webhooks.retry_policy import WebhookResponse
+from notifier.worker.worker import Worker, WorkerOptions
 from tests.faults.certificate_authority import Authority
 from tests.faults.outbound.conftest import BODY, HEADERS, PATIENCE, MakeRawSink, MakeTransport
 from tests.faults.outbound.waiting_attempts import ATTEMPTS, memory_of_waiting
 from tests.faults.processes import wait_until
 from tests.faults.server import FINE, OK, Behaviour, black_hole, drips, over_tls, says, withholds
+from tests.notifier.conftest import MINUTE, Sink, Store, running
 
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
 MEGABYTE = 1024 * 1024
@@ -67,6 +69,29 @@ def test_attempts_that_wait_delay_no_other(
 
     assert response == WebhookResponse(200, None, "well")
     assert still_waiting == [True] * len(slow)
+
+
+def test_slow_endpoints_do_not_delay_a_healthy_one(
+    store: Store, make_transport: MakeTransport, make_raw_sink: MakeRawSink, sink: Sink
+) -> None:
+    drip = [make_raw_sink(drips(OK + b"Content-Length: 100000\r\n\r\n")) for _ in range(4)]
+    late = [make_raw_sink(one) for one in (black_hole, drips(OK + b"X-")) for _ in range(4)]
+    endpoints = [store.add_endpoint(one.url()).id for one in (*drip, *late, sink)]
+    options = WorkerOptions(threads=16, per_endpoint=4, lease=3 * MINUTE, poll_seconds=0.01)
+    transport = make_transport(deadline=120, connections=options.threads)
+
+    with running(Worker(store.database, store.vault, transport, options)):
+        events = []
+        for number in range(1, 21):
+            events.append([store.add_delivery(one) for one in endpoints])
+            sink.wait_for(number)
+        ended = [store.attempts(one) for event in events for one in event[4:12]]
+        wait_until(lambda: store.statuses(*events[0][:4]) == ["delivered"] * 4, "dripping ones")
+        for one in late:
+            one.stop()
+
+    # No attempt that waits for a head had to end before the healthy endpoint got its events.
+    assert not any(ended)
 
 
 @pytest.mark.parametrize(
