@@ -4,10 +4,11 @@ import base64
 import difflib
 import re
 import ssl
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
     DotEnvSettingsSource,
@@ -93,6 +94,11 @@ def _bearer_secret(secret: SecretStr) -> SecretStr:
 # A secret that a header can carry, or nothing.
 BearerSecret = Annotated[SecretStr, AfterValidator(_bearer_secret)]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
+# A number of days, or nothing.
+Days = Annotated[
+    Annotated[int, Field(ge=1, le=36_500)] | None,
+    BeforeValidator(lambda days: None if days == "" else days),
+]
 
 
 def _ca_bundle(bundle: str) -> str:
@@ -144,6 +150,11 @@ class ServiceSettings(BaseSettings):
     database_timeout: Seconds = Field(
         5.0, description="Seconds to wait for a busy database before giving up."
     )
+    forget_grades_after_days: Days = Field(
+        None,
+        description="Number of days after the deletion of a course, after which `db prune` deletes "
+        "the grades that are stored of it. If empty, they are kept.",
+    )
     host: Annotated[str, Field(min_length=1)] = Field(
         "127.0.0.1", description="Address that `serve` listens on."
     )
@@ -173,6 +184,14 @@ class ServiceSettings(BaseSettings):
         "auto",
         description="`text` for people, `json` for machines; `auto` is `text` on a terminal.",
     )
+
+    def forgets_grades_before(self, now: datetime) -> datetime | None:
+        """Return before which time a course must have been deleted so that its grades are too.
+
+        None if they are kept.
+        """
+        days = self.forget_grades_after_days
+        return None if days is None else now - timedelta(days=days)
 
 
 def variable(settings: type[ServiceSettings], field: str) -> str:

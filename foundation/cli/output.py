@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
@@ -26,6 +27,8 @@ EXIT_DATABASE = 4
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _PLAIN_WIDTH = 200
+# Between two lines about the progress of a command.
+LINE_SECONDS = 10.0
 
 
 def report_error(error: Exception, program: str) -> int | None:
@@ -128,10 +131,31 @@ def console() -> Console:
 def progress_bar(
     length: int, label: str, *, hidden: bool = False
 ) -> Iterator[Callable[[int], None]]:
-    """Show a progress bar on stderr if that is a terminal; yield the function that advances it."""
-    hidden = hidden or not sys.stderr.isatty()
-    with click.progressbar(length=length, label=label, file=sys.stderr, hidden=hidden) as bar:
-        yield bar.update
+    """Show progress on stderr; yield the function that advances it.
+
+    It is a bar on a terminal, and elsewhere a line now and then.
+    """
+    if hidden:
+        yield lambda _: None
+    elif sys.stderr.isatty():
+        with click.progressbar(length=length, label=label, file=sys.stderr) as bar:
+            yield bar.update
+    else:
+        yield _progress_lines(length, label)
+
+
+def _progress_lines(length: int, label: str) -> Callable[[int], None]:
+    done, shown_at = 0, time.monotonic()
+
+    def advance(steps: int) -> None:
+        nonlocal done, shown_at
+        done += steps
+        now = time.monotonic()
+        if now - shown_at >= LINE_SECONDS:
+            shown_at = now
+            click.echo(f"{label}: {100 * done // max(length, 1)} %", err=True)
+
+    return advance
 
 
 def read_secret(prompt: str) -> str:

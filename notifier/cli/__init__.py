@@ -21,7 +21,9 @@ main = new_program(
             help="Add, list, show and delete courses; regenerate their tokens.",
         ),
         "grades": LazyGroup(
-            "grades", commands_of("notifier.cli.grades", "import"), help="Import grades."
+            "grades",
+            commands_of("notifier.cli.grades", "import", "forget"),
+            help="Import grades, or delete stored ones.",
         ),
         "endpoints": LazyGroup(
             "endpoints",

@@ -1,5 +1,7 @@
 """Commands about grades."""
 
+import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import BinaryIO
@@ -14,6 +16,7 @@ from foundation.text import count, printable
 from notifier.api.schemas import GradesImported
 from notifier.cli.params import MAXIMUM
 from notifier.courses import grade_import, grades
+from notifier.courses import service as courses
 from notifier.courses.moodle_export import ExportOptions
 
 _SHOWN_LINES = 20
@@ -65,6 +68,33 @@ def import_(
         click.echo(f"Column: '{printable(read.source.column)}', maximum {maximum_used}")
         if read.source.left_out:
             click.echo(_describe_skipped(read.source.left_out))
+
+
+@click.command()
+@click.option("--course", "course_id", type=COURSE_ID, help="Grades of this course.")
+@click.option("--user", "user_id", type=TEXT, help="Grades of the user with this id.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+def forget(course_id: str | None, user_id: str | None, yes: bool) -> None:
+    """Delete stored grades permanently: of a course, of a user, or of a user in a course.
+
+    ELMS keeps the grades that it has fetched: forget them there too, afterwards. On a terminal it
+    asks for confirmation, unless --yes is given.
+    """
+    if course_id is None and user_id is None:
+        raise click.UsageError("give --course, --user, or both")
+    with context.reading() as session:
+        if course_id is not None:
+            courses.get_course(session, course_id)
+        stored = grades.count_by_course(session, course_id=course_id, user_id=user_id)
+    if stored and not yes and sys.stdin.isatty():
+        click.confirm(f"Delete {_grades(stored)} permanently?", abort=True)
+    with context.writing() as (session, now):
+        deleted = grades.forget(session, course_id=course_id, user_id=user_id, now=now)
+    click.echo(f"deleted {_grades(deleted)}")
+
+
+def _grades(counts: Mapping[str, int]) -> str:
+    return f"{count(sum(counts.values()), 'grade')} in {count(len(counts), 'course')}"
 
 
 def _describe_skipped(lines: tuple[int, ...]) -> str:

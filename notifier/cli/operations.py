@@ -1,17 +1,21 @@
 """Commands that run and maintain eAssessment."""
 
 import secrets
-from datetime import timedelta
+from collections import Counter
+from datetime import datetime, timedelta
 from math import ceil
 
 import click
+from sqlalchemy.orm import Session
 
 from foundation import logging
-from foundation.cli import context, signals
+from foundation.cli import context, output, signals
 from foundation.cli import doctor as report
+from foundation.cli.batches import in_batches
 from foundation.cli.init import database_url_option, initialize, new_encryption_key
 from foundation.cli.output import json_option
 from foundation.cli.params import AGE
+from foundation.db import session as db
 from foundation.text import count
 from notifier.config import Settings
 from notifier.services import Services
@@ -19,6 +23,9 @@ from notifier.services import Services
 _log = logging.get_logger(__name__)
 # A little over the largest body that a route accepts, so that the route itself refuses more.
 _MAX_BODY_BYTES = 17 * 1024 * 1024
+# Deliveries that `prune` deletes in one transaction, and courses whose grades it deletes.
+_PRUNED_AT_ONCE = 500
+_COURSES_AT_ONCE = 50
 
 
 @click.command()
@@ -72,15 +79,60 @@ def rotate_key() -> None:
     "--older-than", type=AGE, required=True, help="Minimum age: 30d or more, for example 400d."
 )
 def prune(older_than: timedelta) -> None:
-    """Delete the ids of old Moodle events.
+    """Delete what was delivered long ago, in short transactions.
 
-    The ids detect duplicates. Courses, events, deliveries and attempts are kept.
+    Deleted are delivered deliveries with their attempts and replays, the events of which no
+    delivery is left, and the ids by which repeated events of a Moodle are recognised. Pending, held
+    and dead deliveries, and what was replayed since, are kept. If
+    NOTIFIER_FORGET_GRADES_AFTER_DAYS is set, the grades of courses that were deleted longer ago
+    are deleted too. The command can be interrupted and run again.
     """
-    from notifier.courses import moodle_events
+    from notifier.courses import grades, moodle_events
 
-    with context.writing() as (session, now):
-        deleted = moodle_events.delete_receipts(session, now - older_than)
-    click.echo(f"deleted {count(deleted, 'Moodle event id')}")
+    services: Services = context.checked_services()
+    with services.database.reading() as session:
+        now = db.now(session)
+    deleted: Counter[str] = Counter()
+    try:
+        _prune_deliveries(services, now - older_than, deleted)
+        with services.database.writing() as session:
+            deleted["receipts"] = moodle_events.delete_receipts(session, now - older_than)
+        if (deleted_before := services.settings.forgets_grades_before(now)) is not None:
+            deleted["grades"] = sum(
+                in_batches(
+                    services.database,
+                    lambda session: grades.forget_deleted_courses(
+                        session, deleted_before, limit=_COURSES_AT_ONCE
+                    ),
+                )
+            )
+    finally:
+        click.echo(
+            f"deleted {count(deleted['deliveries'], 'delivery', 'deliveries')}, "
+            f"{count(deleted['attempts'], 'attempt')}, {count(deleted['events'], 'event')}, "
+            f"{count(deleted['receipts'], 'Moodle event id')}, "
+            f"{count(deleted['grades'], 'grade')} of deleted courses"
+        )
+
+
+def _prune_deliveries(services: Services, before: datetime, deleted: Counter[str]) -> None:
+    from notifier.webhooks import pruning
+    from notifier.webhooks.pruning import Pruned
+
+    until: datetime | None = None
+
+    def prune_more(session: Session) -> Pruned | None:
+        return pruning.prune(session, before, after=until, limit=_PRUNED_AT_ONCE)
+
+    with services.database.reading() as session:
+        total = pruning.count(session, before)
+    with output.progress_bar(total, "Deleting deliveries") as advance:
+        for pruned in in_batches(services.database, prune_more):
+            until = pruned.until
+            deleted["deliveries"] += pruned.deliveries
+            deleted["attempts"] += pruned.attempts
+            deleted["events"] += pruned.events
+            advance(pruned.deliveries)
 
 
 @click.command()

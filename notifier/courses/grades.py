@@ -1,16 +1,16 @@
-"""Stored grades: load new and changed scores, count them."""
+"""Stored grades: load new and changed scores, count and forget them."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import ColumnElement, delete, exists, func, select, update
 from sqlalchemy.orm import Session
 
 from contract.grades import Score
 from foundation.db import session as db
 from foundation.import_result import ImportResult
-from notifier.courses.service import lock_courses
+from notifier.courses.service import lock_courses, lock_known
 from notifier.models import Course, Grade
 
 _TICK = timedelta(microseconds=1)
@@ -85,6 +85,53 @@ def count(session: Session, course_pk: int) -> int:
     """Return the number of scores of a course."""
     query = select(func.count()).select_from(Grade).where(Grade.course_pk == course_pk)
     return session.scalar(query) or 0
+
+
+def count_by_course(
+    session: Session, *, course_id: str | None = None, user_id: str | None = None
+) -> dict[str, int]:
+    """Return by course id the number of scores of a course, of a user, or of a user in a course."""
+    query = select(Course.course_id, func.count()).join(Grade, Grade.course_pk == Course.id)
+    if course_id is not None:
+        query = query.where(Course.course_id == course_id)
+    if user_id is not None:
+        query = query.where(Grade.user_id == user_id)
+    rows = session.execute(query.group_by(Course.course_id).order_by(Course.course_id))
+    return {row[0]: row[1] for row in rows}
+
+
+def forget(
+    session: Session, *, course_id: str | None = None, user_id: str | None = None, now: datetime
+) -> dict[str, int]:
+    """Delete the scores that `count_by_course` counts; return their numbers by course id.
+
+    For the clients of the grades API the courses have changed.
+    """
+    counts = count_by_course(session, course_id=course_id, user_id=user_id)
+    courses = lock_known(session, counts).values()
+    condition = db.among(Grade.course_pk, [course.id for course in courses])
+    _delete(session, condition if user_id is None else condition & (Grade.user_id == user_id))
+    for course in courses:
+        course.grades_version += 1
+        course.grades_changed_at = _after(course.grades_changed_at, now)
+    return counts
+
+
+def forget_deleted_courses(session: Session, before: datetime, *, limit: int) -> int:
+    """Delete the grades of up to `limit` courses that were deleted before a time.
+
+    Return how many there were.
+    """
+    has_grades = exists().where(Grade.course_pk == Course.id)
+    query = select(Course.id).where(Course.deleted_at < before, has_grades)
+    course_pks = session.scalars(query.order_by(Course.id).limit(limit)).all()
+    return _delete(session, db.among(Grade.course_pk, course_pks))
+
+
+def _delete(session: Session, condition: ColumnElement[bool]) -> int:
+    statement = delete(Grade).where(condition).execution_options(synchronize_session=False)
+    result: Any = session.execute(statement)
+    return int(result.rowcount)
 
 
 def _after(before: datetime | None, now: datetime) -> datetime:

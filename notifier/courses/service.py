@@ -99,7 +99,7 @@ def delete_courses(
     A course that is unknown or already deleted does not prevent the deletion of the others. The
     number of statements does not grow with the number of courses.
     """
-    rows = _lock_rows(session, course_ids)
+    rows = lock_known(session, course_ids)
     refusals = {one: _refusal(one, rows.get(one)) for one in dict.fromkeys(course_ids)}
     _delete(session, [rows[one] for one, refusal in refusals.items() if not refusal], now=now)
     return {one: refusal or rows[one] for one, refusal in refusals.items()}
@@ -182,14 +182,15 @@ def lock_courses(session: Session, course_ids: Collection[str]) -> dict[str, Cou
 
     Raises CourseUnknownError or CourseDeletedError.
     """
-    rows = _lock_rows(session, course_ids)
+    rows = lock_known(session, course_ids)
     for course_id in sorted(course_ids):
         if refusal := _refusal(course_id, rows.get(course_id)):
             raise refusal
     return rows
 
 
-def _lock_rows(session: Session, course_ids: Collection[str]) -> dict[str, Course]:
+def lock_known(session: Session, course_ids: Collection[str]) -> dict[str, Course]:
+    """Lock the courses that exist, deleted or not, and return their current rows by id."""
     # In one order for all transactions, so that two cannot deadlock. Read again: the session may
     # hold a course as it was before another transaction changed it.
     query = select(Course).where(db.among(Course.course_id, set(course_ids))).order_by(Course.id)

@@ -29,6 +29,9 @@ main = new_program(
             help="Manage the courses in the grade sync: their status and their tokens.",
         ),
         **commands_of("receiver.cli.sync", "sync-grades"),
+        "grades": LazyGroup(
+            "grades", commands_of("receiver.cli.grades", "forget"), help="Delete stored grades."
+        ),
         "runs": LazyGroup(
             "runs",
             commands_of("receiver.cli.runs", "list", "show"),

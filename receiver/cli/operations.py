@@ -1,15 +1,19 @@
 """Commands that run and maintain ELMS."""
 
+from collections import Counter
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import click
 from sqlalchemy.orm import Session
 
 from foundation.cli import doctor as report
+from foundation.cli import output
+from foundation.cli.batches import in_batches
 from foundation.cli.init import database_url_option, initialize, new_encryption_key
 from foundation.cli.output import json_option
 from foundation.cli.params import AGE
+from foundation.db import session as db
 from foundation.text import count
 from receiver.cli import context
 from receiver.config import Settings
@@ -17,6 +21,9 @@ from receiver.services import Services
 
 # Several times what a route accepts, so that the route itself refuses more.
 _MAX_BODY_BYTES = 1024 * 1024
+# Rows that `prune` deletes in one transaction, and courses whose grades it deletes.
+_ROWS_AT_ONCE = 5000
+_COURSES_AT_ONCE = 50
 
 
 @click.command()
@@ -65,34 +72,45 @@ def rotate_key() -> None:
     "--older-than", type=AGE, required=True, help="Minimum age: 30d or more, for example 400d."
 )
 def prune(older_than: timedelta) -> None:
-    """Delete old runs, webhook ids and history.
+    """Delete old runs, webhook ids and history, in short transactions.
 
-    The registry, the gradebook and the last run are kept.
+    The registry, the gradebook and the last run are kept. If RECEIVER_FORGET_GRADES_AFTER_DAYS is
+    set, the grades of courses that were deleted longer ago are deleted too. The command can be
+    interrupted and run again.
     """
+    from receiver.gradebook import database as gradebook
     from receiver.registry import history
     from receiver.runs import store as runs
     from receiver.webhooks import inbox
 
-    old_runs = _delete_all(runs.prune, older_than, limit=10)
-    lines = _delete_all(history.prune, older_than)
-    ids = _delete_all(inbox.prune, older_than)
-    click.echo(
-        f"deleted {count(old_runs, 'run')}, {count(lines, 'line')} of history, "
-        f"{count(ids, 'webhook id')}"
-    )
-
-
-def _delete_all(
-    delete: Callable[[Session, datetime, int], int], older_than: timedelta, limit: int = 10_000
-) -> int:
-    # In batches, so that no other writer waits for all of it.
-    total = 0
-    while True:
-        with context.writing() as (session, now):
-            deleted = delete(session, now - older_than, limit)
-        total += deleted
-        if deleted < limit:
-            return total
+    services: Services = context.checked_services()
+    database = services.database
+    with database.reading() as session:
+        now = db.now(session)
+        before, deleted_before = now - older_than, services.settings.forgets_grades_before(now)
+        old_runs = runs.count_old(session, before)
+    steps: dict[str, Callable[[Session], int]] = {
+        "lines": lambda session: history.prune(session, before, _ROWS_AT_ONCE),
+        "ids": lambda session: inbox.prune(session, before, _ROWS_AT_ONCE),
+    }
+    if deleted_before is not None:
+        steps["grades"] = lambda session: gradebook.forget_deleted_courses(
+            session, deleted_before, limit=_COURSES_AT_ONCE
+        )
+    deleted: Counter[str] = Counter()
+    try:
+        with output.progress_bar(old_runs, "Deleting runs") as advance:
+            for number in in_batches(database, lambda session: runs.prune(session, before, 1)):
+                deleted["runs"] += number
+                advance(number)
+        for name, delete in steps.items():
+            deleted[name] = sum(in_batches(database, delete))
+    finally:
+        click.echo(
+            f"deleted {count(deleted['runs'], 'run')}, {count(deleted['lines'], 'line')} of "
+            f"history, {count(deleted['ids'], 'webhook id')}, "
+            f"{count(deleted['grades'], 'grade')} of deleted courses"
+        )
 
 
 @click.command()

@@ -1,15 +1,16 @@
 """The gradebook in ELMS's own database."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import ColumnElement, and_, delete, exists, func, select, update
 from sqlalchemy.orm import Session
 
 from contract.grades import Score
 from foundation.db import session as db
 from receiver.gradebook.base import CourseScores, Outage, ScoreCounts, WriteResult
-from receiver.models import StoredScore
+from receiver.models import Entry, StoredScore
 from receiver.runs.lease import RunLease
 
 
@@ -75,3 +76,48 @@ def write(session: Session, scores: Mapping[int, Sequence[Score]]) -> dict[int, 
     if changed:
         session.execute(update(StoredScore), changed)
     return counts
+
+
+def count_by_entry(
+    session: Session, *, entry_ids: Collection[int] | None = None, user_id: str | None = None
+) -> dict[int, int]:
+    """Return by entry id the number of scores of entries, of a user, or of a user in entries."""
+    query = select(StoredScore.entry_id, func.count()).where(_scores_of(entry_ids, user_id))
+    return {row[0]: row[1] for row in session.execute(query.group_by(StoredScore.entry_id))}
+
+
+def forget(
+    session: Session, *, entry_ids: Collection[int] | None = None, user_id: str | None = None
+) -> dict[int, int]:
+    """Delete the scores that `count_by_entry` counts; return their numbers by entry id."""
+    counts = count_by_entry(session, entry_ids=entry_ids, user_id=user_id)
+    _delete(session, _scores_of(counts, user_id))
+    return counts
+
+
+def forget_deleted_courses(session: Session, before: datetime, *, limit: int) -> int:
+    """Delete the scores of up to `limit` courses that were deleted before a time.
+
+    Return how many there were.
+    """
+    has_scores = exists().where(StoredScore.entry_id == Entry.id)
+    query = select(Entry.id).where(Entry.deleted_at < before, has_scores)
+    return _delete(
+        session, _scores_of(session.scalars(query.order_by(Entry.id).limit(limit)).all())
+    )
+
+
+def _scores_of(
+    entry_ids: Collection[int] | None, user_id: str | None = None
+) -> ColumnElement[bool]:
+    conditions = [
+        *([] if entry_ids is None else [db.among(StoredScore.entry_id, entry_ids)]),
+        *([] if user_id is None else [StoredScore.user_id == user_id]),
+    ]
+    return and_(*conditions)
+
+
+def _delete(session: Session, condition: ColumnElement[bool]) -> int:
+    statement = delete(StoredScore).where(condition).execution_options(synchronize_session=False)
+    result: Any = session.execute(statement)
+    return int(result.rowcount)

@@ -238,23 +238,28 @@ def people_of(session: Session, run_id: int) -> list[RunPerson]:
     return list(session.scalars(query.order_by(*order)))
 
 
+def count_old(session: Session, before: datetime) -> int:
+    """Return how many runs `prune` deletes."""
+    return session.scalar(select(func.count()).select_from(Run).where(_is_old(before))) or 0
+
+
 def prune(session: Session, before: datetime, limit: int) -> int:
     """Delete up to `limit` runs that started before then, with their courses; return how many.
 
     The latest run and the latest run of every course stay, however old.
     """
-    kept = select(func.max(Run.id)).group_by(Run.partial)
-    old = session.scalars(
-        select(Run.id)
-        .where(Run.started_at < before, Run.id.not_in(kept))
-        .order_by(Run.id)
-        .limit(limit)
-    ).all()
+    query = select(Run.id).where(_is_old(before)).order_by(Run.id).limit(limit)
+    old = session.scalars(query).all()
     if old:
         session.execute(delete(RunPerson).where(RunPerson.run_id.in_(old)))
         session.execute(delete(RunCourse).where(RunCourse.run_id.in_(old)))
         session.execute(delete(Run).where(Run.id.in_(old)))
     return len(old)
+
+
+def _is_old(before: datetime) -> ColumnElement[bool]:
+    kept = select(func.max(Run.id)).group_by(Run.partial)
+    return and_(Run.started_at < before, Run.id.not_in(kept))
 
 
 def last_outcomes(

@@ -66,6 +66,8 @@ def _settings_of(settings: type[ServiceSettings]) -> Iterator[tuple[str, str | N
 def _default_of(field: FieldInfo) -> str | None:
     if field.default is PydanticUndefined:
         return None
+    if field.default is None:
+        return ""
     if isinstance(field.default, SecretStr):
         return field.default.get_secret_value()
     if isinstance(field.default, bool):

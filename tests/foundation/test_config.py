@@ -2,6 +2,7 @@
 
 import base64
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -64,6 +65,23 @@ def test_other_settings_have_defaults(environment: pytest.MonkeyPatch) -> None:
         loaded.port = 1
 
 
+@pytest.mark.parametrize(
+    ("days", "before"),
+    [
+        pytest.param("", None, id="empty"),
+        pytest.param("30", datetime(2026, 10, 23, 9, tzinfo=UTC), id="days"),
+    ],
+)
+def test_grades_are_kept_unless_days_are_set(
+    environment: pytest.MonkeyPatch, days: str, before: datetime | None
+) -> None:
+    environment.setenv("SAMPLE_FORGET_GRADES_AFTER_DAYS", days)
+
+    loaded = config.load(SampleSettings)
+
+    assert loaded.forgets_grades_before(datetime(2026, 11, 22, 9, tzinfo=UTC)) == before
+
+
 def test_all_missing_settings_are_named(environment: pytest.MonkeyPatch) -> None:
     for name in GOOD:
         environment.delenv(name)
@@ -85,6 +103,7 @@ def test_all_invalid_settings_are_named_without_a_value(environment: pytest.Monk
         "SAMPLE_PORT": "hunter2",
         "SAMPLE_DATABASE_TIMEOUT": "inf",
         "SAMPLE_WEB_THREADS": "0",
+        "SAMPLE_FORGET_GRADES_AFTER_DAYS": "0",
         "SAMPLE_METRICS_TOKEN": "hunter2",
         "SAMPLE_LOG_LEVEL": "info",
         "SAMPLE_LOG_FORMAT": "xml",

@@ -110,11 +110,23 @@ def test_progress_is_shown_on_a_terminal(monkeypatch: pytest.MonkeyPatch, hidden
     assert [len(bar) for bar in bars] == ([] if hidden else [0, 18, 36])
 
 
-def test_progress_is_not_shown_on_a_pipe(capsys: Capture) -> None:
-    with output.progress_bar(1, "Reading") as advance:
-        advance(1)
+@pytest.mark.parametrize(
+    ("seconds", "lines"),
+    [
+        pytest.param(0.0, "Reading: 33 %\nReading: 100 %\n", id="long"),
+        pytest.param(3600.0, "", id="short"),
+    ],
+)
+def test_progress_is_a_line_now_and_then_on_a_pipe(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch, seconds: float, lines: str
+) -> None:
+    monkeypatch.setattr(output, "LINE_SECONDS", seconds)
 
-    assert capsys.readouterr() == ("", "")
+    with output.progress_bar(3, "Reading") as advance:
+        advance(1)
+        advance(2)
+
+    assert capsys.readouterr() == ("", lines)
 
 
 def test_user_is_the_person_and_the_machine() -> None:

@@ -1,4 +1,4 @@
-"""`notifier grades import`."""
+"""`notifier grades import` and `forget`."""
 
 from decimal import Decimal
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 
 from notifier.models import Grade
 from tests.notifier.cli.conftest import ReadJson, Run
-from tests.notifier.conftest import Store
+from tests.notifier.conftest import Store, make_score
 
 FIRST = "course_id,user_id,score_given,score_maximum"
 EXPORT = (
@@ -112,3 +112,27 @@ def test_spreadsheet_is_named_for_what_it_is(run: Run, beginning: bytes) -> None
     assert result.exit_code == 2
     assert "the file is a spreadsheet" in result.stderr
     assert "save it as CSV" in result.stderr
+
+
+def test_grades_of_a_user_are_forgotten(store: Store, run: Run) -> None:
+    score = make_score(user_id="ada")
+    store.load({"CS101": [score, make_score(user_id="eve")], "Économie": [score]})
+
+    result = run("grades", "forget", "--user", "ada")
+
+    assert (result.exit_code, result.stdout) == (0, "deleted 2 grades in 2 courses\n")
+    assert [row.user_id for row in store.all(Grade)] == ["eve"]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "error"),
+    [
+        pytest.param(["--course", "CS999"], 1, "there is no course 'CS999'", id="unknown course"),
+        pytest.param([], 2, "give --course, --user, or both", id="nothing"),
+    ],
+)
+def test_nothing_is_forgotten_by_mistake(run: Run, words: list[str], code: int, error: str) -> None:
+    result = run("grades", "forget", *words)
+
+    assert (result.exit_code, result.stdout) == (code, "")
+    assert error in result.stderr

@@ -10,11 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from foundation.cli import batches
+from notifier.cli import operations
 from notifier.courses import moodle_events
+from notifier.courses import service as courses
 from notifier.courses.moodle_events import CourseDeletion
-from notifier.models import SCHEMA
+from notifier.models import SCHEMA, Delivery, DeliveryStatus, Grade
 from tests.notifier.cli.conftest import ReadJson, Run
-from tests.notifier.conftest import Store
+from tests.notifier.conftest import Store, make_score
 
 
 @pytest.fixture
@@ -79,15 +82,55 @@ def test_rotate_key_reencrypts_with_the_first_key(
     assert run("doctor").exit_code == 0
 
 
-def test_prune_deletes_old_moodle_event_ids(store: Store, run: Run) -> None:
-    for days in (10, 50):
-        deletion = CourseDeletion(objectid="7", timecreated="1795336477", host=f"moodle{days}")
-        at = datetime.now(UTC) - timedelta(days=days)
-        store.write(moodle_events.accept, deletion, now=at)
+def days_ago(days: int) -> datetime:
+    return datetime.now(UTC) - timedelta(days=days)
 
+
+def test_prune_deletes_what_is_old(store: Store, run: Run, environment: pytest.MonkeyPatch) -> None:
+    environment.setattr(operations, "_PRUNED_AT_ONCE", 2)
+    environment.setattr(operations, "_COURSES_AT_ONCE", 1)
+    endpoint_id = store.add_endpoint().id
+    for days, number in ((10, 2), (50, 5)):
+        settled = {"status": DeliveryStatus.DELIVERED, "settled_at": days_ago(days)}
+        for delivery_id in store.add_deliveries(endpoint_id, number, **settled):
+            store.add_attempt(delivery_id)
+        deletion = CourseDeletion(objectid="7", timecreated="1795336477", host=f"moodle{days}")
+        store.write(moodle_events.accept, deletion, now=days_ago(days))
+    for days in (10, 50, 70):
+        course_id = f"CS{days}"
+        store.add_course(course_id)
+        store.load({course_id: [make_score(user_id="ada"), make_score(user_id="eve")]})
+        store.write(courses.delete_course, course_id, now=days_ago(days))
+
+    first = run("db", "prune", "--older-than", "30d")
+    environment.setenv("NOTIFIER_FORGET_GRADES_AFTER_DAYS", "30")
+    second = run("db", "prune", "--older-than", "30d")
+
+    assert (first.exit_code, first.stderr) == (0, "")
+    assert first.stdout == (
+        "deleted 5 deliveries, 5 attempts, 5 events, 1 Moodle event id, "
+        "0 grades of deleted courses\n"
+    )
+    assert second.stdout.endswith(", 4 grades of deleted courses\n")
+    assert {row.course_pk for row in store.all(Grade)} == {store.course("CS10").id}
+
+
+def test_prune_that_is_interrupted_says_what_was_done(
+    store: Store, run: Run, environment: pytest.MonkeyPatch
+) -> None:
+    settled = {"status": DeliveryStatus.DELIVERED, "settled_at": days_ago(50)}
+    store.add_deliveries(store.add_endpoint().id, 5, **settled)
+    environment.setattr(operations, "_PRUNED_AT_ONCE", 2)
+
+    def interrupt(_: float) -> None:
+        raise KeyboardInterrupt
+
+    environment.setattr(batches.time, "sleep", interrupt)
     result = run("db", "prune", "--older-than", "30d")
 
-    assert result.stdout == "deleted 1 Moodle event id\n"
+    assert result.exit_code == 1
+    assert result.stdout.startswith("deleted 2 deliveries, 0 attempts, 2 events, ")
+    assert len(store.all(Delivery)) == 3
 
 
 @pytest.mark.parametrize("words", ["courses list", "db upgrade", "serve"])

@@ -200,3 +200,42 @@ def test_more_courses_than_a_statement_has_parameters(store: Store) -> None:
 
     with pytest.raises(CourseUnknownError, match="'0'"):
         store.load(every)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "left"),
+    [
+        pytest.param({"course_id": "CS101"}, [("CS102", "ada"), ("CS102", "eve")], id="course"),
+        pytest.param({"user_id": "ada"}, [("CS101", "eve"), ("CS102", "eve")], id="user"),
+        pytest.param(
+            {"course_id": "CS101", "user_id": "ada"},
+            [("CS101", "eve"), ("CS102", "ada"), ("CS102", "eve")],
+            id="user in a course",
+        ),
+        pytest.param(
+            {"user_id": "bob"},
+            [("CS101", "ada"), ("CS101", "eve"), ("CS102", "ada"), ("CS102", "eve")],
+            id="none",
+        ),
+    ],
+)
+def test_forgotten_scores_change_their_course(
+    store: Store, chosen: dict[str, str], left: list[tuple[str, str]]
+) -> None:
+    scores = [make_score(user_id="ada"), make_score(user_id="eve")]
+    store.add_courses(["CS101", "CS102"])
+    store.load({"CS101": scores, "CS102": scores})
+    before = {one: store.course(one) for one in ("CS101", "CS102")}
+
+    counted = store.read(grades.count_by_course, **chosen)
+    forgotten = store.write(grades.forget, **chosen, now=NINE)
+
+    after = {one: store.course(one) for one in before}
+    names = {course.id: course_id for course_id, course in after.items()}
+    assert forgotten == counted
+    assert sum(forgotten.values()) == 4 - len(left)
+    assert [(names[row.course_pk], row.user_id) for row in store.all(Grade)] == left
+    for course_id, course in after.items():
+        changed = course_id in forgotten
+        assert course.grades_version == before[course_id].grades_version + changed
+        assert (course.grades_changed_at > before[course_id].grades_changed_at) is changed

@@ -2,12 +2,16 @@
 
 import json
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 
 import pytest
 
+from contract.grades import Score
 from contract.signatures import Secret
 from foundation.db.session import Database
-from receiver.models import SCHEMA, HistoryEntry, InboxMessage, Run, RunCourse
+from receiver.course_state import Deleted
+from receiver.gradebook import database as gradebook
+from receiver.models import SCHEMA, HistoryEntry, InboxMessage, Run, RunCourse, StoredScore
 from receiver.registry import entries as registry
 from receiver.registry import history
 from receiver.runs.store import CourseOutcome, CourseResult
@@ -16,6 +20,14 @@ from tests.receiver.conftest import Store, make_deleted
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
+
+
+def make_score(user_id: str) -> Score:
+    return Score(
+        user_id=user_id, score_given=Decimal(7), score_maximum=Decimal(10), timestamp=LONG_AGO
+    )
+
+
 both_databases = pytest.mark.parametrize("database_kind", ["sqlite", "postgresql"])
 
 
@@ -30,7 +42,9 @@ def test_prune_deletes_old_runs_but_keeps_the_last(receiver: Receiver, store: St
 
     deleted = receiver("db", "prune", "--older-than", "30d")
 
-    assert deleted.stdout == "deleted 13 runs, 0 lines of history, 0 webhook ids\n"
+    assert deleted.stdout == (
+        "deleted 13 runs, 0 lines of history, 0 webhook ids, 0 grades of deleted courses\n"
+    )
     assert [run.id for run in store.rows(Run)] == [full, recent]
     assert [course.run_id for course in store.rows(RunCourse)] == [full, recent]
 
@@ -49,9 +63,35 @@ def test_prune_deletes_history_and_webhook_ids_but_keeps_the_status(
     after = store.receive("msg_1", make_deleted(), at=now)
 
     assert (first, repeated, after) == ("applied", "duplicate", "stale")
-    assert result.stdout == "deleted 0 runs, 1 line of history, 1 webhook id\n"
+    assert result.stdout == (
+        "deleted 0 runs, 1 line of history, 1 webhook id, 0 grades of deleted courses\n"
+    )
     assert (history_left, messages_left) == ([], [])
     assert registry.status_of(store.entry("CS101")) == "course_deleted"
+
+
+@both_databases
+def test_prune_deletes_grades_of_courses_that_were_deleted_long_ago(
+    receiver: Receiver, store: Store, environment: pytest.MonkeyPatch
+) -> None:
+    now = datetime.now(UTC)
+    for course_id, facts in (
+        ("CS101", [Deleted(4, now - 50 * DAY)]),
+        ("CS102", [Deleted(4, now - 10 * DAY)]),
+        ("CS103", []),
+    ):
+        entry = store.add_course(course_id, *facts)
+        with store.database.writing() as session:
+            gradebook.write(session, {entry.id: [make_score("ada"), make_score("eve")]})
+
+    kept = receiver("db", "prune", "--older-than", "30d")
+    environment.setenv("RECEIVER_FORGET_GRADES_AFTER_DAYS", "30")
+    pruned = receiver("db", "prune", "--older-than", "30d")
+
+    assert kept.stdout.endswith(" 0 grades of deleted courses\n")
+    assert pruned.stdout.endswith(" 2 grades of deleted courses\n")
+    ids = [store.entry(course_id).id for course_id in ("CS102", "CS103")]
+    assert [score.entry_id for score in store.rows(StoredScore)] == [ids[0], ids[0], ids[1], ids[1]]
 
 
 def test_history_is_pruned_in_batches(database: Database, store: Store) -> None:

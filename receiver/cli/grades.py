@@ -1,0 +1,50 @@
+"""Commands about the grades in ELMS's own gradebook."""
+
+import sys
+from collections.abc import Mapping
+
+import click
+
+from foundation.cli.params import COURSE_ID, TEXT
+from foundation.text import count
+from receiver.cli import context
+from receiver.cli.context import source_option
+from receiver.gradebook import database as gradebook
+from receiver.registry import entries as registry
+from receiver.sources import store as sources
+
+
+@click.command()
+@click.option("--course", "course_id", type=COURSE_ID, help="Grades of this course.")
+@source_option
+@click.option("--user", "user_id", type=TEXT, help="Grades of the user with this id.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+def forget(course_id: str | None, source: str | None, user_id: str | None, yes: bool) -> None:
+    """Delete stored grades permanently: of a course, of a user, or of a user in a course.
+
+    The next grade sync stores again what eAssessment still has: forget them there first. Grades in
+    ELMS's Moodle are not deleted. On a terminal it asks for confirmation, unless --yes is given.
+    """
+    if course_id is None and user_id is None:
+        raise click.UsageError("give --course, --user, or both")
+    if source is not None and course_id is None:
+        raise click.UsageError("--source needs --course")
+    entry_ids: list[int] | None = None
+    with context.reading() as session:
+        if course_id is not None:
+            chosen = sources.choose(session, source, course_id=course_id)
+            entry_ids = [registry.get_any(session, chosen, course_id).id]
+        stored = gradebook.count_by_entry(session, entry_ids=entry_ids, user_id=user_id)
+    if stored and not yes and sys.stdin.isatty():
+        click.confirm(f"Delete {_grades(stored)} permanently?", abort=True)
+    with context.writing() as (session, _):
+        deleted = gradebook.forget(session, entry_ids=entry_ids, user_id=user_id)
+        # With its etag, the sync would take a course for unchanged.
+        registry.clear_etags(session, deleted)
+    click.echo(f"deleted {_grades(deleted)}")
+    if context.services().settings.elms_is_moodle:
+        click.echo("Grades in ELMS's Moodle are not deleted; delete them there.")
+
+
+def _grades(counts: Mapping[int, int]) -> str:
+    return f"{count(sum(counts.values()), 'grade')} in {count(len(counts), 'course')}"

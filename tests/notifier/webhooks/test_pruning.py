@@ -1,0 +1,174 @@
+"""Pruning: which rows are deleted, next to replays and other prunings, by which index."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import event, text
+from sqlalchemy.orm import Session
+
+from foundation.db.session import Database
+from notifier.errors import DeliveryUnknownError
+from notifier.models import Attempt, Delivery, DeliveryStatus, Event, Replay
+from notifier.webhooks import deliveries, pruning
+from notifier.webhooks import replay as replays
+from notifier.webhooks.pruning import Pruned
+from tests.notifier.conftest import NINE, Store
+from tests.notifier.webhooks.test_locks import wait_for_a_waiter
+
+DAY = timedelta(days=1)
+BEFORE = NINE + 10 * DAY
+LONG_AGO: dict[str, Any] = {"status": DeliveryStatus.DELIVERED, "settled_at": NINE}
+only_postgres = pytest.mark.parametrize("database_kind", ["postgresql"])  # SQLite has one writer
+
+
+@pytest.fixture
+def other() -> Iterator[ThreadPoolExecutor]:
+    """Another thread."""
+    with ThreadPoolExecutor(1) as pool:
+        yield pool
+
+
+def prune_all(store: Store, *, limit: int = 2) -> list[Pruned]:
+    """Prune in transactions of `limit` deliveries until none are left."""
+    every: list[Pruned] = []
+    after: datetime | None = None
+    while pruned := store.write(pruning.prune, BEFORE, after=after, limit=limit):
+        every.append(pruned)
+        after = pruned.until
+    return every
+
+
+def add_second_delivery(store: Store, delivery_id: int, endpoint_id: int, **columns: Any) -> int:
+    """Add a delivery of the same event for another endpoint."""
+    event_id = store.delivery(delivery_id).event_id
+    with store.database.writing() as session:
+        endpoint = store.endpoint(endpoint_id)
+        deliveries.create(session, [event_id], [endpoint], now=NINE)
+        row = session.query(Delivery).filter_by(event_id=event_id, endpoint_id=endpoint_id).one()
+        for name, value in columns.items():
+            setattr(row, name, value)
+        return row.id
+
+
+def test_only_what_was_delivered_long_ago_is_deleted(store: Store) -> None:
+    one, two = store.add_endpoint().id, store.add_endpoint().id
+    shared = store.add_delivery(one, **LONG_AGO)
+    also_dead = add_second_delivery(store, shared, two, status=DeliveryStatus.DEAD, settled_at=NINE)
+    replayed = store.add_delivery(one, **LONG_AGO)
+    store.write(replays.replay, [replayed], by="ada", now=BEFORE)
+    sent_again = store.add_delivery(one, **LONG_AGO)
+    store.write(replays.replay, [sent_again], by="ada", now=NINE)
+    with store.database.writing() as session:
+        row = session.get_one(Delivery, sent_again)
+        row.status, row.settled_at = DeliveryStatus.DELIVERED, BEFORE
+    kept = {
+        also_dead,
+        replayed,
+        sent_again,
+        store.add_delivery(one, status=DeliveryStatus.DELIVERED, settled_at=BEFORE),
+        store.add_delivery(one, status=DeliveryStatus.PENDING),
+        store.add_delivery(one, status=DeliveryStatus.HELD),
+    }
+    gone = {shared, *store.add_deliveries(one, 4, **LONG_AGO)}
+    with store.database.writing() as session:
+        session.add(
+            Replay(delivery_id=shared, replayed_at=NINE, replayed_by="a", previous_status="dead")
+        )
+    for delivery_id in (*gone, *kept):
+        store.add_attempt(delivery_id)
+        store.add_attempt(delivery_id)
+
+    total = store.read(pruning.count, BEFORE)
+    pruned = prune_all(store)
+
+    assert total == len(gone)
+    assert [one.deliveries for one in pruned] == [2, 2, 1]
+    assert sum(one.attempts for one in pruned) == 2 * len(gone)
+    assert sum(one.events for one in pruned) == len(gone) - 1
+    assert {row.id for row in store.all(Delivery)} == kept
+    assert sorted(row.delivery_id for row in store.all(Attempt)) == sorted([*kept, *kept])
+    assert {row.delivery_id for row in store.all(Replay)} == {replayed, sent_again}
+    assert {row.id for row in store.all(Event)} == {row.event_id for row in store.all(Delivery)}
+
+
+@only_postgres
+def test_delivery_that_is_being_replayed_is_skipped(store: Store) -> None:
+    replayed, gone = store.add_deliveries(store.add_endpoint().id, 2, **LONG_AGO)
+
+    with store.database.writing() as session:
+        replays.replay(session, [replayed], by="ada", now=BEFORE)
+        pruned = prune_all(store)
+
+    assert [one.deliveries for one in pruned] == [1]
+    assert [(row.id, row.status) for row in store.all(Delivery)] == [(replayed, "pending")]
+    assert gone not in {row.id for row in store.all(Delivery)}
+
+
+@only_postgres
+def test_replay_of_a_delivery_that_is_being_pruned_is_refused(
+    store: Store, other: ThreadPoolExecutor
+) -> None:
+    delivery_id = store.add_delivery(store.add_endpoint().id, **LONG_AGO)
+
+    with store.database.writing() as session:
+        pruning.prune(session, BEFORE, after=None, limit=10)
+        replaying = other.submit(store.write, replays.replay, [delivery_id], by="ada", now=BEFORE)
+        wait_for_a_waiter(store)
+
+    with pytest.raises(DeliveryUnknownError):
+        replaying.result(10)
+    assert store.all(Replay) == []
+
+
+@only_postgres
+def test_two_prunings_of_one_event_leave_no_event(store: Store, other: ThreadPoolExecutor) -> None:
+    delivery_id = store.add_delivery(store.add_endpoint().id, **LONG_AGO)
+    add_second_delivery(store, delivery_id, store.add_endpoint().id, **LONG_AGO)
+
+    with store.database.writing() as session:
+        first = pruning.prune(session, BEFORE, after=None, limit=1)
+        pruning_too = other.submit(store.write, pruning.prune, BEFORE, after=None, limit=1)
+        wait_for_a_waiter(store)
+    second = pruning_too.result(10)
+
+    assert first
+    assert second
+    assert (first.events, second.events) == (0, 1)
+    assert store.all(Event) == []
+
+
+def explain(database: Database, session: Session) -> list[str]:
+    """Return the plans of the statements that a pruning sends."""
+    connection = session.connection()
+    word = "EXPLAIN QUERY PLAN" if database.is_sqlite else "EXPLAIN"
+    plans: list[str] = []
+    if not database.is_sqlite:  # its planner would read small tables as a whole
+        session.execute(text("SET LOCAL enable_seqscan = off"))
+
+    def note(_: Any, __: Any, statement: str, values: Any, *___: Any) -> None:
+        if statement.startswith(("SELECT", "DELETE")):
+            rows = connection.exec_driver_sql(f"{word} {statement}", values)
+            plans.extend(str(row[-1]) for row in rows)
+
+    event.listen(database.engine, "before_cursor_execute", note)
+    try:
+        pruning.prune(session, BEFORE, after=NINE, limit=10)
+    finally:
+        event.remove(database.engine, "before_cursor_execute", note)
+    return plans
+
+
+def test_pruning_reads_no_whole_table(store: Store) -> None:
+    store.add_delivery(store.add_endpoint().id, **LONG_AGO)
+
+    with store.database.writing() as session:
+        plans = explain(store.database, session)
+
+    tables = ("deliveries", "attempts", "replays", "events")
+    assert any("ix_deliveries_status_settled_at" in step for step in plans)
+    whole = [step for table in tables for step in plans if f"SCAN {table}" in step]
+    assert whole == []
+    assert [step for step in plans if "Seq Scan" in step or "Disabled" in step] == []
