@@ -35,7 +35,7 @@ _SETTINGS = {
     "PYTHONPATH": str(_ROOT),
 }
 # Threads of a worker: as many as a process can have for a slow receiver.
-_THREADS, _THREADS_IF_SLOW = 32, 100
+THREADS, _THREADS_IF_SLOW = 32, 100
 
 
 @dataclass(frozen=True)
@@ -219,7 +219,7 @@ def main() -> None:
     parser.add_argument("--peers", action="store_true", help="measure Celery and dramatiq too")
     parser.add_argument("--redis-url", default="redis://127.0.0.1:6379/15", help="for the peers")
     given = parser.parse_args()
-    threads = given.threads or (_THREADS_IF_SLOW if given.delay_ms else _THREADS)
+    threads = given.threads or (_THREADS_IF_SLOW if given.delay_ms else THREADS)
     size = Size(given.deliveries, given.endpoints, given.delay_ms, given.processes, threads)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))

@@ -1,6 +1,6 @@
 """Fill a database of eAssessment with any number of courses and deliveries."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from itertools import chain
@@ -12,6 +12,7 @@ from notifier.courses import search
 from notifier.models import (
     SCHEMA,
     Attempt,
+    Base,
     Course,
     Delivery,
     Endpoint,
@@ -35,23 +36,37 @@ def fill(database: Database, *, courses: int, deliveries: int) -> None:
     the latest are held. All others are delivered, each with its attempt.
     """
     events = deliveries // len(_URLS)
+    write_rows(
+        database,
+        (
+            (Endpoint, _endpoints(events)),
+            (EndpointSecret, _secrets()),
+            (Course, _courses(courses, events)),
+            (IssuedToken, _tokens(courses)),
+            (Event, _events(courses, events)),
+            (Delivery, _deliveries(events)),
+            (Attempt, _attempts(events)),
+        ),
+    )
+
+
+def write_rows(
+    database: Database, tables: Sequence[tuple[type[Base], Iterator[dict[str, Any]]]]
+) -> None:
+    """Write rows of any number fast: with COPY on PostgreSQL, with one statement on SQLite."""
     with database.without_time_limit(), closing(database.engine.raw_connection()) as connection:
-        _fill(connection, database.is_sqlite, courses, events)
+        _write(connection, database.is_sqlite, tables)
 
 
-def _fill(connection: Any, is_sqlite: bool, courses: int, events: int) -> None:
+def _write(
+    connection: Any,
+    is_sqlite: bool,
+    tables: Sequence[tuple[type[Base], Iterator[dict[str, Any]]]],
+) -> None:
     cursor = connection.cursor()
     cursor.execute("BEGIN")
     write = _insert if is_sqlite else _copy
-    for table, rows in (
-        (Endpoint, _endpoints(events)),
-        (EndpointSecret, _secrets()),
-        (Course, _courses(courses, events)),
-        (IssuedToken, _tokens(courses)),
-        (Event, _events(courses, events)),
-        (Delivery, _deliveries(events)),
-        (Attempt, _attempts(events)),
-    ):
+    for table, rows in tables:
         write(cursor, table.__tablename__, rows)
     if not is_sqlite:
         for name in ("endpoints", "endpoint_secrets", "courses", "deliveries"):

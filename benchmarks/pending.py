@@ -1,7 +1,7 @@
 """Pending deliveries in a new database of eAssessment, written as a deletion of courses does."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -50,13 +50,18 @@ def opened(url: str) -> Iterator[Database]:
 
 
 def register(database: Database, key: str, receiver_url: str, count: int) -> None:
-    """Register endpoints, each with a path of its own at the receiver."""
+    """Register endpoints for deletions, each with a path of its own at the receiver."""
+    urls = [f"{receiver_url}{path_of(number)}" for number in range(count)]
+    register_urls(database, key, urls, "course.deleted")
+
+
+def register_urls(database: Database, key: str, urls: Sequence[str], event_type: str) -> None:
+    """Register endpoints for one type of event."""
     vault, guard = Vault(SecretStr(key)), parse_guard("", loopback=True)
     with database.writing() as session:
         now = db.now(session)
-        for number in range(count):
-            url = f"{receiver_url}{path_of(number)}"
-            endpoints.register(session, url, vault=vault, guard=guard, now=now)
+        for url in urls:
+            endpoints.register(session, url, [event_type], vault=vault, guard=guard, now=now)
 
 
 def write(database: Database, count: int) -> None:
@@ -79,23 +84,21 @@ def statuses(database: Database) -> dict[str, int]:
 def write_file(path: Path, count: int, endpoint_count: int) -> None:
     """Write the same webhooks to a file: path, webhook-id and body of each."""
     now = datetime.now(UTC)
-    bodies = {
-        outbox.new_webhook_id(): events.dump(
-            events.CourseDeleted(
-                timestamp=now,
-                data=events.CourseDeletedData(
-                    source=_SITE, course_id=course_id_of(number), course_version=_VERSION
-                ),
-            )
-        )
-        for number in range(count)
-    }
+    bodies = {outbox.new_webhook_id(): body_of(number, now) for number in range(count)}
     webhooks = [
         (path_of(number), webhook_id, body)
         for webhook_id, body in bodies.items()
         for number in range(endpoint_count)
     ]
     path.write_text(json.dumps(webhooks))
+
+
+def body_of(number: int, at: datetime) -> str:
+    """Return the body of a deletion."""
+    data = events.CourseDeletedData(
+        source=_SITE, course_id=course_id_of(number), course_version=_VERSION
+    )
+    return events.dump(events.CourseDeleted(timestamp=at, data=data))
 
 
 def path_of(number: int) -> str:

@@ -4,7 +4,7 @@ import resource
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,19 +50,19 @@ _DELAYED = """
 
 @dataclass(frozen=True)
 class Requests:
-    """What a receiver got: the time of the first and the last request, and how often each came.
+    """What a receiver got: when each webhook came first, and how often.
 
-    A webhook to several endpoints counts once for each path.
+    A webhook to several endpoints counts once for each path; `last` is when the last request came.
     """
 
-    first: float
-    last: float
+    at: Mapping[tuple[str, str], float]
     times: Counter[tuple[str, str]]
+    last: float
 
     @property
     def rate(self) -> float:
         """Different webhooks per second."""
-        return len(self.times) / max(self.last - self.first, 1e-3)
+        return len(self.times) / max(self.last - min(self.at.values()), 1e-3)
 
     @property
     def repeated(self) -> int:
@@ -102,8 +102,11 @@ class Receiver:
         lines = [line.split() for line in self.log.read_text().splitlines()]
         if not lines:
             raise ProcessError("the receiver got no request")
-        times = [float(line[0]) for line in lines]
-        return Requests(min(times), max(times), Counter((line[1], line[2]) for line in lines))
+        at: dict[tuple[str, str], float] = {}
+        for seconds, path, webhook_id in lines:
+            at.setdefault((path, webhook_id), float(seconds))
+        times = Counter((path, webhook_id) for _, path, webhook_id in lines)
+        return Requests(at, times, max(float(seconds) for seconds, *_ in lines))
 
 
 def command(folder: Path, port: int, log: Path, delay_ms: int) -> list[str]:
