@@ -158,6 +158,16 @@ def _progress_lines(length: int, label: str) -> Callable[[int], None]:
     return advance
 
 
+def confirm(question: str) -> None:
+    """Ask a question on a terminal, and abort unless the answer is yes.
+
+    Raises UsageError without a terminal: then nobody can answer.
+    """
+    if not _is_terminal():
+        raise click.UsageError(f"{question} There is no terminal to ask on: add --yes.")
+    click.confirm(question, abort=True)
+
+
 def read_secret(prompt: str) -> str:
     """Return a secret from a hidden prompt, or the first line of standard input.
 

@@ -133,11 +133,45 @@ def show(course_id: str, source: str | None, limit: int, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("course_id", type=COURSE_ID)
+@click.argument("course_id", type=COURSE_ID, required=False)
 @source_option
-def remove(course_id: str, source: str | None) -> None:
-    """Remove COURSE_ID from the grade sync; its grades are kept."""
+@click.option(
+    "--status",
+    type=click.Choice([status.value for status in CourseStatus]),
+    help="Remove all courses with this status, of --source if given.",
+)
+@click.option(
+    "--from-file",
+    "file",
+    type=click.File("rb"),
+    help="Remove the courses in a CSV file with the column course_id and, if there are several "
+    "sources, source; for example one from `export`.",
+)
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+def remove(
+    course_id: str | None,
+    source: str | None,
+    status: str | None,
+    file: BinaryIO | None,
+    yes: bool,
+) -> None:
+    """Remove COURSE_ID from the grade sync, or many courses; their grades are kept.
+
+    Many courses are removed after a confirmation, 500 at a time: if the command is interrupted, run
+    it again. A course that is not in the registry is passed over.
+    """
+    if sum(value is not None for value in (course_id, status, file)) != 1 or (file and source):
+        raise click.UsageError("give COURSE_ID, --status, or --from-file alone")
     services: Services = context.checked_services()
+    if file is not None:
+        registry_bulk.remove_listed(services, file, yes=yes)
+    elif status is not None:
+        registry_bulk.remove_with_status(services, CourseStatus(status), source, yes=yes)
+    elif course_id is not None:
+        _remove_one(services, course_id, source)
+
+
+def _remove_one(services: Services, course_id: str, source: str | None) -> None:
     with services.database.writing() as session:
         chosen = sources.choose(session, source, course_id=course_id)
         registry.remove(session, chosen, course_id, actor=context.actor(), now=db.now(session))

@@ -1,4 +1,4 @@
-"""Commands about many courses of the registry: export, import, and tokens from a file."""
+"""Commands about many courses of the registry: export, import, remove, tokens from a file."""
 
 from dataclasses import replace
 from typing import Any, BinaryIO
@@ -17,6 +17,7 @@ from receiver.models import Entry
 from receiver.registry import bulk, csv_files, id_numbers, listing
 from receiver.registry import entries as registry
 from receiver.registry.csv_files import RegistryRow
+from receiver.registry.listing import EntryFilter
 from receiver.runs import store as runs
 from receiver.services import Services
 from receiver.sources import store as sources
@@ -162,6 +163,57 @@ def enter_tokens(services: Services, file: BinaryIO) -> None:
     click.echo(counts + _refused_count(refused))
     if waiting or refused:
         raise click.exceptions.Exit(output.EXIT_REFUSED)
+
+
+def remove_with_status(
+    services: Services, status: CourseStatus, source: str | None, *, yes: bool
+) -> None:
+    """Remove the courses with a status from the grade sync."""
+    with services.database.reading() as session:
+        source_id = sources.get(session, source).id if source else None
+        selected = listing.find_selected(session, EntryFilter(status, source_id))
+    if not selected:
+        click.echo("No courses match.")
+        return
+    ids = [course.entry_id for course in selected]
+    _remove(services, ids, [course.course_id for course in selected], status=status, yes=yes)
+
+
+def remove_listed(services: Services, file: BinaryIO, *, yes: bool) -> None:
+    """Remove the courses in a file from the grade sync."""
+    rows = _read(services, file)
+    with services.database.reading() as session:
+        found = bulk.find_added(session, rows)
+    missing = count(len(rows) - len(found), "course")
+    if len(found) < len(rows):
+        click.echo(f"{missing} of the file not in the registry")
+    if found:
+        ids = [entry.id for _, entry in found]
+        _remove(services, ids, [entry.course_id for _, entry in found], yes=yes)
+
+
+def _remove(
+    services: Services,
+    entry_ids: list[int],
+    course_ids: list[str],
+    *,
+    status: CourseStatus | None = None,
+    yes: bool,
+) -> None:
+    courses = count(len(entry_ids), "course")
+    if not yes:
+        examples = printable(", ".join(course_ids[:3])) + (", …" if len(course_ids) > 3 else "")
+        output.confirm(f"Remove {courses} from the grade sync ({examples})? Their grades are kept.")
+    removed = 0
+    with output.progress_bar(len(entry_ids), "Removing courses") as advance:
+        for start in range(0, len(entry_ids), bulk.REMOVED_AT_ONCE):
+            batch = entry_ids[start : start + bulk.REMOVED_AT_ONCE]
+            with services.writing() as (session, now):
+                removed += bulk.remove(
+                    session, batch, status=status, actor=context.actor(), now=now
+                )
+            advance(len(batch))
+    click.echo(f"removed {removed:,} of {courses} from the grade sync")
 
 
 def _read(services: Services, file: BinaryIO) -> list[RegistryRow]:

@@ -8,6 +8,7 @@ from receiver.pages import labels
 from receiver.pages.course import course_pages
 from receiver.pages.inbox import inbox_pages
 from receiver.pages.registry import registry_pages
+from receiver.pages.removal import removal_pages
 from receiver.pages.runs import run_pages
 from receiver.pages.sources import source_pages
 
@@ -47,12 +48,12 @@ SITE = Site(
     "ELMS grade sync",
     "receiver",
     (
-        NavItem("registry.show", "Registry", ("course",)),
+        NavItem("registry.show", "Registry", ("course", "removal")),
         NavItem("runs.show", "Runs"),
         NavItem("inbox.show", "Inbox"),
         NavItem("sources.show", "Sources"),
     ),
-    (registry_pages, course_pages, run_pages, inbox_pages, source_pages),
+    (registry_pages, course_pages, removal_pages, run_pages, inbox_pages, source_pages),
     link_for,
     labels.GLOBALS,
 )

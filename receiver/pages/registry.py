@@ -64,6 +64,7 @@ def show() -> str:
         needs_activity = current.settings.elms_is_moodle
         page = listing.page(session, entry_filter, page_request, needs_activity=needs_activity)
         counts = listing.counts(session)
+        found = listing.count(session, entry_filter) if entry_filter != EntryFilter() else 0
         first = entry_filter == EntryFilter() and page_request == PageRequest()
         waiting = (
             listing.page(
@@ -88,6 +89,7 @@ def show() -> str:
         "receiver/registry.html",
         page=page,
         counts=counts,
+        found=found,
         waiting=waiting,
         findings=findings,
         sources=source_choices(all_sources),

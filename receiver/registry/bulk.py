@@ -1,6 +1,6 @@
-"""Bulk changes to the registry: add courses, set tokens and gradebook targets, few statements."""
+"""Bulk changes to the registry with few statements: add and remove courses, set tokens."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -13,6 +13,7 @@ from foundation.crypto import Vault
 from foundation.csv_reader import Fault
 from foundation.db import session as db
 from foundation.import_result import ImportResult
+from receiver.course_state import CourseStatus, conditions
 from receiver.errors import CourseIdError
 from receiver.models import Entry
 from receiver.registry import history
@@ -23,6 +24,9 @@ from receiver.sources import store as sources
 
 # Courses that are read and written together.
 _BATCH = 300
+
+REMOVED_AT_ONCE = 500
+"""Courses to remove in one transaction; other writers wait meanwhile."""
 
 
 def import_in_batches(
@@ -74,6 +78,40 @@ def set_tokens(
     )
     _update(session, pairs, vault=vault, actor=actor, now=now)
     return [entry.id for _, entry in pairs]
+
+
+def remove(
+    session: Session,
+    entry_ids: Collection[int],
+    *,
+    status: CourseStatus | None = None,
+    actor: Actor,
+    now: datetime,
+) -> int:
+    """Remove courses and their tokens from the grade sync; stored facts and grades stay.
+
+    `status`: only those that have it now. Return how many were removed; the others were removed
+    before, or have another status.
+    """
+    query = select(Entry).where(db.among(Entry.id, entry_ids), Entry.added_at.is_not(None))
+    if status is not None:
+        query = query.where(conditions(Entry)[status])
+    entries = session.scalars(query.order_by(Entry.id).with_for_update()).all()
+    lines = [
+        NewHistoryEntry(
+            entry.id,
+            HistoryEvent.COURSE_REMOVED,
+            None,
+            replace(state_of(entry), stored_token_id=None),
+        )
+        for entry in entries
+    ]
+    nothing = dict.fromkeys(("added_at", "encrypted_token", "stored_token_id", "etag"))
+    session.execute(
+        update(Entry).where(db.among(Entry.id, [entry.id for entry in entries])).values(nothing)
+    )
+    history.write(session, lines, actor=actor, now=now)
+    return len(entries)
 
 
 def find_added(session: Session, rows: Sequence[RegistryRow]) -> list[tuple[RegistryRow, Entry]]:

@@ -1,6 +1,6 @@
 """Paged lists of the courses in the registry, with the cause of each status; their counts."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +8,7 @@ from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session, joinedload
 
 from foundation.db import pagination
+from foundation.db import session as db
 from foundation.db.pagination import PAGE, Page, PageRequest
 from receiver.course_advice import CourseStatusDetails
 from receiver.course_state import CourseStatus, cause_of, conditions
@@ -37,6 +38,15 @@ class ListedEntry:
     entry: Entry
     status_details: CourseStatusDetails
     cause: HistoryEntry | None
+
+
+@dataclass(frozen=True)
+class SelectedCourse:
+    """A course that is selected for a change of many."""
+
+    entry_id: int
+    course_id: str
+    is_active: bool
 
 
 def page(
@@ -113,6 +123,24 @@ def counts(session: Session) -> dict[CourseStatus, int]:
     ]
     row = session.execute(select(*columns)).one()
     return {CourseStatus.ACTIVE: row[0] - row[1] - row[2], deleted: row[2], invalid: row[1]}
+
+
+def count(session: Session, entry_filter: EntryFilter) -> int:
+    """Return the number of courses in the registry that match."""
+    return session.scalars(_matching(entry_filter).with_only_columns(func.count())).one()
+
+
+def find_selected(
+    session: Session, entry_filter: EntryFilter, entry_ids: Collection[int] | None = None
+) -> list[SelectedCourse]:
+    """Return the courses in the registry that match, of these ids if given, by course id."""
+    query = _matching(entry_filter).with_only_columns(
+        Entry.id, Entry.course_id, conditions(Entry)[CourseStatus.ACTIVE]
+    )
+    if entry_ids is not None:
+        query = query.where(db.among(Entry.id, entry_ids))
+    rows = session.execute(query.order_by(Entry.course_id, Entry.source_id))
+    return [SelectedCourse(row[0], row[1], bool(row[2])) for row in rows]
 
 
 def _matching(entry_filter: EntryFilter) -> Select[Any]:

@@ -1,4 +1,5 @@
-// Progressive enhancement: local times, copy buttons, live refresh, opening linked details.
+// Progressive enhancement: local times, copy buttons, selecting all, live refresh, opening linked
+// details.
 // Every page works without it.
 "use strict";
 
@@ -103,6 +104,30 @@
     named.scrollIntoView();
   }
 
+  // A checkbox with data-tick-all ticks all others in its table; the form's element with data-ticked
+  // says how many are selected.
+  function offerTicks() {
+    for (const all of document.querySelectorAll("[data-tick-all]")) {
+      const form = all.closest("form");
+      const ticks = [...all.closest("table").querySelectorAll("td.tick input")];
+      const said = form.querySelector("[data-ticked]");
+      const hint = said.textContent;
+      const count = () => {
+        const ticked = ticks.filter((tick) => tick.checked).length;
+        all.checked = ticked === ticks.length;
+        all.indeterminate = ticked > 0 && !all.checked;
+        said.textContent = ticked ? `${ticked} selected. ${hint}` : hint;
+      };
+      all.hidden = false;
+      all.addEventListener("change", () => {
+        for (const tick of ticks) tick.checked = all.checked;
+        count();
+      });
+      form.addEventListener("change", count);
+      count();
+    }
+  }
+
   document.addEventListener("click", (event) => {
     const button = event.target.closest("[data-copy], [data-zone-switch]");
     if (!button) return;
@@ -111,6 +136,7 @@
   showTimes(document);
   showZone();
   offerCopies(document);
+  offerTicks();
   addEventListener("hashchange", unfold);
   unfold();
   document.querySelectorAll("[data-refresh]").forEach(refresh);

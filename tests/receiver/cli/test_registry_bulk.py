@@ -1,4 +1,4 @@
-"""`receiver registry export`, `import`, `set-activity` and `set-token --from-file`."""
+"""`receiver registry export`, `import`, `set-activity`, and many courses for other commands."""
 
 import csv
 from pathlib import Path
@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from contract.tokens import CourseToken
-from receiver.course_state import TokenAnnounced
+from receiver.course_state import Deleted, TokenAnnounced
 from receiver.models import Entry
+from receiver.registry import bulk
 from tests.receiver.cli.conftest import Receiver, new_token
 from tests.receiver.conftest import NINE, FakeSite, Store
 
@@ -140,3 +141,58 @@ def test_set_activity_needs_both_or_clear(receiver: Receiver, options: tuple[str
 
     assert result.exit_code == 2
     assert "give --course and --activity, or --clear alone" in result.stderr
+
+
+@pytest.fixture
+def three_courses(store: Store) -> None:
+    """Two deleted courses and an active one."""
+    for course_id in ("CS101", "CS102"):
+        store.add_course(course_id, Deleted(4, NINE))
+    store.add_course("CS103")
+
+
+def added(store: Store) -> list[str]:
+    """Return the courses in the registry."""
+    return [entry.course_id for entry in store.rows(Entry) if entry.is_added]
+
+
+def test_courses_with_a_status_are_removed(
+    three_courses: None, receiver: Receiver, store: Store
+) -> None:
+    elsewhere = receiver("registry", "remove", "--status", "course_deleted", "--source", "two")
+    unasked = receiver("registry", "remove", "--status", "course_deleted")
+    before = added(store)
+    removed = receiver("registry", "remove", "--status", "course_deleted", "--yes")
+    again = receiver("registry", "remove", "--status", "course_deleted", "--yes")
+
+    assert (elsewhere.exit_code, unasked.exit_code, len(before)) == (1, 2, 3)
+    assert "Remove 2 courses from the grade sync (CS101, CS102)?" in unasked.stderr
+    assert removed.stdout == "removed 2 of 2 courses from the grade sync\n"
+    assert (again.exit_code, again.stdout) == (0, "No courses match.\n")
+    assert added(store) == ["CS103"]
+
+
+def test_listed_courses_are_removed_in_batches(
+    three_courses: None, receiver: Receiver, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bulk, "REMOVED_AT_ONCE", 1)
+    exported = receiver("registry", "export").stdout
+
+    removed = receiver("registry", "remove", "--from-file", "-", "--yes", stdin=exported)
+    again = receiver("registry", "remove", "--from-file", "-", "--yes", stdin=exported)
+
+    assert removed.stdout == "removed 3 of 3 courses from the grade sync\n"
+    assert (again.exit_code, again.stdout) == (0, "3 courses of the file not in the registry\n")
+    assert added(store) == []
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        pytest.param((), id="nothing"),
+        pytest.param(("CS101", "--status", "active"), id="course and status"),
+        pytest.param(("--from-file", "-", "--source", "one"), id="file and source"),
+    ],
+)
+def test_removal_without_one_choice_is_refused(receiver: Receiver, words: tuple[str, ...]) -> None:
+    assert receiver("registry", "remove", *words).exit_code == 2

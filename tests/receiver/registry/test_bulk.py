@@ -13,6 +13,7 @@ from foundation.crypto import Vault
 from foundation.csv_reader import CsvError
 from foundation.db.session import Database
 from foundation.import_result import ImportResult
+from receiver.course_state import CourseStatus, Deleted, TokenRejected
 from receiver.models import MOODLE, Entry, HistoryEntry, Source
 from receiver.registry import bulk
 from receiver.registry.csv_files import RegistryRow
@@ -211,3 +212,45 @@ def test_new_gradebook_target_has_none_of_the_grades(activity: str, etag: str | 
     bulk.set_gradebook_target(entry, "7", activity)
 
     assert (entry.gradebook_activity, entry.etag) == (activity, etag)
+
+
+def test_courses_are_removed_with_their_tokens(
+    database: Database, store: Store, now: datetime
+) -> None:
+    token = CourseToken.generate()
+    rejected = TokenRejected(token.token_id, "unknown", now)
+    gone = store.add_course("CS101", Deleted(4, now), source="one")
+    store.add_course("CS102", rejected, source="one", token=token)
+    kept = store.add_course("CS103", source="one")
+
+    with database.writing() as session:
+        ids = [store.entry(course_id).id for course_id in ("CS101", "CS102")]
+        removed = bulk.remove(session, [*ids, 4711], actor=ADA, now=now)
+        again = bulk.remove(session, ids, actor=ADA, now=now)
+
+    assert (removed, again) == (2, 0)
+    entry = store.entry("CS101")
+    assert (entry.added_at, entry.encrypted_token, entry.stored_token_id) == (None, None, None)
+    assert entry.deleted_version == 4
+    assert store.entry("CS103").added_at == kept.added_at
+    lines = [line for line in store.rows(HistoryEntry) if line.event == "course removed"]
+    assert [(line.entry_id, line.actor_name, line.status) for line in lines] == [
+        (gone.id, "ada@elms", "course_deleted"),
+        (ids[1], "ada@elms", "active"),
+    ]
+
+
+def test_course_that_changed_its_status_is_not_removed(
+    database: Database, store: Store, now: datetime
+) -> None:
+    ids = [
+        store.add_course("CS101", Deleted(4, now), source="one").id,
+        store.add_course("CS102", source="one").id,
+    ]
+
+    with database.writing() as session:
+        status = CourseStatus.COURSE_DELETED
+        removed = bulk.remove(session, ids, status=status, actor=ADA, now=now)
+
+    assert removed == 1
+    assert store.entry("CS102").added_at
