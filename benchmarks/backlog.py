@@ -136,7 +136,7 @@ def drain(both: Machines, server_url: str | None, size: Size, seconds: float) ->
         pending.register(database, key, receiver.url, size.endpoints)
         pending.register_urls(database, key, [f"{receiver.url}{_FRESH_PATH}"], _FRESH_TYPE)
         fill(database, size)
-        (work,) = delivery.work(1, delivery.THREADS)
+        work = delivery.work(1, delivery.THREADS)
         both.start("worker", *work, where={"NOTIFIER_DATABASE_URL": url})
         receiver.wait_for(1, _START_SECONDS)
         begun = time.time()

@@ -12,7 +12,9 @@ receiver are not counted.
 """
 
 import argparse
+import signal
 import statistics
+import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -102,8 +104,8 @@ class Bench:
             key = self.machines.environment["NOTIFIER_ENCRYPTION_KEYS"]
             pending.register(database, key, receiver.url, endpoints)
             pending.write(database, events)
-            commands = work(self.size.processes, self.size.threads, "--once")
-            cpu = self._run(commands, {"NOTIFIER_DATABASE_URL": url})
+            command = work(self.size.processes, self.size.threads, "--once")
+            cpu = self._run([command], {"NOTIFIER_DATABASE_URL": url})
             statuses = pending.statuses(database)
         if statuses != {"delivered": events * endpoints}:
             raise ProcessError(f"not all were delivered: {statuses}")
@@ -150,9 +152,10 @@ class Bench:
         return cpu_of_children() - before
 
 
-def work(processes: int, threads: int, *options: str) -> list[list[str]]:
-    """Return the commands that start workers with as many processes in all."""
-    return [["notifier", "work", "--threads", str(threads), *options]] * processes
+def work(processes: int, threads: int, *options: str) -> list[str]:
+    """Return the command that starts a worker."""
+    numbers = ["--processes", str(processes), "--threads", str(threads)]
+    return ["notifier", "work", *numbers, *options]
 
 
 def _pass(receiver: Receiver, cpu: float, wanted: int) -> Pass:
@@ -163,7 +166,11 @@ def _pass(receiver: Receiver, cpu: float, wanted: int) -> Pass:
 
 
 def prepare(both: Machines) -> None:
-    """Change the environment of all processes to the settings of a benchmark."""
+    """Change the environment of all processes to the settings of a benchmark.
+
+    SIGTERM ends the benchmark like Ctrl-C: databases and files are removed.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     both.environment |= _SETTINGS
     both.environment.pop("PYTHONUNBUFFERED")
 
@@ -174,9 +181,10 @@ def measure(bench: Bench, ways: dict[str, Way], passes: int) -> dict[str, list[P
     events = max(1, round(size.deliveries / size.endpoints))
     starts = {name: way(1, 1).cpu for name, way in ways.items()}
     measured: dict[str, list[Pass]] = {name: [] for name in ways}
-    for _ in range(passes):
+    for number in range(passes):
         for name, way in ways.items():
             one = way(events, size.endpoints)
+            print(f"pass {number + 1}: {name} {one.rate:.0f}/s", file=sys.stderr)
             cpu = one.cpu - starts[name]
             measured[name].append(
                 Pass(one.deliveries, one.rate, cpu, one.receiver_cpu, one.repeated)

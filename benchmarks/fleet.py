@@ -86,7 +86,7 @@ class Fleet:
     def run(self, processes: int) -> tuple[Requests, LockSampler]:
         """Let workers send everything; return what the receiver got, and who waited for locks."""
         with self._database() as (url, database), self._receiver(database) as receiver:
-            names = [self._start(command, url) for command in self._work(processes)]
+            names = [self._start(self._work(), url) for _ in range(processes)]
             self._wait_until_started(names)
             pending.write(database, self.size.events)
             with LockSampler(url) as locks:
@@ -97,12 +97,12 @@ class Fleet:
     def kill(self, processes: int) -> Requests:
         """Kill a worker at 30 % and start another; return what the receiver got."""
         with self._database() as (url, database), self._receiver(database) as receiver:
-            names = [self._start(one, url, _SHORT_LEASE) for one in self._work(processes)]
+            names = [self._start(self._work(), url, _SHORT_LEASE) for _ in range(processes)]
             self._wait_until_started(names)
             pending.write(database, self.size.events)
             receiver.wait_for(int(self.size.deliveries * _BROKEN_AT), _LIMIT_SECONDS)
             self.machines.stop(names.pop(), signal.SIGKILL)
-            names += [self._start(one, url, _SHORT_LEASE) for one in self._work(1)]
+            names.append(self._start(self._work(), url, _SHORT_LEASE))
             self._wait_until_delivered(database)
             self._end(names, database)
         return receiver.requests()
@@ -123,8 +123,8 @@ class Fleet:
             for host in two:
                 there = stack.enter_context(hosts.forwarded(self.machines, host, url))
                 logs.append(stack.enter_context(self._receiver_on(host, port)))
-                (work,) = self._work(1)
-                names.append(self._start(host.command(*_absolute(work)), there, _SHORT_LEASE))
+                command = host.command(*_absolute(self._work()))
+                names.append(self._start(command, there, _SHORT_LEASE))
             self._wait_until_started(names)
             pending.write(database, self.size.events)
             logs[0].wait_for(int(self.size.deliveries * _BROKEN_AT / 2), _LIMIT_SECONDS)
@@ -140,8 +140,8 @@ class Fleet:
         log.write_text("".join(one.log.read_text() for one in logs))
         return CutOff(received.requests(), seconds, waiting)
 
-    def _work(self, processes: int) -> list[list[str]]:
-        return delivery.work(processes, self.size.threads)
+    def _work(self) -> list[str]:
+        return delivery.work(1, self.size.threads)
 
     def _start(
         self, command: Sequence[str], url: str, settings: dict[str, str] | None = None
