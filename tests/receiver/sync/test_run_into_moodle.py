@@ -58,13 +58,13 @@ class MoodleLab(Lab):
         stub: StubSource | None = None,
         *,
         max_courses: int = 20,
-        seconds: float = 0.5,
+        seconds: float = 10.0,
         **more: Any,
     ) -> RunResult:
         """Run the sync into ELMS's Moodle, `max_courses` in one write."""
         clients = self.clients if stub is None else Clients(stub)
         options = self.make_options(**more)
-        http_client = HttpClient(connect_timeout=0.5, read_timeout=seconds, total=2 * seconds)
+        http_client = HttpClient(connect_timeout=10.0, read_timeout=seconds, total=2 * seconds)
         with closing(http_client):
             gradebook = MoodleGradebook(http_client, url=self.elms.moodle.url, token=TOKEN)
             gradebook.max_courses = max_courses
