@@ -310,8 +310,20 @@ def among(column: Any, values: Collection[int] | Collection[str]) -> ColumnEleme
 
     The values are one parameter: `column.in_()` sends one for each, and both databases limit them.
     """
-    item = Integer if column.type.python_type is int else String
-    return _Among(column, bindparam(None, list(values), _List(item)))
+    return _Among(column, bindparam(None, list(values), _list_of(column)))
+
+
+def among_given(column: Any, name: str) -> ColumnElement[bool]:
+    """Return the condition of `among` for a statement that is made once.
+
+    The values, a list, are the parameter `name` of its executions. Making a statement takes several
+    times as long as executing it.
+    """
+    return _Among(column, bindparam(name, type_=_list_of(column)))
+
+
+def _list_of(column: Any) -> _List:
+    return _List(Integer if column.type.python_type is int else String)
 
 
 def union_rows(session: Session, queries: Sequence[Select[Any]]) -> Iterator[Any]:

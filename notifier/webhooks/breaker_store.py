@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
@@ -24,25 +25,28 @@ def set_state(endpoint: Endpoint, state: BreakerState) -> None:
         setattr(endpoint, column, value)
 
 
+_ENDPOINT: Any = Endpoint.__table__
+_STATES = (
+    select(
+        _ENDPOINT.c.id,
+        _ENDPOINT.c.failures,
+        _ENDPOINT.c.failing_since,
+        _ENDPOINT.c.failed_at,
+        _ENDPOINT.c.paused_until,
+    )
+    .where(_ENDPOINT.c.disabled_at.is_(None))
+    .order_by(_ENDPOINT.c.id)
+)
+_STATES_OF = _STATES.where(db.among_given(_ENDPOINT.c.id, "ids"))
+
+
 def read_states(
     session: Session, *, only: Collection[int] | None = None, lock: bool = False
 ) -> dict[int, BreakerState]:
     """Return the state of each enabled endpoint by id; `lock` locks the rows, in this order."""
-    query = (
-        select(
-            Endpoint.id,
-            Endpoint.failures,
-            Endpoint.failing_since,
-            Endpoint.failed_at,
-            Endpoint.paused_until,
-        )
-        .where(Endpoint.disabled_at.is_(None))
-        .order_by(Endpoint.id)
-    )
-    if only is not None:
-        query = query.where(db.among(Endpoint.id, only))
+    query, values = (_STATES, {}) if only is None else (_STATES_OF, {"ids": [*only]})
     # KEY SHARE: a transaction that writes a delivery for the endpoint need not wait for this one.
-    rows = session.execute(query.with_for_update(key_share=True) if lock else query)
+    rows = session.execute(query.with_for_update(key_share=True) if lock else query, values)
     return {endpoint_id: BreakerState(*columns) for endpoint_id, *columns in rows}
 
 

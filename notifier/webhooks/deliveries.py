@@ -222,14 +222,17 @@ def _lock_query(endpoint_id: int, status: DeliveryStatus) -> Select[tuple[int]]:
     )
 
 
+_TABLE: Any = Delivery.__table__
+_LOCK = (
+    select(_TABLE.c.id, _TABLE.c.status, _TABLE.c.lease_token, _TABLE.c.attempts)
+    .where(db.among_given(_TABLE.c.id, "ids"))
+    .order_by(_TABLE.c.id)
+    .with_for_update()
+)
+
+
 def _lock(session: Session, ids: Collection[int]) -> dict[int, Any]:
-    rows = session.execute(
-        select(Delivery.id, Delivery.status, Delivery.lease_token, Delivery.attempts)
-        .where(db.among(Delivery.id, ids))
-        .order_by(Delivery.id)
-        .with_for_update()
-    )
-    return {row.id: row for row in rows}
+    return {row.id: row for row in session.execute(_LOCK, {"ids": [*ids]})}
 
 
 def _is_fenced(one: Settlement, row: Any) -> bool:
@@ -242,12 +245,9 @@ def _apply(
     decided = {delivery_id: one.decision for delivery_id, one in applied.items()}
     delivered = [one for one, decision in decided.items() if isinstance(decision, Delivered)]
     if delivered:
-        session.execute(_DELIVERED.where(db.among(Delivery.id, delivered)), {"settled_now": now})
+        session.execute(_DELIVERED, {"ids": delivered, "settled_now": now})
     others = {one: decision for one, decision in decided.items() if one not in set(delivered)}
     _update(session, others, {one: rows[one].status for one in others}, now)
-
-
-_TABLE: Any = Delivery.__table__
 
 
 def _end_leases(session: Session, ids: Collection[int]) -> None:
@@ -271,11 +271,15 @@ def _update(
 
 
 _NO_LEASE: dict[str, Any] = {"lease_token": None, "leased_until": None}
-_DELIVERED = update(_TABLE).values(
-    status=DeliveryStatus.DELIVERED,
-    settled_at=bindparam("settled_now", type_=UtcDateTime()),
-    reason=None,
-    **_NO_LEASE,
+_DELIVERED = (
+    update(_TABLE)
+    .where(db.among_given(_TABLE.c.id, "ids"))
+    .values(
+        status=DeliveryStatus.DELIVERED,
+        settled_at=bindparam("settled_now", type_=UtcDateTime()),
+        reason=None,
+        **_NO_LEASE,
+    )
 )
 
 

@@ -3,8 +3,9 @@
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import delete, or_, select, update
+from sqlalchemy import bindparam, delete, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -188,18 +189,22 @@ def rotate_secret(
     return _add_secret(session, endpoint, vault=vault, now=now)
 
 
+_SECRET: Any = EndpointSecret.__table__
+_ENCRYPTED_SECRETS = (
+    select(_SECRET.c.endpoint_id, _SECRET.c.encrypted)
+    .where(
+        db.among_given(_SECRET.c.endpoint_id, "endpoint_ids"),
+        or_(_SECRET.c.expires_at.is_(None), _SECRET.c.expires_at > bindparam("now")),
+    )
+    .order_by(_SECRET.c.id.desc())
+)
+
+
 def encrypted_secrets(
     session: Session, endpoint_ids: Collection[int], *, now: datetime
 ) -> dict[int, tuple[str, ...]]:
     """Return the encrypted secrets that sign for each endpoint now, newest first."""
-    rows = session.execute(
-        select(EndpointSecret.endpoint_id, EndpointSecret.encrypted)
-        .where(
-            db.among(EndpointSecret.endpoint_id, endpoint_ids),
-            or_(EndpointSecret.expires_at.is_(None), EndpointSecret.expires_at > now),
-        )
-        .order_by(EndpointSecret.id.desc())
-    )
+    rows = session.execute(_ENCRYPTED_SECRETS, {"endpoint_ids": [*endpoint_ids], "now": now})
     secrets: defaultdict[int, tuple[str, ...]] = defaultdict(tuple)
     for endpoint_id, encrypted in rows:
         secrets[endpoint_id] += (encrypted,)

@@ -161,41 +161,46 @@ def reclaim_expired(session: Session, *, now: datetime) -> list[ExpiredClaim]:
     return expired
 
 
-_TABLE: Any = Delivery.__table__
-_SKIP_LOCKED: Any = {"skip_locked": True, "of": Delivery}
-_IS_FREE = and_(Delivery.status == DeliveryStatus.PENDING, Delivery.lease_token.is_(None))
+# Tables, because the ORM takes twice as long for the same statement.
+_DELIVERY: Any = Delivery.__table__
+_ENDPOINT: Any = Endpoint.__table__
+_EVENT: Any = Event.__table__
+_SKIP_LOCKED: Any = {"skip_locked": True, "of": _DELIVERY}
+_IS_FREE = and_(_DELIVERY.c.status == DeliveryStatus.PENDING, _DELIVERY.c.lease_token.is_(None))
 
 
 def _is_expired(now: datetime) -> Any:
-    return and_(Delivery.leased_until <= now, Delivery.status == DeliveryStatus.PENDING)
+    return and_(_DELIVERY.c.leased_until <= now, _DELIVERY.c.status == DeliveryStatus.PENDING)
 
 
 def _is_sent_to(now: Any) -> Any:
-    is_running = or_(Endpoint.paused_until.is_(None), Endpoint.paused_until <= now)
-    return and_(Endpoint.disabled_at.is_(None), is_running)
+    is_running = or_(_ENDPOINT.c.paused_until.is_(None), _ENDPOINT.c.paused_until <= now)
+    return and_(_ENDPOINT.c.disabled_at.is_(None), is_running)
 
 
 def _alone_query(now: datetime) -> Select[Any]:
     return (
-        select(Delivery.id, Delivery.endpoint_id, Endpoint.url)
-        .join(Endpoint, Endpoint.id == Delivery.endpoint_id)
+        select(_DELIVERY.c.id, _DELIVERY.c.endpoint_id, _ENDPOINT.c.url)
+        .join(_ENDPOINT, _ENDPOINT.c.id == _DELIVERY.c.endpoint_id)
         .where(
             _IS_FREE,
-            Delivery.lost_claims >= ALONE_AFTER,
-            Delivery.due_at <= now,
+            _DELIVERY.c.lost_claims >= ALONE_AFTER,
+            _DELIVERY.c.due_at <= now,
             _is_sent_to(now),
         )
-        .order_by(Delivery.due_at, Delivery.id)
+        .order_by(_DELIVERY.c.due_at, _DELIVERY.c.id)
     )
 
 
 def _find_due_query() -> Select[Any]:
     now = bindparam("now", type_=UtcDateTime())
-    first = select(func.min(Delivery.endpoint_id).label("endpoint_id"), literal(1).label("number"))
-    hops = first.where(_IS_FREE, Delivery.endpoint_id > bindparam("after")).cte(recursive=True)
+    first = select(
+        func.min(_DELIVERY.c.endpoint_id).label("endpoint_id"), literal(1).label("number")
+    )
+    hops = first.where(_IS_FREE, _DELIVERY.c.endpoint_id > bindparam("after")).cte(recursive=True)
     following = (
-        select(func.min(Delivery.endpoint_id))
-        .where(_IS_FREE, Delivery.endpoint_id > hops.c.endpoint_id)
+        select(func.min(_DELIVERY.c.endpoint_id))
+        .where(_IS_FREE, _DELIVERY.c.endpoint_id > hops.c.endpoint_id)
         .correlate(hops)
         .scalar_subquery()
     )
@@ -205,12 +210,12 @@ def _find_due_query() -> Select[Any]:
         )
     )
     is_due = (
-        select(Delivery.id)
+        select(_DELIVERY.c.id)
         .where(
             _IS_FREE,
-            Delivery.endpoint_id == hops.c.endpoint_id,
-            Delivery.lost_claims < ALONE_AFTER,
-            Delivery.due_at <= now,
+            _DELIVERY.c.endpoint_id == hops.c.endpoint_id,
+            _DELIVERY.c.lost_claims < ALONE_AFTER,
+            _DELIVERY.c.due_at <= now,
         )
         .correlate(hops)
         .exists()
@@ -218,14 +223,14 @@ def _find_due_query() -> Select[Any]:
     return (
         select(
             hops.c.endpoint_id,
-            Endpoint.url,
-            Endpoint.failures,
-            Endpoint.failing_since,
-            Endpoint.failed_at,
-            Endpoint.paused_until,
+            _ENDPOINT.c.url,
+            _ENDPOINT.c.failures,
+            _ENDPOINT.c.failing_since,
+            _ENDPOINT.c.failed_at,
+            _ENDPOINT.c.paused_until,
             and_(_is_sent_to(now), is_due).label("is_due"),
         )
-        .join(Endpoint, Endpoint.id == hops.c.endpoint_id)
+        .join(_ENDPOINT, _ENDPOINT.c.id == hops.c.endpoint_id)
         .order_by(hops.c.endpoint_id)
     )
 
@@ -243,7 +248,7 @@ def _pick_on_postgresql(order: str, room: str) -> str:
     # With the outer LIMIT PostgreSQL expects few rows; it takes a limit from a column for a tenth
     # of the table.
     free = _FREE_SQL.format(endpoint_id="room.endpoint_id", order=order, limit=f"room.{room}")
-    return f"(SELECT id FROM (SELECT id {free} FOR UPDATE SKIP LOCKED) AS {room} LIMIT 128)"  # noqa: S608 - constants
+    return f"(SELECT id FROM (SELECT id {free} FOR UPDATE SKIP LOCKED) AS {room} LIMIT 256)"  # noqa: S608 - constants
 
 
 def _pick_on_sqlite(order: str, room: str) -> str:
@@ -290,24 +295,30 @@ def _pick(
 
 
 _LEASE = (
-    update(_TABLE)
+    update(_DELIVERY)
+    .where(db.among_given(_DELIVERY.c.id, "ids"))
     .values(
         lease_token=bindparam("token"),
         leased_until=bindparam("until"),
-        attempts=Delivery.attempts + 1,
+        attempts=_DELIVERY.c.attempts + 1,
     )
     .returning(
-        Delivery.id,
-        Delivery.endpoint_id,
-        Delivery.event_id,
-        Delivery.attempts,
-        Delivery.lost_claims,
-        Delivery.due_at,
+        _DELIVERY.c.id,
+        _DELIVERY.c.endpoint_id,
+        _DELIVERY.c.event_id,
+        _DELIVERY.c.attempts,
+        _DELIVERY.c.lost_claims,
+        _DELIVERY.c.due_at,
     )
 )
 _EVENTS = select(
-    Event.id, Event.type, Event.course_id, Event.body, Event.occurred_at, Event.traceparent
-)
+    _EVENT.c.id,
+    _EVENT.c.type,
+    _EVENT.c.course_id,
+    _EVENT.c.body,
+    _EVENT.c.occurred_at,
+    _EVENT.c.traceparent,
+).where(db.among_given(_EVENT.c.id, "ids"))
 
 
 def _lease(
@@ -321,11 +332,10 @@ def _lease(
     if not ids:
         return []
     token = secrets.token_hex(16)
-    leased = session.execute(
-        _LEASE.where(db.among(Delivery.id, ids)), {"token": token, "until": now + lease}
-    ).all()
-    event_ids = {row.event_id for row in leased}
-    events = {row.id: row for row in session.execute(_EVENTS.where(db.among(Event.id, event_ids)))}
+    values = {"ids": [*ids], "token": token, "until": now + lease}
+    leased = session.execute(_LEASE, values).all()
+    event_ids = {"ids": list({row.event_id for row in leased})}
+    events = {row.id: row for row in session.execute(_EVENTS, event_ids)}
     encrypted = endpoints.encrypted_secrets(session, {row.endpoint_id for row in leased}, now=now)
     return [
         _claimed(row, events[row.event_id], urls[row.endpoint_id], token, now, encrypted)

@@ -1,8 +1,7 @@
 """The senders of a worker: claimed deliveries in memory, and the threads that post them.
 
-What bounds an endpoint is its concurrency, its rate and its circuit breaker. Endpoints have three
-paces by how long they take to respond, and each pace has threads of its own, so that slow endpoints
-do not delay others, and few threads run while responses come at once.
+What bounds an endpoint is its concurrency, its rate and its circuit breaker. Slow endpoints have
+slots of their own, so that they do not delay others.
 """
 
 import threading
@@ -10,7 +9,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
 
 from notifier.webhooks.circuit_breaker import PAUSED_AFTER
 from notifier.webhooks.deliveries import Claimed
@@ -18,44 +16,28 @@ from notifier.webhooks.retry_policy import AttemptResult, EndpointHealth, health
 from notifier.worker.batch import Finished
 
 # The most claims that a worker holds: what a crash may send twice.
-MAX_CLAIMS, MAX_CLAIMS_PER_ENDPOINT = 256, 128
+MAX_CLAIMS, MAX_CLAIMS_PER_ENDPOINT = 256, 256
 # Seconds of work for an endpoint that are claimed ahead.
 _AHEAD = 0.15
 # Finished attempts that are settled without waiting for more.
-FULL_BATCH = 64
+FULL_BATCH = 128
 # Seconds after which an idle thread ends, and between two looks at the posts in progress.
-_IDLE, _TICK = 10.0, 0.005
+_IDLE, _TICK = 10.0, 0.02
 # The weight of the latest response in the mean response time of an endpoint.
 _WEIGHT = 0.2
-
-
-class Pace(Enum):
-    """How long an endpoint takes to respond."""
-
-    QUICK = "at once"
-    NORMAL = "after more than 5 ms"
-    SLOW = "after more than a second"
-
-
-_NORMAL_FROM, _SLOW_FROM = 0.005, 1.0
-# More threads would compete for the interpreter's lock.
-_QUICK_THREADS = 2
-# The concurrency of a slow endpoint.
-_SLOW_CONCURRENCY = 2
-
-
-def _pace_of(seconds: float) -> Pace:
-    if seconds < _NORMAL_FROM:
-        return Pace.QUICK
-    return Pace.NORMAL if seconds < _SLOW_FROM else Pace.SLOW
+# Seconds after which a post, and an endpoint with this mean, is slow; the concurrency of such one.
+_SLOW, _SLOW_CONCURRENCY = 1.0, 2
+# Posts at once in the beginning. There are more while this process uses less than a part of a core
+# and something waits, and fewer while it uses nearly a whole one: they would only compete for the
+# interpreter's lock.
+_FIRST_POSTS, _BELOW, _ABOVE = 2, 0.7, 0.9
 
 
 @dataclass(eq=False)
 class _Endpoint:
     """The claims of an endpoint: to be sent, in progress, and not settled yet.
 
-    `seconds` is the mean response time, None before the first response. `pace` is that of the
-    responses, or of a post that is taking longer. `failures` counts those in
+    `seconds` is the mean response time, None before the first response. `failures` counts those in
     a row that are not settled yet; after `PAUSED_AFTER` nothing is sent until they are. `starts` is
     what is left of the rate, at `counted_at`.
     """
@@ -66,7 +48,7 @@ class _Endpoint:
     posting: int = 0
     unsettled: int = 0
     seconds: float | None = None
-    pace: Pace = Pace.QUICK
+    is_slow: bool = False
     is_failing: bool = False
     failures: int = 0
     is_ready: bool = False
@@ -78,12 +60,12 @@ class _Endpoint:
 
 @dataclass(eq=False)
 class _Post:
-    """A post in progress, and the pace whose thread it uses."""
+    """A post in progress; a slow one uses a slot for slow ones."""
 
     endpoint: _Endpoint
     claimed: Claimed
     started_at: float
-    pace: Pace
+    is_slow: bool
 
 
 class Senders:
@@ -104,6 +86,7 @@ class Senders:
         per_endpoint: int,
         rate: float,
         clock: Callable[[], float] = time.monotonic,
+        processor_time: Callable[[], float] = time.process_time,
     ) -> None:
         self._post = post
         self._on_finished = on_finished
@@ -111,16 +94,19 @@ class Senders:
         self._per_endpoint = min(threads, per_endpoint)
         self._rate = rate
         self._clock = clock
+        self._processor_time = processor_time
         self._lock = threading.Lock()
         self._startable = threading.Condition(self._lock)
         self._watched = threading.Condition(self._lock)
         self._endpoints: dict[int, _Endpoint] = {}
-        self._ready: dict[Pace, deque[_Endpoint]] = {pace: deque() for pace in Pace}
-        self._posts: dict[Pace, dict[_Post, None]] = {pace: {} for pace in Pace}
+        # By whether they are slow.
+        self._ready: dict[bool, deque[_Endpoint]] = {False: deque(), True: deque()}
+        self._posts: dict[bool, dict[_Post, None]] = {False: {}, True: {}}
+        self._at_once = min(threads, _FIRST_POSTS)
         self._finished: list[Finished] = []
         self._late: list[Claimed] = []
         self._claims = self._alone = self._idle = 0
-        self._quick_first = self._closed = False
+        self._closed = False
         threading.Thread(target=self._watch, name="senders-watch", daemon=True).start()
 
     @property
@@ -193,9 +179,7 @@ class Senders:
             withdrawn, self._late = self._late, []
             for endpoint_id, endpoint in self._endpoints.items():
                 if endpoint.queue and (
-                    endpoint_ids is None
-                    or endpoint_id in endpoint_ids
-                    or endpoint.pace is Pace.SLOW
+                    endpoint_ids is None or endpoint_id in endpoint_ids or endpoint.is_slow
                 ):
                     withdrawn += [claimed for claimed, _ in endpoint.queue]
                     endpoint.unsettled += len(endpoint.queue)
@@ -232,8 +216,8 @@ class Senders:
         refilled = endpoint.starts + (now - endpoint.counted_at) * self._rate
         endpoint.starts, endpoint.counted_at = min(refilled, max(1.0, self._rate)), now
         most = concurrency = self._concurrency(endpoint)
-        if endpoint.pace is Pace.SLOW:
-            return max(0, min(most - endpoint.claims, self._free(Pace.SLOW), int(endpoint.starts)))
+        if endpoint.is_slow:
+            most = min(most, endpoint.claims + self._free(is_slow=True))
         if endpoint.failures >= PAUSED_AFTER:
             return 0
         if endpoint.seconds is not None and not endpoint.is_failing:
@@ -242,8 +226,8 @@ class Senders:
         return max(0, min(most - endpoint.claims, int(endpoint.starts)))
 
     def _concurrency(self, endpoint: _Endpoint) -> int:
-        is_slow = endpoint.pace is Pace.SLOW
-        return min(self._per_endpoint, _SLOW_CONCURRENCY) if is_slow else self._per_endpoint
+        slow = min(self._per_endpoint, _SLOW_CONCURRENCY)
+        return slow if endpoint.is_slow else self._per_endpoint
 
     def _set_ready(self, endpoint: _Endpoint) -> None:
         """Note that an endpoint has something to send, unless it is noted already or must not."""
@@ -254,19 +238,16 @@ class Senders:
             and endpoint.failures < PAUSED_AFTER
         ):
             endpoint.is_ready = True
-            self._ready[endpoint.pace].append(endpoint)
+            self._ready[endpoint.is_slow].append(endpoint)
 
-    def _free(self, pace: Pace) -> int:
-        """Return how many more posts of a pace may start."""
-        if pace is Pace.SLOW:
-            return self._threads - len(self._posts[Pace.SLOW])
-        quick = len(self._posts[Pace.QUICK])
-        free = self._threads - quick - len(self._posts[Pace.NORMAL])
-        return min(free, _QUICK_THREADS - quick) if pace is Pace.QUICK else free
+    def _free(self, *, is_slow: bool) -> int:
+        """Return how many more posts may start."""
+        return (self._threads if is_slow else self._at_once) - len(self._posts[is_slow])
 
     def _start_threads(self) -> None:
         needed = sum(
-            max(0, min(len(ready), self._free(pace))) for pace, ready in self._ready.items()
+            max(0, min(len(ready), self._free(is_slow=is_slow)))
+            for is_slow, ready in self._ready.items()
         )
         if self._idle:
             self._startable.notify(needed)
@@ -297,20 +278,19 @@ class Senders:
         return None
 
     def _pick(self) -> _Post | None:
-        self._quick_first = not self._quick_first
-        for pace in Pace if self._quick_first else reversed(Pace):
-            ready = self._ready[pace]
-            while ready and self._free(pace) > 0:
+        for is_slow, ready in self._ready.items():
+            while ready and self._free(is_slow=is_slow) > 0:
                 endpoint = ready.popleft()
                 endpoint.is_ready = False
-                if endpoint.pace is pace and (claimed := self._pop(endpoint)) is not None:
+                claimed = self._pop(endpoint) if endpoint.is_slow is is_slow else None
+                if claimed is not None:
                     endpoint.posting += 1
-                    self._set_ready(endpoint)
-                    post = _Post(endpoint, claimed, self._clock(), pace)
-                    self._posts[pace][post] = None
+                self._set_ready(endpoint)
+                if claimed is not None:
+                    post = _Post(endpoint, claimed, self._clock(), is_slow)
+                    self._posts[is_slow][post] = None
                     self._watched.notify()
                     return post
-                self._set_ready(endpoint)
         return None
 
     def _pop(self, endpoint: _Endpoint) -> Claimed | None:
@@ -335,13 +315,13 @@ class Senders:
 
     def _count(self, post: _Post, result: AttemptResult) -> None:
         endpoint = post.endpoint
-        del self._posts[post.pace][post]
+        del self._posts[post.is_slow][post]
         endpoint.posting -= 1
         endpoint.unsettled += 1
         seconds = self._clock() - post.started_at
         mean = seconds if endpoint.seconds is None else endpoint.seconds
         endpoint.seconds = mean + _WEIGHT * (seconds - mean)
-        endpoint.pace = _pace_of(endpoint.seconds)
+        endpoint.is_slow = endpoint.seconds >= _SLOW
         match health_of(result):
             case EndpointHealth.HEALTHY:
                 endpoint.is_failing, endpoint.failures = False, 0
@@ -353,24 +333,30 @@ class Senders:
         self._set_ready(endpoint)
 
     def _watch(self) -> None:
-        """Move posts that take long to the next pace, so that others may start."""
+        """Find slow posts, and adjust how many may be in progress."""
         while not self._closed:
             with self._lock:
-                while not (self._closed or self._posts[Pace.QUICK] or self._posts[Pace.NORMAL]):
+                while not (self._closed or self._posts[False]):
                     self._watched.wait()
-                self._move(Pace.QUICK, Pace.NORMAL, _NORMAL_FROM)
-                self._move(Pace.NORMAL, Pace.SLOW, _SLOW_FROM)
-                self._start_threads()
+                begun, used = self._clock(), self._processor_time()
             time.sleep(_TICK)
+            with self._lock:
+                self._move_slow()
+                used = self._processor_time() - used
+                self._adjust(used / max(self._clock() - begun, _TICK))
+                self._start_threads()
 
-    def _move(self, pace: Pace, slower: Pace, after: float) -> None:
-        now = self._clock()
-        for post in list(self._posts[pace]):
-            seconds = now - post.started_at
-            if seconds < after or (slower is Pace.SLOW and self._free(Pace.SLOW) <= 0):
+    def _move_slow(self) -> None:
+        before = self._clock() - _SLOW
+        for post in list(self._posts[False]):
+            if post.started_at > before or self._free(is_slow=True) <= 0:
                 return
-            del self._posts[pace][post]
-            self._posts[slower][post] = None
-            post.pace = slower
-            if post.endpoint.pace is pace:
-                post.endpoint.pace = slower
+            del self._posts[False][post]
+            self._posts[True][post] = None
+            post.is_slow = post.endpoint.is_slow = True
+
+    def _adjust(self, cores_used: float) -> None:
+        if cores_used > _ABOVE:
+            self._at_once = max(1, self._at_once - max(1, self._at_once // 8))
+        elif cores_used < _BELOW and self._ready[False]:
+            self._at_once = min(self._threads, self._at_once + max(1, self._at_once // 2))

@@ -36,7 +36,7 @@ from notifier.worker.senders import Senders
 
 _log = logging.get_logger(__name__)
 # Seconds that a finished attempt may wait for others, to be settled in one transaction.
-_GATHER_SECONDS = 0.015
+_GATHER_SECONDS = 0.06
 # Seconds from one turn to the next, however often the worker is woken.
 _TURN_SECONDS = 0.005
 # Seconds between two looks for expired leases.
