@@ -1,5 +1,6 @@
 """The services of eAssessment: settings, database, vault, and the transport of webhooks."""
 
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 from foundation import config, services
@@ -9,6 +10,7 @@ from notifier.webhooks import outbox
 
 if TYPE_CHECKING:
     from notifier.webhooks.http_client import Transport
+    from notifier.webhooks.retry_policy import Failure
 
 
 class Services(services.Services[Settings]):
@@ -25,6 +27,14 @@ class Services(services.Services[Settings]):
             guard=self.settings.guard,
             bundle=self.settings.ca_bundle,
         )
+
+    def check_host(self, url: str) -> "Failure | None":
+        """Return why nothing can be sent to a URL now, by its host's addresses; None if it can.
+
+        No transaction may be open, because a name server can be slow.
+        """
+        with closing(self.transport(1)) as transport:
+            return transport.check_host(url)
 
 
 of, current = Services.of, Services.current

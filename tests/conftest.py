@@ -5,6 +5,7 @@ import logging
 import os
 import secrets
 import shutil
+import socket
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -152,6 +153,19 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [*os.environ]:
         if name in _TERMINAL or name.startswith(("NOTIFIER_", "RECEIVER_")):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def no_name_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let this process resolve addresses and localhost only: no test asks a name server."""
+    look_up = socket.getaddrinfo
+
+    def resolve(host: Any, *arguments: Any, **options: Any) -> Any:
+        if host not in {None, "localhost"}:
+            look_up(host, None, flags=socket.AI_NUMERICHOST)  # raises gaierror for a name
+        return look_up(host, *arguments, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
 
 
 @pytest.fixture(scope="session", autouse=True)

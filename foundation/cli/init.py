@@ -13,7 +13,7 @@ from foundation import config
 from foundation.cli import context, db_commands
 from foundation.cli.doctor import examine_env_file
 from foundation.cli.lazy import load
-from foundation.cli.output import print_error
+from foundation.cli.output import print_warning
 from foundation.config import ServiceSettings
 from foundation.errors import Advice, ConfigurationError
 from foundation.services import Services
@@ -58,8 +58,8 @@ def initialize(
             click.echo("back it up: without its keys the secrets in the database are lost")
     db_commands.upgrade_schema()
     finding = examine_env_file(settings)
-    if finding.advice is not None:
-        print_error(finding.found, finding.advice)
+    if not finding.ok:
+        print_warning(finding.found, finding.advice)
     click.echo("\nNext:")
     for command, purpose in next_steps:
         click.echo(f"  {context.program()} {command:{_WIDTH}} {purpose}")

@@ -66,6 +66,13 @@ def print_error(what: str, advice: Advice, program: str | None = None) -> None:
     click.echo(f"error: {message}\n next: {printable(next_step(advice, program))}", err=True)
 
 
+def print_warning(what: str, advice: Advice | None) -> None:
+    """Print to stderr what a command that succeeded has noticed, and the next step."""
+    click.echo(f"warning: {printable(what)}", err=True)
+    if advice is not None:
+        click.echo(f"   next: {printable(next_step(advice))}", err=True)
+
+
 def next_step(advice: Advice | None, program: str | None = None) -> str:
     """Return an advice as a terminal shows it: the sentence, then the command to run."""
     if advice is None or advice.command is None:

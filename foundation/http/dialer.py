@@ -43,7 +43,7 @@ class Dialer:
         self,
         connect_timeout: float,
         guard: Guard | None = None,
-        resolve: Resolve = socket.getaddrinfo,
+        resolve: Resolve | None = None,
     ) -> None:
         self._seconds = connect_timeout
         self._guard = guard
@@ -59,9 +59,7 @@ class Dialer:
             socket.gaierror, LookupTimeoutError, BlockedAddressError, ConnectError,
             ConnectTimeoutError, DeadlineError
         """
-        addresses = self._resolve(host, port)
-        for one in addresses:
-            self._check(host, one.address)
+        addresses = self.look_up(host, port)
         connected = _connect_first(addresses, self._seconds, options)
         try:
             self._check(host, ip_address(connected.getpeername()[0].partition("%")[0]))
@@ -70,7 +68,12 @@ class Dialer:
             raise
         return connected
 
-    def _resolve(self, host: str, port: int) -> list[ResolvedAddress]:
+    def look_up(self, host: str, port: int) -> list[ResolvedAddress]:
+        """Return the addresses of a host, none of which is blocked.
+
+        Raises:
+            socket.gaierror, LookupTimeoutError, BlockedAddressError, DeadlineError
+        """
         exchange = deadline.current()
         try:
             addresses = self._resolver.resolve(host, port, seconds=exchange.timeout(self._seconds))
@@ -79,6 +82,8 @@ class Dialer:
             raise
         if not addresses:
             raise socket.gaierror(socket.EAI_NONAME, "the name has no address")
+        for one in addresses:
+            self._check(host, one.address)
         return addresses
 
     def _check(self, host: str, address: Address) -> None:

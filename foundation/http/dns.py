@@ -36,8 +36,8 @@ class ResolvedAddress:
 class Resolver:
     """Resolves host names; concurrent lookups of one name share a thread."""
 
-    def __init__(self, resolve: Resolve = socket.getaddrinfo) -> None:
-        self._getaddrinfo = resolve
+    def __init__(self, resolve: Resolve | None = None) -> None:
+        self._getaddrinfo = resolve or socket.getaddrinfo
         self._lookups: dict[tuple[str, int], Future[list[ResolvedAddress]]] = {}
         self._lock = threading.Lock()
 

@@ -93,7 +93,10 @@ def load_grades(course_id: str) -> Json:
 @admin_api.post("/endpoints")
 @admin_only
 def add_endpoint() -> tuple[Json, int]:
-    """Register a URL; only this response holds its secret."""
+    """Register a URL; only this response holds its secret.
+
+    A host that cannot be resolved is registered too; `warning` says so.
+    """
     new = parse_body(schemas.NewEndpoint, _SMALL_BODY)
     current = services.current()
     with current.writing() as (session, now):
@@ -105,7 +108,9 @@ def add_endpoint() -> tuple[Json, int]:
             guard=current.settings.guard,
             now=now,
         )
-        return _json(schemas.EndpointWithSecret.of(endpoint, secret=secret.reveal())), 201
+    warning = schemas.HostWarning.of_failure(current.check_host(endpoint.url), endpoint.id)
+    response = schemas.EndpointWithSecret.of(endpoint, secret=secret.reveal(), warning=warning)
+    return _json(response), 201
 
 
 @admin_api.get("/endpoints")

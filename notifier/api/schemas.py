@@ -26,6 +26,7 @@ from notifier.courses.grade_import import GradesFile
 from notifier.models import MAX_ID, DeliveryStatus
 from notifier.webhooks import delivery_queries, failure_advice
 from notifier.webhooks.delivery_filter import DeliveryFilter
+from notifier.webhooks.retry_policy import Failure
 
 _TYPES = "|".join([*EVENT_TYPES, *OPERATIONAL_TYPES]).replace(".", r"\.")
 EventType = Annotated[str, Field(pattern=f"^({_TYPES})$")]
@@ -250,10 +251,28 @@ class EndpointResponse(Response):
         return super().of(row, endpoint_id=row.id, event_types=event_types, **more)
 
 
+class HostWarning(Response):
+    """Why nothing can be sent to an endpoint now: its host is not resolved, or is blocked."""
+
+    kind: str
+    detail: str
+    next_step: str | None
+    action: str | None
+
+    @classmethod
+    def of_failure(cls, failure: Failure | None, endpoint_id: int) -> Self | None:
+        """Return the warning about a failed look-up, or None."""
+        if failure is None:
+            return None
+        advice = failure_advice.advice_for(failure.kind, None, endpoint_id)
+        return cls(kind=failure.kind, detail=failure.detail, **fields_of(advice))
+
+
 class EndpointWithSecret(EndpointResponse):
-    """An endpoint with its secret, which is shown only once."""
+    """An endpoint with its secret, which is shown only once, and a warning about its host."""
 
     secret: str
+    warning: HostWarning | None
 
 
 class Endpoints(Response):

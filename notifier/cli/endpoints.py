@@ -37,7 +37,8 @@ _TYPES = click.Choice([*EVENT_TYPES, *OPERATIONAL_TYPES])
 def add(url: str, event_types: tuple[str, ...], as_json: bool) -> None:
     """Register URL and print its secret, which is shown only once.
 
-    Enter the secret at the receiver (ELMS: `receiver sources add-secret`).
+    Enter the secret at the receiver (ELMS: `receiver sources add-secret`). If the host cannot be
+    resolved, or an address of it is blocked, a warning says so; the URL is registered nevertheless.
     """
     services: Services = context.checked_services()
     with services.writing() as (session, now):
@@ -49,8 +50,13 @@ def add(url: str, event_types: tuple[str, ...], as_json: bool) -> None:
             guard=services.settings.guard,
             now=now,
         )
-    what = "is registered. Its secret, shown only once:"
-    _show_secret(endpoint.id, secret, what, as_json=as_json)
+    warning = services.check_host(endpoint.url)
+    if as_json:
+        shown = schemas.HostWarning.of_failure(warning, endpoint.id)
+        output.print_json({"endpoint_id": endpoint.id, "secret": secret.reveal(), "warning": shown})
+        return
+    _warn(endpoint.id, warning)
+    _print_secret(endpoint.id, secret, "is registered. Its secret, shown only once:")
 
 
 @click.command("list")
@@ -122,12 +128,14 @@ def correct_url(endpoint_id: int, url: str) -> None:
     """Correct the mistyped URL of ENDPOINT_ID.
 
     Its secret is kept, and waiting deliveries are sent to the new URL at once. The URL of an
-    endpoint that has accepted a delivery cannot be changed.
+    endpoint that has accepted a delivery cannot be changed. If the host cannot be resolved, or an
+    address of it is blocked, a warning says so.
     """
     services: Services = context.checked_services()
     with services.writing() as (session, now):
         endpoints.correct_url(session, endpoint_id, url, guard=services.settings.guard, now=now)
         url = endpoints.get(session, endpoint_id).url
+    _warn(endpoint_id, services.check_host(url))
     click.echo(f"Endpoint {endpoint_id} now has the URL {url}")
 
 
@@ -156,7 +164,10 @@ def rotate_secret(
         secret = endpoints.rotate_secret(
             session, endpoint_id, overlap=overlap, vault=services.vault, now=now
         )
-    _show_secret(endpoint_id, secret, "has a new secret, shown only once:", as_json=as_json)
+    if as_json:
+        output.print_json({"endpoint_id": endpoint_id, "secret": secret.reveal()})
+        return
+    _print_secret(endpoint_id, secret, "has a new secret, shown only once:")
 
 
 @click.command()
@@ -209,9 +220,12 @@ def _show_ping(endpoint_id: int, ping: PingResult, *, as_json: bool) -> None:
         click.echo(f"{waiting} queued.")
 
 
-def _show_secret(endpoint_id: int, secret: Secret, what: str, *, as_json: bool) -> None:
-    if as_json:
-        output.print_json({"endpoint_id": endpoint_id, "secret": secret.reveal()})
-        return
+def _warn(endpoint_id: int, warning: Failure | None) -> None:
+    if warning is not None:
+        advice = failure_advice.advice_for(warning.kind, None, endpoint_id)
+        output.print_warning(warning.detail, advice)
+
+
+def _print_secret(endpoint_id: int, secret: Secret, what: str) -> None:
     click.echo(f"Endpoint {endpoint_id} {what}")
     click.echo(secret.reveal())

@@ -19,6 +19,7 @@ from notifier.pages.endpoints import (
     OVERLAPS,
     EventTypes,
     endpoint_details,
+    flash_warning,
     read,
 )
 from notifier.pages.params import NUMBER
@@ -69,6 +70,7 @@ def register() -> str | tuple[str, int]:
     except (EndpointUrlError, EndpointExistsError) as refusal:
         return _refused({"url": render_refusal(refusal)})
     _log.info("endpoint registered", endpoint_id=endpoint.id, user=g.current_user.name)
+    flash_warning(current.check_host(endpoint.url), endpoint.id)
     return _secret_page(endpoint.id, secret, is_new=True)
 
 

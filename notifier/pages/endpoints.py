@@ -16,6 +16,7 @@ from foundation.errors import Advice, DecryptionError
 from foundation.pages import forms
 from foundation.pages.error_pages import render_refusal
 from foundation.pages.guards import signed_in
+from foundation.pages.site import current_site
 from foundation.text import count
 from notifier import services
 from notifier.errors import EndpointDisabledError
@@ -23,7 +24,8 @@ from notifier.models import MAX_ID
 from notifier.monitoring import endpoint_summary
 from notifier.pages.params import TYPES
 from notifier.webhooks import endpoints as core
-from notifier.webhooks.retry_policy import WebhookResponse
+from notifier.webhooks import failure_advice
+from notifier.webhooks.retry_policy import Failure, WebhookResponse
 from notifier.worker.ping import send_ping
 
 endpoints = Blueprint("endpoints", __name__, template_folder="templates")
@@ -180,6 +182,8 @@ def correct_url(endpoint_id: int) -> Response:
         due = core.correct_url(
             session, endpoint_id, form.url, guard=current.settings.guard, now=now
         )
+        url = core.get(session, endpoint_id).url
+    flash_warning(current.check_host(url), endpoint_id)
     return _done(endpoint_id, "endpoint's URL corrected", f"URL changed. Send a test.{_due(due)}")
 
 
@@ -228,6 +232,18 @@ def read(model: type[_Model], lists: Collection[str] = ()) -> _Model:
     """Return the form as a model, or raise RequestInvalidError."""
     advice = Advice("Go back to the page of the endpoint and try again.")
     return forms.require_valid(forms.parse_form(model, lists), advice=advice)
+
+
+def flash_warning(warning: Failure | None, endpoint_id: int) -> None:
+    """Show that the host of an endpoint is not resolved or is blocked, if that is so."""
+    if warning is not None:
+        advice = failure_advice.advice_for(warning.kind, None, endpoint_id)
+        flash(
+            Markup("Nothing can be sent to this URL now: {}. {}").format(
+                warning.detail, current_site().render_advice(advice) if advice else ""
+            ),
+            "error",
+        )
 
 
 def _due(number: int) -> str:

@@ -60,12 +60,12 @@ class Transport:
         connections: int,
         guard: Guard,
         bundle: str = "",
-        resolve: Resolve = socket.getaddrinfo,
+        resolve: Resolve | None = None,
     ) -> None:
         self._connect_timeout = min(connect_timeout, deadline)
         self._deadline = deadline
-        dialer = Dialer(self._connect_timeout, guard, resolve)
-        self._adapter = http.Adapter(dialer, connections=connections, bundle=bundle)
+        self._dialer = Dialer(self._connect_timeout, guard, resolve)
+        self._adapter = http.Adapter(self._dialer, connections=connections, bundle=bundle)
 
     def post(self, url: str, headers: dict[str, str], body: bytes) -> AttemptResult:
         """POST a body; return the response, or the failure if none came within the deadline.
@@ -77,6 +77,19 @@ class Transport:
                 return self._post(url, headers, body, exchange)
         except (requests.RequestException, HTTPError, OSError, ValueError) as error:
             return self._failure(error, url)
+
+    def check_host(self, url: str) -> Failure | None:
+        """Look the host of a URL up, without connecting to it.
+
+        Return why nothing can be sent to it now: it is not resolved, or an address is blocked.
+        """
+        try:
+            read = parse_url(url)
+            with deadline.within(self._deadline):
+                self._dialer.look_up((read.host or "").strip("[]"), read.port or 443)
+        except (LocationParseError, OSError) as error:
+            return self._failure(error, url)
+        return None
 
     def close(self) -> None:
         """Close the connections."""

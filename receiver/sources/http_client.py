@@ -104,7 +104,7 @@ class HttpClient:
         bundle: str = "",
         connections: int = 10,
         max_bytes: int = MAX_RESPONSE_BYTES,
-        resolve: Resolve = socket.getaddrinfo,
+        resolve: Resolve | None = None,
         span: Span | None = None,
     ) -> None:
         self._span = span or tracing.new_span()

@@ -200,3 +200,41 @@ def test_all_addresses_share_one_deadline(make_transport: MakeTransport, full_po
         "deadline", f"elms.example:{full_port}: too slow: no response within 0.5 s"
     )
     assert time.monotonic() - started < PATIENCE
+
+
+@pytest.mark.parametrize(
+    ("resolve", "kind", "detail"),
+    [
+        pytest.param(fails, "dns", "the name cannot be resolved: Name or service", id="unknown"),
+        pytest.param(
+            Dns(["127.0.0.1", "10.0.0.7"]),
+            "blocked",
+            "10.0.0.7 is for private use (RFC 1918): blocked unless NOTIFIER_ALLOWED_HOSTS",
+            id="blocked",
+        ),
+    ],
+)
+def test_host_is_checked_without_a_connection(
+    make_transport: MakeTransport, sink: Sink, resolve: Callable[..., Any], kind: str, detail: str
+) -> None:
+    failure = make_transport(resolve=resolve).check_host(url_of(sink))
+
+    assert isinstance(failure, Failure)
+    assert failure.kind == kind
+    assert detail in failure.detail
+    assert sink.connections == 0
+
+
+def test_check_of_a_host_has_a_time_out(
+    make_transport: MakeTransport, hang: Callable[..., Any]
+) -> None:
+    failure = make_transport(connect_timeout=0.2, resolve=hang).check_host("https://elms.example/")
+
+    assert isinstance(failure, Failure)
+    assert failure.kind == "dns-timeout"
+
+
+def test_host_with_allowed_addresses_passes(make_transport: MakeTransport, sink: Sink) -> None:
+    assert make_transport(resolve=Dns(["127.0.0.1"])).check_host(url_of(sink)) is None
+    assert make_transport().check_host("http://[::1]/") is None
+    assert sink.connections == 0

@@ -18,12 +18,36 @@ HOUR = timedelta(hours=1)
 
 
 def test_add_prints_the_secret_once(run: Run) -> None:
-    result = run("endpoints", "add", URL)
+    result = run("endpoints", "add", "https://8.8.8.8/webhooks")
 
     message, secret = result.stdout.splitlines()
     assert (result.exit_code, result.stderr) == (0, "")
     assert message == "Endpoint 1 is registered. Its secret, shown only once:"
     assert Secret.parse(secret).reveal() == secret
+
+
+def test_add_warns_of_a_host_that_is_not_resolved(run: Run, read_json: ReadJson) -> None:
+    result = run("endpoints", "add", URL)
+    document = read_json("endpoints", "add", f"{URL}/2")
+
+    assert result.exit_code == 0
+    assert "Its secret, shown only once:" in result.stdout
+    assert result.stderr == (
+        "warning: elms.example:443: the name cannot be resolved: Name or service not known\n"
+        "   next: Check the spelling of the host, its DNS records and the name server of this "
+        "machine. Run `notifier endpoints correct-url 1`.\n"
+    )
+    assert document["warning"]["kind"] == "dns"
+    assert document["warning"]["action"] == "endpoints correct-url 2"
+
+
+def test_corrected_url_is_checked_too(run: Run, store: Store) -> None:
+    store.add_endpoint(URL)
+
+    result = run("endpoints", "correct-url", 1, f"{URL}/2")
+
+    assert result.stdout == f"Endpoint 1 now has the URL {URL}/2\n"
+    assert result.stderr.startswith("warning: elms.example:443: the name cannot be resolved")
 
 
 def test_add_refuses_an_invalid_url_and_a_registered_one(run: Run, store: Store) -> None:

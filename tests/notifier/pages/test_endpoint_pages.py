@@ -56,6 +56,7 @@ def test_registered_endpoint_shows_its_secret_once(ada: Browser, store: Store) -
     response = ada.send("/endpoints/new", url=f" {URL} ", event_types=COURSE_TYPES)
 
     (secret,) = SECRET.findall(response.text)
+    assert "the name cannot be resolved: Name or service not known" in response.text
     assert (response.status_code, response.headers["Cache-Control"]) == (200, "no-store")
     assert Secret.parse(secret).reveal() == secret
     assert (store.endpoint(1).url, store.endpoint(1).event_types) == (URL, None)
@@ -277,6 +278,7 @@ def test_url_is_corrected(ada: Browser, make_waiting: Callable[..., None], store
     assert 'action="/endpoints/1/url"' in before
     assert (response.status_code, store.endpoint(1).url) == (303, URL)
     assert "URL changed. Send a test. 1 waiting delivery" in after
+    assert "the name cannot be resolved" in after
     assert "failures in a row" not in after
 
 
