@@ -25,8 +25,11 @@ FULL_BATCH = 128
 _IDLE, _TICK = 10.0, 0.02
 # The weight of the latest response in the mean response time of an endpoint.
 _WEIGHT = 0.2
-# Seconds after which a post, and an endpoint with this mean, is slow; the concurrency of such one.
-_SLOW, _SLOW_CONCURRENCY = 1.0, 2
+# Seconds after which a post is slow, and an endpoint with this mean response time.
+_SLOW = 0.5
+# Slow posts at once, and the number from which each slow endpoint may have only a few of them. A
+# post that waits costs about 100 kB.
+_SLOW_POSTS, _MANY_SLOW_POSTS, _FEW = 128, 32, 2
 # Posts at once in the beginning. There are more while this process uses less than a part of a core
 # and something waits, and fewer while it uses nearly a whole one: they would only compete for the
 # interpreter's lock.
@@ -73,8 +76,8 @@ class Senders:
 
     `post` makes one attempt. `on_finished` is called with False at the first finished attempt, and
     with True at a full batch and when nothing is left to send. At most `threads` attempts are in
-    progress at a time, and as many more that have taken longer than a second. `rate` limits the
-    claims per second and endpoint.
+    progress at a time, and up to 128 more that have taken longer than half a second. `rate` limits
+    the claims per second and endpoint.
     """
 
     def __init__(
@@ -226,8 +229,8 @@ class Senders:
         return max(0, min(most - endpoint.claims, int(endpoint.starts)))
 
     def _concurrency(self, endpoint: _Endpoint) -> int:
-        slow = min(self._per_endpoint, _SLOW_CONCURRENCY)
-        return slow if endpoint.is_slow else self._per_endpoint
+        is_limited = endpoint.is_slow and len(self._posts[True]) >= _MANY_SLOW_POSTS
+        return min(self._per_endpoint, _FEW) if is_limited else self._per_endpoint
 
     def _set_ready(self, endpoint: _Endpoint) -> None:
         """Note that an endpoint has something to send, unless it is noted already or must not."""
@@ -242,7 +245,7 @@ class Senders:
 
     def _free(self, *, is_slow: bool) -> int:
         """Return how many more posts may start."""
-        return (self._threads if is_slow else self._at_once) - len(self._posts[is_slow])
+        return (_SLOW_POSTS if is_slow else self._at_once) - len(self._posts[is_slow])
 
     def _start_threads(self) -> None:
         needed = sum(
