@@ -197,8 +197,10 @@ class Senders:
                 endpoint.unsettled -= 1
                 if not endpoint.unsettled:
                     endpoint.failures = 0
+                    self._set_ready(endpoint)
                 self._alone -= one.is_alone
             self._claims -= len(claims)
+            self._start_threads()
 
     def close(self) -> None:
         """End the threads after their current posts."""
@@ -267,17 +269,18 @@ class Senders:
         """Note what has finished; wait for the next delivery to post, None for the end."""
         if done is not None and finished is not None:
             self._finish(done, finished)
+        is_needed = True
         with self._lock:
             while not self._closed:
                 post = self._pick()
                 if post is not None:
                     self._start_threads()  # more of the same endpoint may be sent
                     return post
-                self._idle += 1
-                woken = self._startable.wait(_IDLE)
-                self._idle -= 1
-                if not woken:
+                if not is_needed:
                     break
+                self._idle += 1
+                is_needed = self._startable.wait(_IDLE)
+                self._idle -= 1
         return None
 
     def _pick(self) -> _Post | None:

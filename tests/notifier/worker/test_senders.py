@@ -188,6 +188,20 @@ def test_nothing_more_is_sent_before_failures_are_settled(
     assert len(senders.withdraw({1})) == 9 - sent
 
 
+def test_endpoint_that_stays_enabled_goes_on_after_its_failures(
+    make_senders: MakeSenders, receiver: Receiver
+) -> None:
+    senders = make_senders(threads=1)
+    receiver.results[1] = Failure("refused", "connection refused")
+    senders.put([make_claimed(number) for number in range(PAUSED_AFTER + 1)], send_before=SOON)
+    wait_until(lambda: len(receiver.posted) == PAUSED_AFTER, "it has failed")
+
+    wait_until(lambda: not senders.posting, "it has finished")
+    senders.forget([one.claimed for one in senders.take_finished()])
+
+    wait_until(lambda: len(receiver.posted) == PAUSED_AFTER + 1, "the last one is sent")
+
+
 def test_more_threads_post_where_they_wait(make_senders: MakeSenders, receiver: Receiver) -> None:
     senders = make_senders(threads=9)
     receiver.hold(*range(12))
