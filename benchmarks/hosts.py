@@ -8,10 +8,12 @@ import asyncio
 import os
 import secrets
 import shutil
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from sqlalchemy import make_url
@@ -20,6 +22,8 @@ from benchmarks.minimal_inbox import free_port
 from demo.processes import Machines, ProcessError
 
 _IP = shutil.which("ip")
+# How often, and how long apart, a new forwarder is tried.
+_TRIES, _PAUSE_SECONDS = 200, 0.1
 _NETWORK = "10.213.{number}.{host}"
 
 
@@ -93,6 +97,11 @@ def forwarded(machines: Machines, host: Host, database_url: str) -> Iterator[str
         name, "python", "-m", "benchmarks.hosts",
         host.address, str(port), str(server.host), str(server.port or 5432),
     )  # fmt: skip
+    for _ in range(_TRIES):
+        with suppress(OSError):
+            socket.create_connection((host.address, port)).close()
+            break
+        time.sleep(_PAUSE_SECONDS)
     yield host.url_of(database_url, port)
     machines.stop(name)
 
