@@ -28,6 +28,27 @@ class CsvError(Refusal):
     advice = Advice("Correct the lines that are named, then import the whole file again.")
 
 
+# How the files of spreadsheets begin: as a ZIP archive, or in Microsoft's older format.
+_SPREADSHEETS = {
+    b"PK\x03\x04": "a spreadsheet (.xlsx or .ods)",
+    b"\xd0\xcf\x11\xe0": "a spreadsheet (.xls)",
+}
+
+
+def decode(content: bytes) -> str:
+    """Return a file's text, with the line ends it has and without a byte order mark.
+
+    Raises CsvError.
+    """
+    for beginning, kind in _SPREADSHEETS.items():
+        if content.startswith(beginning):
+            raise CsvError(f"the file is {kind}, not CSV; save it as CSV in UTF-8 first")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise CsvError("the file is not UTF-8; save it as UTF-8 first") from None
+
+
 class Fault(NamedTuple):
     """What is wrong with a line, by its number."""
 

@@ -136,6 +136,12 @@ class TokenNotEnteredError(ReceiverError):
     )
 
 
+class TokenOfAnotherCourseError(TokenNotEnteredError):
+    """The token belongs to another course."""
+
+    advice = Advice("Copy the token of this course from its site, and enter that one.")
+
+
 class RunInProgressError(ReceiverError):
     """Another grade sync is running."""
 

@@ -10,7 +10,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from contract.events import CourseId
 from contract.strict_json import is_storable
-from foundation import text
+from foundation import csv_reader, text
+from foundation.csv_reader import CsvError
 from foundation.text import printable, validation_message
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -111,20 +112,9 @@ def limit_option(
     )
 
 
-# How the files of spreadsheets begin: as a ZIP archive, or in Microsoft's older format.
-_SPREADSHEETS = {
-    b"PK\x03\x04": "a spreadsheet (.xlsx or .ods)",
-    b"\xd0\xcf\x11\xe0": "a spreadsheet (.xls)",
-}
-
-
 def read_text(file: BinaryIO) -> str:
     """Return a file's text, with the line ends it has and without a byte order mark."""
-    content = file.read()
-    for beginning, kind in _SPREADSHEETS.items():
-        if content.startswith(beginning):
-            raise click.UsageError(f"the file is {kind}, not CSV; save it as CSV in UTF-8 first")
     try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise click.UsageError("the file is not UTF-8; save it as UTF-8 first") from None
+        return csv_reader.decode(file.read())
+    except CsvError as error:
+        raise click.UsageError(str(error)) from None

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
 from contract.strict_json import is_storable
+from foundation import csv_reader
 from foundation.errors import Advice
 from foundation.pages.errors import FormRefusedError
 from foundation.pages.filters import sentence
@@ -61,6 +62,17 @@ def parse_form(model: type[_Model], lists: Collection[str] = ()) -> _Model | Fau
     if not all(is_storable(value) for _, values in request.form.lists() for value in values):
         raise RequestMalformedError("the form contains a NUL character")
     return _validated(model, fields)
+
+
+def pasted_or_uploaded() -> str:
+    """Return the uploaded CSV `file`, or else the `text` that was pasted.
+
+    Raises CsvError if the file is not text.
+    """
+    file = request.files.get("file")
+    if file is not None and file.filename:
+        return csv_reader.decode(file.read())
+    return request.form.get("text", "")
 
 
 def from_query(model: type[_Model]) -> _Model | Faults:

@@ -24,7 +24,7 @@ from receiver.runs import store as runs
 from receiver.services import Services
 from receiver.sources import store as sources
 from receiver.sources.factory import ClientFactory
-from receiver.sync.token_check import TokenCheck
+from receiver.sync.token_check import TokenCheck, needs_check
 
 _PROMPTS = {API: "Course token (eas_…)", MOODLE: "Moodle token"}
 
@@ -209,18 +209,13 @@ def _set_one(services: Services, course_id: str, source: str | None) -> None:
     token = _read_token(services, source, course_id)
     with services.database.reading() as session:
         chosen = sources.choose(session, source, course_id=course_id)
-        entry_id = registry.get_added(session, chosen, course_id).id
+        entry = registry.get_added(session, chosen, course_id)
+    if needs_check(entry, token):
+        click.echo(f"verifying the token {token.token_id} with {entry.source.platform} …")
     with ClientFactory(services.settings, services.vault) as clients:
-        check = TokenCheck(services, clients, context.actor())
-        entry = check.enter(entry_id, token)
-        click.echo(f"the token {token.token_id} is stored for {printable(course_id)}")
-        if registry.status_of(entry) is CourseStatus.TOKEN_INVALID:
-            platform = entry.source.platform
-            click.echo(
-                f"it is not the token that {platform} last announced; verifying it with "
-                f"{platform} …"
-            )
-        checked = check.check(entry)
+        entered = TokenCheck(services, clients, context.actor()).enter(entry.id, token)
+    click.echo(f"the token {token.token_id} is stored for {printable(course_id)}")
+    checked = entered.checked
     if not isinstance(checked, CourseStatusDetails):
         output.print_error(f"the token could not be verified: {checked.detail}", checked.advice)
         raise click.exceptions.Exit(output.EXIT_REFUSED)

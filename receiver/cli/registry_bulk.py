@@ -7,13 +7,11 @@ import click
 
 from foundation.cli import output
 from foundation.cli.params import COURSE_ID, read_text
-from foundation.db import session as db
 from foundation.import_result import ImportResult
 from foundation.text import count, printable
 from receiver.cli import context, schemas
 from receiver.cli.context import source_option
 from receiver.course_state import CourseStatus
-from receiver.models import Entry
 from receiver.registry import bulk, csv_files, id_numbers, listing
 from receiver.registry import entries as registry
 from receiver.registry.csv_files import RegistryRow
@@ -23,6 +21,8 @@ from receiver.services import Services
 from receiver.sources import store as sources
 from receiver.sources.factory import ClientFactory
 from receiver.sync.token_check import RefusedToken, TokenCheck
+
+_PROBLEMS = ("course", "source", "reason", "next step")
 
 
 @click.command("export")
@@ -86,19 +86,7 @@ def import_(file: BinaryIO) -> None:
             imported += batch
     click.echo(f"{imported}{_refused_count(refused)}")
     if refused:
-        output.print_table(
-            ("course", "source", "reason", "next step"),
-            [
-                (
-                    token.row.course_id,
-                    token.row.source.name,
-                    token.error,
-                    output.next_step(token.error.advice),
-                )
-                for token in refused
-            ],
-            empty="",
-        )
+        output.print_table(_PROBLEMS, map(_refused_cells, refused), empty="")
         raise click.exceptions.Exit(output.EXIT_REFUSED)
 
 
@@ -129,38 +117,25 @@ def set_activity(
 
 
 def enter_tokens(services: Services, file: BinaryIO) -> None:
-    """Set the tokens in a file, and print the status of each course."""
+    """Set the tokens in a file, and print the courses that cannot be synced yet."""
     rows = _read(services, file)
     with ClientFactory(services.settings, services.vault) as clients:
-        check = TokenCheck(services, clients, context.actor())
-        refused = check.refuse_unconfirmed(rows)
-        lines = {token.row.line for token in refused}
-        accepted = [row for row in rows if row.line not in lines]
-        with services.database.writing() as session:
-            ids = bulk.set_tokens(
-                session, accepted, vault=services.vault, actor=context.actor(), now=db.now(session)
-            )
-        failed = check.check_all(_entries(services, ids))
-    needs_activity = services.settings.elms_is_moodle
-    table: list[tuple[object, ...]] = []
-    waiting = 0
-    for entry in _entries(services, ids):
-        status = registry.explain_status(entry, needs_activity=needs_activity)
-        waiting += status.status is not CourseStatus.ACTIVE
-        failure = failed.get(entry.id)
-        reason = f"the token could not be verified: {failure.detail}" if failure else status.reason
-        table.append((*_course_cells(entry), reason, output.next_step(status.advice)))
-    errors = {token.entry_id: token.error for token in refused}
-    for entry in _entries(services, list(errors)):
-        error = errors[entry.id]
-        table.append((*_course_cells(entry), error, output.next_step(error.advice)))
-    output.print_table(
-        ("course", "source", "status", "reason", "next step"),
-        table,
-        empty="The file has no courses.",
-    )
-    counts = f"{len(ids) - waiting:,} active, {waiting:,} need action"
-    click.echo(counts + _refused_count(refused))
+        entered, refused = TokenCheck(services, clients, context.actor()).enter_all(rows)
+    problems: list[tuple[object, ...]] = [
+        (
+            token.entry.course_id,
+            token.entry.source.name,
+            token.reason,
+            output.next_step(token.checked.advice),
+        )
+        for token in entered
+        if token.reason is not None
+    ]
+    if problems or refused:
+        output.print_table(_PROBLEMS, [*problems, *map(_refused_cells, refused)], empty="")
+    active = sum(token.is_active for token in entered)
+    waiting = len(entered) - active
+    click.echo(f"{active:,} active, {waiting:,} need action{_refused_count(refused)}")
     if waiting or refused:
         raise click.exceptions.Exit(output.EXIT_REFUSED)
 
@@ -225,14 +200,10 @@ def _read(services: Services, file: BinaryIO) -> list[RegistryRow]:
         return id_numbers.resolve(rows, clients)
 
 
+def _refused_cells(token: RefusedToken) -> tuple[object, ...]:
+    advice = output.next_step(token.error.advice)
+    return token.row.course_id, token.row.source.name, token.error, advice
+
+
 def _refused_count(refused: list[RefusedToken]) -> str:
     return f"; {count(len(refused), 'token')} not accepted" if refused else ""
-
-
-def _course_cells(entry: Entry) -> tuple[object, ...]:
-    return entry.course_id, entry.source.name, registry.status_of(entry)
-
-
-def _entries(services: Services, ids: list[int]) -> list[Entry]:
-    with services.database.reading() as session:
-        return registry.list_added(session, entry_ids=ids)

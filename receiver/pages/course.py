@@ -17,13 +17,12 @@ from receiver import services
 from receiver.course_advice import CourseStatusDetails
 from receiver.course_state import CourseStatus
 from receiver.errors import TokenMalformedError, TokenNotEnteredError
-from receiver.models import Entry
 from receiver.pages.registry import actor
 from receiver.registry import bulk, csv_files, history, listing
 from receiver.registry import entries as registry
 from receiver.runs import queries
 from receiver.sources.factory import ClientFactory
-from receiver.sync.token_check import CheckFailure, TokenCheck
+from receiver.sync.token_check import EnteredToken, TokenCheck
 
 course_pages = Blueprint("course", __name__, template_folder="templates")
 
@@ -72,22 +71,20 @@ def show_entry(entry_id: int) -> str:
 def enter_token(entry_id: int) -> Response | tuple[str, int]:
     """Save another token; verify one that eAssessment did not announce last."""
     current = services.current()
-    entered = forms.parse_form(TokenForm)
-    if not isinstance(entered, TokenForm):
-        return _page(entry_id, entered), 422
+    form = forms.parse_form(TokenForm)
+    if not isinstance(form, TokenForm):
+        return _page(entry_id, form), 422
     try:
         with current.database.reading() as session:
             kind = registry.get_any_by_id(session, entry_id).source.kind
-        token = registry.parse_token(entered.token, kind)
+        token = registry.parse_token(form.token, kind)
         with ClientFactory(
             current.settings, current.vault, max_seconds=_MAX_WAIT_SECONDS
         ) as clients:
-            check = TokenCheck(current, clients, actor())
-            entry = check.enter(entry_id, token)
-            checked = check.check(entry)
+            entered = TokenCheck(current, clients, actor()).enter(entry_id, token)
     except (TokenMalformedError, TokenNotEnteredError) as refusal:
         return _page(entry_id, {"token": render_refusal(refusal)}), 422
-    _flash_result(entry, checked)
+    _flash_result(entered)
     return _back(entry_id)
 
 
@@ -146,7 +143,8 @@ def _page(entry_id: int, faults: Faults) -> str:
     )
 
 
-def _flash_result(entry: Entry, checked: CourseStatusDetails | CheckFailure) -> None:
+def _flash_result(entered: EnteredToken) -> None:
+    entry, checked = entered.entry, entered.checked
     match checked:
         case CourseStatusDetails(status=CourseStatus.ACTIVE):
             flash(

@@ -11,6 +11,7 @@ from receiver.pages.registry import registry_pages
 from receiver.pages.removal import removal_pages
 from receiver.pages.runs import run_pages
 from receiver.pages.sources import source_pages
+from receiver.pages.tokens import token_pages
 
 
 def link_for(advice: Advice, about: str | None = None) -> Link | None:
@@ -19,6 +20,8 @@ def link_for(advice: Advice, about: str | None = None) -> Link | None:
     `about` is the URL of the course's own page if it is known; "" on that page itself.
     """
     match advice.action, advice.args:
+        case "registry set-token", ["--from-file", _]:
+            return Link("Enter tokens", url_for("tokens.show"))
         case "registry set-token", args:
             return _form("Enter a token", "enter-token", args, about)
         case "registry set-activity", args:
@@ -48,12 +51,20 @@ SITE = Site(
     "ELMS grade sync",
     "receiver",
     (
-        NavItem("registry.show", "Registry", ("course", "removal")),
+        NavItem("registry.show", "Registry", ("course", "removal", "tokens")),
         NavItem("runs.show", "Runs"),
         NavItem("inbox.show", "Inbox"),
         NavItem("sources.show", "Sources"),
     ),
-    (registry_pages, course_pages, removal_pages, run_pages, inbox_pages, source_pages),
+    (
+        registry_pages,
+        course_pages,
+        removal_pages,
+        token_pages,
+        run_pages,
+        inbox_pages,
+        source_pages,
+    ),
     link_for,
     labels.GLOBALS,
 )

@@ -18,7 +18,7 @@ from receiver.errors import CourseIdError
 from receiver.models import Entry
 from receiver.registry import history
 from receiver.registry.csv_files import RegistryRow
-from receiver.registry.entries import state_of
+from receiver.registry.entries import find_owners, state_of
 from receiver.registry.history import Actor, HistoryEvent, NewHistoryEntry
 from receiver.sources import store as sources
 
@@ -35,22 +35,27 @@ def import_in_batches(
     """Add the courses; update token and gradebook target of those in the registry, if they differ.
 
     Yield the result of some courses at a time. Raises CsvError at the end if any new course has no
-    token, or an id that its source cannot have.
+    token, that of another course, or an id that its source cannot have.
     """
     faults: list[Fault] = []
+    owners = find_other_owners(session, rows)
     for batch in _batches(rows):
         pairs = _get_or_create_locked(session, batch, now=now)
         new = [row for row, entry in pairs if not entry.is_added]
-        faults += [Fault(row.line, fault) for row in new if (fault := _fault(row))]
+        faults += [
+            Fault(row.line, fault) for row in new if (fault := _fault(row, owners.get(row.line)))
+        ]
         if not faults:
             changed = _update(session, pairs, vault=vault, actor=actor, now=now)
             yield ImportResult(len(new), changed - len(new), len(pairs) - changed)
     csv_reader.refuse(faults)
 
 
-def _fault(row: RegistryRow) -> str | None:
+def _fault(row: RegistryRow, owner: str | None) -> str | None:
     if row.token is None:
         return "the course is not in the registry yet, and its token is missing"
+    if owner is not None:
+        return f"the token belongs to the course {owner!r}"
     try:
         sources.check_course(row.source, row.course_id)
     except CourseIdError as error:
@@ -127,6 +132,27 @@ def find_added(session: Session, rows: Sequence[RegistryRow]) -> list[tuple[Regi
         keyed = [(row, by_course.get((row.source.id, row.course_id))) for row in batch]
         pairs += [(row, entry) for row, entry in keyed if entry is not None]
     return pairs
+
+
+def find_other_owners(session: Session, rows: Sequence[RegistryRow]) -> dict[int, str]:
+    """Return by line the course that a token is known to belong to, if it is not that of the row.
+
+    One query for each source.
+    """
+    owners: dict[int, str] = {}
+    for source in {row.source.id: row.source for row in rows}.values():
+        given = {
+            row.line: (row.course_id, row.token.token_id)
+            for row in rows
+            if row.token is not None and row.source.id == source.id
+        }
+        found = find_owners(session, source, {token_id for _, token_id in given.values()})
+        owners |= {
+            line: found[token_id][0]
+            for line, (course_id, token_id) in given.items()
+            if token_id in found and course_id not in found[token_id]
+        }
+    return owners
 
 
 def set_gradebook_target(entry: Entry, course: str | None, activity: str | None) -> None:

@@ -23,7 +23,12 @@ from receiver.course_state import (
     TokenAnnounced,
     TokenRejected,
 )
-from receiver.errors import EntryExistsError, EntryUnknownError, TokenMalformedError
+from receiver.errors import (
+    EntryExistsError,
+    EntryUnknownError,
+    TokenMalformedError,
+    TokenOfAnotherCourseError,
+)
 from receiver.gradebook.base import missing_activity
 from receiver.models import API, MOODLE, Entry, Source
 from receiver.registry import history
@@ -149,9 +154,10 @@ def add(
 ) -> Entry:
     """Add a course to the grade sync with its token; facts that are already stored still count.
 
-    Raises CourseIdError or EntryExistsError.
+    Raises CourseIdError, EntryExistsError or TokenOfAnotherCourseError.
     """
     sources.check_course(source, course_id)
+    check_owner(session, source, course_id, token)
     key = {"source": source.id, "course": course_id}
     session.connection().execute(_GET_OR_CREATE_LOCKED, {**key, "now": now})
     entry = get_any(session, source, course_id)
@@ -196,6 +202,40 @@ def remove(
     entry = get_added(session, source, course_id)
     entry.added_at = entry.encrypted_token = entry.stored_token_id = entry.etag = None
     _write_history(session, entry, HistoryEvent.COURSE_REMOVED, actor=actor, now=now)
+
+
+def find_owners(
+    session: Session, source: Source, token_ids: Collection[str]
+) -> dict[str, list[str]]:
+    """Return by token id the courses whose current token a source has announced it to be.
+
+    The tokens of a Moodle can be shared by courses, so they have no owner.
+    """
+    if source.kind == MOODLE:
+        return {}
+    rows = session.execute(
+        select(Entry.announced_token_id, Entry.course_id).where(
+            Entry.source_id == source.id, db.among(Entry.announced_token_id, token_ids)
+        )
+    )
+    owners: dict[str, list[str]] = {}
+    for token_id, course_id in rows:
+        owners.setdefault(str(token_id), []).append(course_id)
+    return owners
+
+
+def check_owner(session: Session, source: Source, course_id: str, token: Token) -> None:
+    """Raise TokenOfAnotherCourseError if a token is known to belong to another course."""
+    owners = find_owners(session, source, [token.token_id]).get(token.token_id, [course_id])
+    if course_id not in owners:
+        raise belongs_to(token, owners[0])
+
+
+def belongs_to(token: Token, course_id: str) -> TokenOfAnotherCourseError:
+    """Return the refusal of a token that belongs to another course, this one."""
+    return TokenOfAnotherCourseError(
+        f"the token {token.token_id} was not entered: it belongs to the course {course_id!r}"
+    )
 
 
 def parse_token(text: str, kind: str = API) -> Token:

@@ -1,16 +1,21 @@
-"""The check of entered tokens with their sites."""
+"""Entering tokens, and checking them with their sites before they are stored."""
 
 import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 
+from sqlalchemy.orm import Session
+
+from contract.problems import ProblemType
 from contract.tokens import Token
 from foundation.db import session as db
 from foundation.errors import Advice
+from receiver import course_state
 from receiver.course_advice import CourseStatusDetails
 from receiver.course_state import CourseStatus, is_token_confirmed
-from receiver.errors import TokenNotEnteredError
+from receiver.errors import TokenNotEnteredError, TokenOfAnotherCourseError
 from receiver.models import Entry
 from receiver.registry import bulk
 from receiver.registry import entries as registry
@@ -46,119 +51,226 @@ class RefusedToken:
     error: TokenNotEnteredError
 
 
-def needs_check(entry: Entry, token: Token) -> bool:
-    """Return True if a token would replace one that is confirmed.
+@dataclass(frozen=True)
+class EnteredToken:
+    """The entry of a token that was stored, and its status, or why that is not known."""
 
-    It may be newer, its webhook still on the way, or an old one: only eAssessment knows.
-    """
+    entry: Entry
+    checked: CourseStatusDetails | CheckFailure
+
+    @property
+    def is_active(self) -> bool:
+        """Whether the next run requests the grades of the course."""
+        match self.checked:
+            case CourseStatusDetails(status=CourseStatus.ACTIVE):
+                return True
+            case _:
+                return False
+
+    @property
+    def reason(self) -> str | None:
+        """Why the grades of the course cannot be synced, or None."""
+        if isinstance(self.checked, CourseStatusDetails):
+            return self.checked.reason
+        return f"the token could not be verified: {self.checked.detail}"
+
+
+@dataclass(frozen=True)
+class _Verdict:
+    """What a site responded to a token that is not stored yet, and why it must not be stored."""
+
+    result: FetchResult
+    refusal: TokenNotEnteredError | None
+
+
+def replaces_confirmed(entry: Entry, token: Token) -> bool:
+    """Return True if a token would replace one that is confirmed."""
     return token.token_id != entry.stored_token_id and is_token_confirmed(registry.state_of(entry))
+
+
+def needs_check(entry: Entry, token: Token) -> bool:
+    """Return True if only its site knows whether a token is valid for an entry.
+
+    It would replace one that is confirmed, or is not the one that was announced. It may be newer,
+    its webhook still on the way, or an old one, or that of another course.
+    """
+    after = replace(registry.state_of(entry), stored_token_id=token.token_id)
+    is_invalid = course_state.status_of(after) is CourseStatus.TOKEN_INVALID
+    return is_invalid or replaces_confirmed(entry, token)
 
 
 @dataclass(frozen=True)
 class TokenCheck:
     """Enters tokens for an actor, and checks them with their sites.
 
-    No session may be open, because a check sends requests.
+    No session may be open, because a check sends requests. None is sent after `max_seconds`.
     """
 
     services: Services
     clients: SourceFactory
     actor: Actor
+    max_seconds: float = math.inf
 
-    def enter(self, entry_id: int, token: Token) -> Entry:
-        """Store another token for an entry, and return the entry, detached from its session.
+    def enter(self, entry_id: int, token: Token) -> EnteredToken:
+        """Store another token for an entry, and return the status that follows.
 
-        Raises TokenNotEnteredError if its site does not confirm the token, and the stored one is
-        confirmed, even if that one is entered at the same time.
+        Raises TokenNotEnteredError if it belongs to another course, or if its site does not confirm
+        it and the stored one is confirmed, even if that one is entered at the same time.
         """
+        verdicts: dict[int, _Verdict] = {}
         checked_against: str | None = None
         while True:
             with self.services.database.writing() as session:
                 entry = registry.get_added_locked(session, entry_id)
-                needed = needs_check(entry, token) and entry.stored_token_id != checked_against
-                if not needed:
+                registry.check_owner(session, entry.source, entry.course_id, token)
+                is_checked = bool(verdicts) and entry.stored_token_id == checked_against
+                if is_checked or not needs_check(entry, token):
                     vault, now = self.services.vault, db.now(session)
                     registry.set_token(
                         session, entry, token, vault=vault, actor=self.actor, now=now
                     )
+                    self._apply(session, verdicts.values(), now=now)
+                    break
                 session.expunge_all()
-            if not needed:
-                return entry
             checked_against = entry.stored_token_id
-            for error in self._check_replacements([(entry, token)]).values():
-                raise error
+            verdicts = self._verify([(entry, token)])
+            if refusal := verdicts[entry_id].refusal:
+                with self.services.database.writing() as session:
+                    self._apply(session, verdicts.values(), now=db.now(session))
+                raise refusal
+        [entered] = self._entered([entry_id], verdicts)
+        return entered
+
+    def enter_all(
+        self, rows: Sequence[RegistryRow]
+    ) -> tuple[list[EnteredToken], list[RefusedToken]]:
+        """Store the tokens of a CSV file; return the status of each course, and what is refused.
+
+        Raises CsvError if a token is missing or a course is not in the registry.
+        """
+        verdicts, refused = self._check_rows(rows, needs_check)
+        lines = {token.row.line for token in refused}
+        accepted = [row for row in rows if row.line not in lines]
+        with self.services.database.writing() as session:
+            vault, now = self.services.vault, db.now(session)
+            ids = bulk.set_tokens(session, accepted, vault=vault, actor=self.actor, now=now)
+            self._apply(session, verdicts.values(), now=now)
+        return self._entered(ids, verdicts), refused
 
     def refuse_unconfirmed(self, rows: Sequence[RegistryRow]) -> list[RefusedToken]:
-        """Return the rows of a CSV file whose tokens, checked, must not replace confirmed ones."""
+        """Return the rows of a CSV file whose tokens must not replace those that are stored."""
+        verdicts, refused = self._check_rows(rows, replaces_confirmed)
+        with self.services.database.writing() as session:
+            self._apply(session, verdicts.values(), now=db.now(session))
+        return refused
+
+    def _check_rows(
+        self, rows: Sequence[RegistryRow], needed: Callable[[Entry, Token], bool]
+    ) -> tuple[dict[int, _Verdict], list[RefusedToken]]:
+        """Check the tokens of rows that need it; return the verdicts by entry id, and refusals."""
         with self.services.database.reading() as session:
-            pairs = {
-                entry.id: (row, (entry, row.token))
+            pairs = [
+                (row, entry, row.token)
                 for row, entry in bulk.find_added(session, rows)
-                if row.token is not None and needs_check(entry, row.token)
-            }
-        errors = self._check_replacements([pair for _, pair in pairs.values()])
-        return [RefusedToken(id_, pairs[id_][0], error) for id_, error in errors.items()]
-
-    def check(self, entry: Entry) -> CourseStatusDetails | CheckFailure:
-        """Return the status of an entry; if its token is marked invalid, check that first."""
-        failed = self.check_all([entry])
-        if entry.id in failed:
-            return failed[entry.id]
-        with self.services.database.reading() as session:
-            checked = registry.get_any_by_id(session, entry.id)
-            needs_activity = self.services.settings.elms_is_moodle
-            return registry.explain_status(checked, needs_activity=needs_activity)
-
-    def check_all(self, entries: Sequence[Entry]) -> dict[int, CheckFailure]:
-        """Check the tokens that are marked invalid; return by entry id which checks failed."""
-        invalid = [
-            entry for entry in entries if registry.status_of(entry) is CourseStatus.TOKEN_INVALID
+                if row.token is not None
+            ]
+            owners = bulk.find_other_owners(session, rows)
+            session.expunge_all()
+        refused = [
+            RefusedToken(entry.id, row, registry.belongs_to(token, owners[row.line]))
+            for row, entry, token in pairs
+            if row.line in owners
         ]
-        return {
-            result.entry.id: failure
-            for result in self.fetch_and_apply(invalid)
-            if (failure := _check_failure(result)) is not None
+        to_check = {
+            entry.id: (row, entry, token)
+            for row, entry, token in pairs
+            if row.line not in owners and needed(entry, token)
         }
+        verdicts = self._verify([(entry, token) for _, entry, token in to_check.values()])
+        refused += [
+            RefusedToken(id_, to_check[id_][0], verdict.refusal)
+            for id_, verdict in verdicts.items()
+            if verdict.refusal is not None
+        ]
+        return verdicts, refused
 
-    def fetch_and_apply(self, entries: Sequence[Entry]) -> list[FetchResult]:
-        """Fetch the grades of entries without retries; apply what the responses say of the tokens.
-
-        So an entry whose webhook was lost is corrected. The grades themselves are not stored.
-        """
-        concurrency = self.services.settings.sync_concurrency
-        limits = FetchLimits(concurrency=concurrency, retry_waits=())
-        stop = StopSignal(threading.Event(), math.inf)
-        fetcher = Fetcher(self.clients, self.services.vault, limits, stop)
-        fetched: list[FetchResult] = []
-        for batch in fetcher.fetch(entries):
-            with self.services.database.writing() as session:
-                now = db.now(session)
-                updates = [
-                    EntryUpdate(result.entry.id, results.facts_of(result, now=now))
-                    for result in batch.results
-                ]
-                registry.apply_updates(session, updates, actor=self.actor, now=now)
-            fetched += batch.results
-        return fetched
-
-    def _check_replacements(
-        self, pairs: Sequence[tuple[Entry, Token]]
-    ) -> dict[int, TokenNotEnteredError]:
-        """Return by entry id why a token must not replace the confirmed one that is stored.
+    def _verify(self, pairs: Sequence[tuple[Entry, Token]]) -> dict[int, _Verdict]:
+        """Request grades with tokens, without retries, and return the verdicts by entry id.
 
         The entries are detached from any session; they hold the new tokens afterwards.
         """
-        stored = {entry.id: entry.stored_token_id for entry, _ in pairs}
+        confirmed = {
+            entry.id: entry.stored_token_id
+            for entry, token in pairs
+            if replaces_confirmed(entry, token)
+        }
+        entries = {entry.id: entry for entry, _ in pairs}
         for entry, token in pairs:
             registry.store_token(entry, token, self.services.vault)
+        concurrency = self.services.settings.sync_concurrency
+        limits = FetchLimits(concurrency=concurrency, retry_waits=())
+        stop = StopSignal(threading.Event(), self.max_seconds)
+        fetcher = Fetcher(self.clients, self.services.vault, limits, stop)
+        fetched = [
+            result for batch in fetcher.fetch(list(entries.values())) for result in batch.results
+        ]
+        reached = {result.entry.id for result in fetched}
+        fetched += [
+            FetchResult(entry, Transient(f"not reached within {self.max_seconds:g} seconds"))
+            for entry in entries.values()
+            if entry.id not in reached
+        ]
         return {
-            result.entry.id: TokenNotEnteredError(
-                f"the token {result.entry.stored_token_id} was not entered: {_why_not(result)}; "
-                f"{stored[result.entry.id]}, which is known to be valid, is still in use"
-            )
-            for result in self.fetch_and_apply([entry for entry, _ in pairs])
-            if not isinstance(result.outcome, Grades | Unchanged)
+            result.entry.id: _Verdict(result, _refusal(result, confirmed.get(result.entry.id)))
+            for result in fetched
         }
+
+    def _apply(self, session: Session, verdicts: Iterable[_Verdict], *, now: datetime) -> None:
+        """Apply what sites said of courses, so that an entry whose webhook was lost is corrected.
+
+        The grades themselves are not stored. A token of another course says nothing of this one.
+        """
+        updates = [
+            EntryUpdate(verdict.result.entry.id, results.facts_of(verdict.result, now=now))
+            for verdict in verdicts
+            if not isinstance(verdict.refusal, TokenOfAnotherCourseError)
+        ]
+        registry.apply_updates(session, updates, actor=self.actor, now=now)
+
+    def _entered(
+        self, entry_ids: Sequence[int], verdicts: dict[int, _Verdict]
+    ) -> list[EnteredToken]:
+        needs_activity = self.services.settings.elms_is_moodle
+        with self.services.database.reading() as session:
+            entries = registry.list_added(session, entry_ids=entry_ids)
+            session.expunge_all()
+        return [
+            EnteredToken(
+                entry,
+                (_check_failure(verdicts[entry.id].result) if entry.id in verdicts else None)
+                or registry.explain_status(entry, needs_activity=needs_activity),
+            )
+            for entry in entries
+        ]
+
+
+def _refusal(result: FetchResult, confirmed_id: str | None) -> TokenNotEnteredError | None:
+    """Return why a token must not be stored; `confirmed_id` is the one that it would replace."""
+    token_id, platform = result.entry.stored_token_id, result.entry.source.platform
+    match result.outcome:
+        case Grades() | Unchanged():
+            return None
+        case RejectedOutcome(problem=ProblemType.TOKEN_WRONG_COURSE):
+            return TokenOfAnotherCourseError(
+                f"the token {token_id} was not entered: {platform} rejected it, because it belongs "
+                "to another course"
+            )
+    if confirmed_id is None:
+        return None
+    return TokenNotEnteredError(
+        f"the token {token_id} was not entered: {_why_not(result)}; "
+        f"{confirmed_id}, which is known to be valid, is still in use"
+    )
 
 
 def _check_failure(result: FetchResult) -> CheckFailure | None:

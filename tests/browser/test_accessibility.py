@@ -27,6 +27,7 @@ ELMS = [
     "/?status=token_invalid",
     "/?begins=none",
     "/entries/new",
+    "/entries/tokens",
     "/runs",
     *(f"/runs/{number}" for number in (96, 97, 98)),
     "/runs/98?outcome=skipped",

@@ -141,7 +141,7 @@ def test_show_prints_a_course_that_is_not_in_the_registry(receiver: Receiver, st
     ("announced", "requests", "message"),
     [
         pytest.param(TOKEN.token_id, 0, "is stored for CS101\nCS101 is active", id="announced"),
-        pytest.param("other", 1, "verifying it with eAssessment …\nCS101 is active", id="verified"),
+        pytest.param("other", 1, "with eAssessment …\nthe token", id="verified"),
     ],
 )
 def test_token_is_set(

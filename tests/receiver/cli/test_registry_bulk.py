@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from contract.problems import ProblemType
 from contract.tokens import CourseToken
 from receiver.course_state import Deleted, TokenAnnounced
 from receiver.models import Entry
@@ -72,9 +73,9 @@ def test_old_token_in_a_file_does_not_replace_a_valid_one(
     counts: str,
     activity: str | None,
 ) -> None:
-    stored, old, newer = (CourseToken.generate() for _ in range(3))
-    for course_id in ("CS101", "CS102"):
-        store.add_course(course_id, TokenAnnounced(4, stored.token_id, NINE), token=stored)
+    stored, other, old, newer = (CourseToken.generate() for _ in range(4))
+    for course_id, token in (("CS101", stored), ("CS102", other)):
+        store.add_course(course_id, TokenAnnounced(4, token.token_id, NINE), token=token)
     site.regenerated("CS101", stored.token_id, 4)
     site.grades("CS102", newer, course_version=5)
     Path("tokens.csv").write_text(
@@ -108,6 +109,27 @@ def test_set_token_from_file_reports_each_course(
     assert (result.exit_code, len(site.requests)) == (1, 1)
     assert "1 active, 1 need action" in result.stdout
     assert "could not be verified: responded 503" in " ".join(result.stdout.split())
+
+
+def test_token_of_another_course_is_not_stored(
+    receiver: Receiver, store: Store, site: FakeSite
+) -> None:
+    known, unknown, stored = (CourseToken.generate() for _ in range(3))
+    store.add_course("CS101", TokenAnnounced(4, known.token_id, NINE), token=known)
+    for course_id in ("CS102", "CS103"):
+        store.add_course(course_id, TokenAnnounced(4, f"of-{course_id}", NINE), token=stored)
+    site.refuse("CS103", ProblemType.TOKEN_WRONG_COURSE)
+    rows = f"CS102,{known.reveal()}\nCS103,{unknown.reveal()}\n"
+
+    result = receiver("registry", "set-token", "--from-file", "-", stdin=f"course_id,token\n{rows}")
+
+    printed = " ".join(result.stdout.split())
+    assert (result.exit_code, len(site.requests)) == (1, 1)
+    assert f"{known.token_id} was not entered: it belongs to the course 'CS101'" in printed
+    assert f"{unknown.token_id} was not entered: eAssessment rejected it" in printed
+    assert "0 active, 0 need action; 2 tokens not accepted" in printed
+    assert {store.entry(one).stored_token_id for one in ("CS102", "CS103")} == {stored.token_id}
+    assert store.entry("CS103").rejected_token_id is None
 
 
 def test_set_activity_sets_and_clears(receiver: Receiver, store: Store) -> None:

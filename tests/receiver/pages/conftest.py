@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from html import unescape
 from pathlib import Path
+from typing import Any
 
 import pytest
 from flask import Flask
@@ -72,12 +73,12 @@ class Browser:
         """Open a page."""
         return Page(self.client.get(path, headers=HTML))
 
-    def post(self, path: str, **fields: str) -> Page:
+    def post(self, path: str, **fields: Any) -> Page:
         """Send a form with the CSRF token of the session."""
         token = token_in(self.client.get("/sources", headers=HTML))
         return Page(self.client.post(path, data={"csrf_token": token, **fields}, headers=HTML))
 
-    def submit(self, path: str, **fields: str) -> Page:
+    def submit(self, path: str, **fields: Any) -> Page:
         """Send a form that is accepted, and follow the redirect."""
         page = self.post(path, **fields)
         assert page.status == 303, page.html

@@ -13,12 +13,12 @@ from foundation.crypto import Vault
 from foundation.csv_reader import CsvError
 from foundation.db.session import Database
 from foundation.import_result import ImportResult
-from receiver.course_state import CourseStatus, Deleted, TokenRejected
+from receiver.course_state import CourseStatus, Deleted, TokenAnnounced, TokenRejected
 from receiver.models import MOODLE, Entry, HistoryEntry, Source
 from receiver.registry import bulk
 from receiver.registry.csv_files import RegistryRow
 from receiver.registry.history import Actor, ActorKind
-from tests.receiver.conftest import Store
+from tests.receiver.conftest import NINE, Store
 
 ADA = Actor(ActorKind.ADMINISTRATOR, "ada@elms")
 Import = Callable[..., ImportResult]
@@ -180,7 +180,7 @@ def test_statements_do_not_grow_with_the_file(
         import_rows(*rows)
         return database.statements - before
 
-    assert cost("A", 3) == cost("B", 250) == 4
+    assert cost("A", 3) == cost("B", 250) == 5
 
 
 @pytest.mark.parametrize("database_kind", ["sqlite"], indirect=True)
@@ -212,6 +212,18 @@ def test_new_gradebook_target_has_none_of_the_grades(activity: str, etag: str | 
     bulk.set_gradebook_target(entry, "7", activity)
 
     assert (entry.gradebook_activity, entry.etag) == (activity, etag)
+
+
+def test_token_of_another_course_is_not_imported(
+    database: Database, store: Store, import_rows: Import, source: Source
+) -> None:
+    token = CourseToken.generate()
+    store.add_course("CS101", TokenAnnounced(4, token.token_id, NINE), token=token)
+
+    with pytest.raises(CsvError, match="line 2: the token belongs to the course 'CS101'"):
+        import_rows(make_row(source, "CS102", token=token))
+
+    assert [entry.course_id for entry in store.rows(Entry)] == ["CS101"]
 
 
 def test_courses_are_removed_with_their_tokens(

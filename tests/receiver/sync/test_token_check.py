@@ -1,11 +1,13 @@
 """The check of entered tokens: they replace valid ones only if their site accepts them."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 from flask import Flask
 
+from contract.problems import ProblemType
 from contract.tokens import CourseToken
 from foundation.errors import Advice
 from receiver import course_state, services
@@ -18,7 +20,7 @@ from receiver.course_state import (
     TokenAnnounced,
     TokenRejected,
 )
-from receiver.errors import TokenNotEnteredError
+from receiver.errors import TokenNotEnteredError, TokenOfAnotherCourseError
 from receiver.models import Entry, HistoryEntry
 from receiver.registry import entries as registry
 from receiver.registry.csv_files import RegistryRow
@@ -45,6 +47,7 @@ STORED_ID, NEW_ID = STORED.token_id, NEW.token_id
 ANNOUNCED, ACCEPTED = TokenAnnounced(4, STORED_ID, NINE), TokenAccepted(STORED_ID, NINE)
 AWAY = Transient("responded 503", unreachable=True)
 REFUSED = RejectedOutcome("token-unknown", "no course has it")
+WRONG_COURSE = RejectedOutcome(ProblemType.TOKEN_WRONG_COURSE, "it is for another course")
 NEW_GRADES = Grades((), None, 5, NEW_ID)
 
 Check = Callable[[StubSource], TokenCheck]
@@ -71,6 +74,7 @@ def status_of(entry: Entry) -> CourseStatus:
     ("facts", "is_checked"),
     [
         pytest.param((), False, id="nothing is known of the stored token"),
+        pytest.param((TokenAnnounced(4, "another", NINE),), True, id="another token announced"),
         pytest.param((ANNOUNCED,), True, id="stored token announced"),
         pytest.param((ACCEPTED,), True, id="stored token accepted"),
         pytest.param((TokenAnnounced(4, NEW_ID, NINE),), False, id="entered token announced"),
@@ -80,7 +84,7 @@ def status_of(entry: Entry) -> CourseStatus:
         pytest.param((ACCEPTED, Deleted(4, NINE)), False, id="course deleted"),
     ],
 )
-def test_token_is_checked_if_the_stored_one_is_valid(
+def test_token_is_checked_if_only_its_site_knows(
     check_with: Check, store: Store, facts: tuple[Fact, ...], is_checked: bool
 ) -> None:
     source, entry = responding(NEW_GRADES), store.add_course("CS101", *facts, token=STORED)
@@ -143,39 +147,79 @@ def test_token_entered_at_the_same_time_is_not_overwritten(check_with: Check, st
     assert status_of(store.entry("CS101")) is CourseStatus.ACTIVE
 
 
-def test_tokens_of_a_file_are_rejected_on_their_own(check_with: Check, store: Store) -> None:
-    for course_id, facts in (("CS1", [ANNOUNCED]), ("CS2", [ANNOUNCED]), ("CS3", [])):
-        store.add_course(course_id, *facts, token=STORED)
+@pytest.fixture
+def rows(store: Store) -> list[RegistryRow]:
+    """Rows with new tokens for five courses, whose stored tokens are old but for the first."""
+    announced = {1: "", 2: "other", 3: "other", 4: "other", 5: "other"}
+    for number, token_id in announced.items():
+        stored = CourseToken.generate()
+        fact = TokenAnnounced(4, token_id or stored.token_id, NINE)
+        store.add_course(f"CS{number}", fact, token=stored)
     source = store.source("one")
-    rows = [RegistryRow(line, source, f"CS{line}", NEW, None, None) for line in (1, 2, 3, 4)]
-    stub = StubSource({"CS1": [REFUSED], "CS2": [Unchanged()]})
+    return [
+        RegistryRow(number + 1, source, f"CS{number}", CourseToken.generate(), None, None)
+        for number in announced
+    ]
 
-    rejected = check_with(stub).refuse_unconfirmed(rows)
 
-    assert [one.row.line for one in rejected] == [1]
-    assert sorted(stub.fetched) == [["CS1"], ["CS2"]]
+def test_tokens_of_a_file_are_checked_together(
+    check_with: Check, store: Store, rows: list[RegistryRow]
+) -> None:
+    outcomes = {
+        "CS1": [REFUSED],
+        "CS2": [Unchanged()],
+        "CS3": [WRONG_COURSE],
+        "CS4": [AWAY],
+        "CS5": [DeletedOutcome(5, NINE)],
+    }
+    stub = StubSource({name: [*some] for name, some in outcomes.items()}, max_queries=10)
+
+    entered, refused = check_with(stub).enter_all(rows)
+
+    assert stub.fetched == [["CS1", "CS2", "CS3", "CS4", "CS5"]]
+    assert [token.row.course_id for token in refused] == ["CS1", "CS3"]
+    assert [(token.entry.course_id, token.is_active, token.reason) for token in entered] == [
+        ("CS2", True, None),
+        ("CS4", False, "the token could not be verified: responded 503"),
+        ("CS5", False, "the course was deleted in eAssessment"),
+    ]
+    stored = [store.entry(row.course_id).stored_token_id == row.token.token_id for row in rows]
+    assert stored == [False, True, False, True, True]
+
+
+def test_import_checks_only_what_would_replace_a_valid_token(
+    check_with: Check, store: Store, rows: list[RegistryRow]
+) -> None:
+    stub = StubSource({"CS1": [REFUSED]})
+
+    refused = check_with(stub).refuse_unconfirmed(rows)
+
+    assert [token.row.course_id for token in refused] == ["CS1"]
+    assert stub.fetched == [["CS1"]]
 
 
 @pytest.mark.parametrize(
     ("outcome", "status"),
     [
-        pytest.param(Grades((), None, 5, STORED_ID), CourseStatus.ACTIVE, id="grades"),
+        pytest.param(Grades((), None, 5, NEW_ID), CourseStatus.ACTIVE, id="grades"),
         pytest.param(Grades((), None), CourseStatus.ACTIVE, id="grades without a token id"),
         pytest.param(Unchanged(), CourseStatus.ACTIVE, id="unchanged grades"),
         pytest.param(DeletedOutcome(5, NINE), CourseStatus.COURSE_DELETED, id="course deleted"),
         pytest.param(REFUSED, CourseStatus.TOKEN_INVALID, id="rejected"),
     ],
 )
-def test_check_returns_the_status_that_follows(
+def test_token_is_stored_with_the_status_that_follows(
     check_with: Check, store: Store, outcome: FetchOutcome, status: CourseStatus
 ) -> None:
     announced = TokenAnnounced(4, "other", NINE - timedelta(hours=1))
     entry = store.add_course("CS101", announced, token=STORED)
 
-    checked = check_with(responding(outcome)).check(entry)
+    checked = check_with(responding(outcome)).enter(entry.id, NEW).checked
 
     assert isinstance(checked, CourseStatusDetails)
     assert checked.status is status
+    assert status_of(store.entry("CS101")) is status
+    assert store.entry("CS101").stored_token_id == NEW_ID
 
 
 @pytest.mark.parametrize(
@@ -194,47 +238,80 @@ def test_check_returns_the_status_that_follows(
         ),
     ],
 )
-def test_check_without_a_result_says_what_to_do(
+def test_token_that_cannot_be_checked_is_stored_with_what_to_do(
     check_with: Check, store: Store, outcome: FetchOutcome, next_step: str
 ) -> None:
     entry = store.add_course("CS101", TokenAnnounced(4, "other", NINE))
 
-    checked = check_with(responding(outcome)).check(entry)
+    checked = check_with(responding(outcome)).enter(entry.id, NEW).checked
 
     assert not isinstance(checked, CourseStatusDetails)
     assert checked.detail == outcome.detail
     assert next_step in str(checked.advice)
+    assert store.entry("CS101").stored_token_id == NEW_ID
+
+
+@pytest.mark.parametrize("facts", [(ANNOUNCED,), (TokenRejected(STORED_ID, "unknown", NINE),)])
+def test_token_of_another_course_is_not_stored(
+    check_with: Check, store: Store, facts: tuple[Fact, ...]
+) -> None:
+    other = TokenAnnounced(4, "other", NINE)
+    entry = store.add_course("CS101", *facts, other, token=STORED)
+    before = registry.state_of(entry)
+
+    with pytest.raises(TokenOfAnotherCourseError, match="belongs to another course"):
+        check_with(responding(WRONG_COURSE)).enter(entry.id, NEW)
+
+    assert registry.state_of(store.entry("CS101")) == before
+
+
+def test_token_known_to_belong_to_another_course_is_refused_without_a_request(
+    check_with: Check, store: Store
+) -> None:
+    store.add_course("CS101", ANNOUNCED, token=STORED)
+    entry, stub = store.add_course("CS102"), StubSource()
+
+    with pytest.raises(TokenOfAnotherCourseError, match="it belongs to the course 'CS101'"):
+        check_with(stub).enter(entry.id, STORED)
+
+    assert stub.fetched == []
 
 
 def test_accepted_token_is_recorded_once(check_with: Check, store: Store) -> None:
-    check = check_with(responding(Unchanged()))
-    store.add_course("CS101")
+    entry = store.add_course("CS101", TokenAnnounced(4, "other", NINE))
 
     for _ in range(2):
-        check.fetch_and_apply([store.entry("CS101")])
+        check_with(responding(Unchanged())).enter(entry.id, NEW)
 
-    assert [line.event for line in store.rows(HistoryEntry)] == ["course added", "token accepted"]
-
-
-def test_each_token_is_checked_on_its_own(check_with: Check, store: Store) -> None:
-    outcomes = {"CS2": [REFUSED], "CS3": [DeletedOutcome(0, NINE)], "CS4": [AWAY]}
-    courses = [store.add_course(f"CS{number}") for number in (1, 2, 3, 4)]
-
-    check_with(StubSource(outcomes, max_queries=10)).fetch_and_apply(courses)
-
-    assert [status_of(store.entry(course.course_id)) for course in courses] == [
-        CourseStatus.ACTIVE,
-        CourseStatus.TOKEN_INVALID,
-        CourseStatus.COURSE_DELETED,
-        CourseStatus.ACTIVE,
+    lines = [line.event for line in store.rows(HistoryEntry)]
+    assert lines == [
+        "course added",
+        "token.regenerated",
+        "token entered",
+        "token accepted",
+        "token entered",
     ]
 
 
-def test_unreachable_site_is_tried_once_and_never_again(check_with: Check, store: Store) -> None:
-    source = StubSource({"CS1": [AWAY]})
-    courses = [store.add_course(f"CS{number}") for number in (1, 2, 3)]
+def test_unreachable_site_is_tried_once_and_never_again(
+    check_with: Check, rows: list[RegistryRow]
+) -> None:
+    stub = StubSource({"CS2": [AWAY]})
 
-    results = check_with(source).fetch_and_apply(courses)
+    entered, _ = check_with(stub).enter_all(rows[1:])
 
-    assert source.fetched == [["CS1"]]
-    assert [result.outcome for result in results] == [AWAY] * 3
+    assert stub.fetched == [["CS2"]]
+    assert {token.reason for token in entered} == {"the token could not be verified: responded 503"}
+
+
+def test_nothing_is_requested_after_the_time_limit(
+    check_with: Check, store: Store, rows: list[RegistryRow]
+) -> None:
+    stub = StubSource()
+
+    entered, _ = replace(check_with(stub), max_seconds=0.0).enter_all(rows[1:])
+
+    assert stub.fetched == []
+    assert {token.reason for token in entered} == {
+        "the token could not be verified: not reached within 0 seconds"
+    }
