@@ -7,7 +7,7 @@ import shutil
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Any, TypeVar
@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from foundation import csv_writer
 from foundation.db import session as db
 from foundation.errors import Advice, ConfigurationError, DatabaseSetupError, Refusal
 from foundation.text import escaped, printable, readable
@@ -103,6 +104,22 @@ def _json_default(value: Any) -> Any:
     if hasattr(value, "model_dump"):
         return value.model_dump(exclude_unset=True)
     return value.isoformat() if isinstance(value, datetime) else str(value)
+
+
+def csv_option(command: _Command) -> _Command:
+    """Add the option `--csv` to a command that lists things."""
+    what = "Print all that match as CSV, without a limit."
+    return click.option("--csv", "as_csv", is_flag=True, help=what)(command)
+
+
+def print_csv(
+    columns: Sequence[str], batches: Iterable[Iterable[Mapping[str, Any]]], *, as_json: bool
+) -> None:
+    """Print batches of rows as CSV, each as soon as it is read; refuse `--json` with it."""
+    if as_json:
+        raise click.UsageError("give either --csv or --json")
+    for text in csv_writer.stream(columns, batches):
+        click.echo(text, nl=False)
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, empty: str) -> None:

@@ -1,14 +1,18 @@
 """Keyset pagination: a page of a query from a cursor on, read by index however far down it is."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from sqlalchemy import ColumnElement, Row, Select, tuple_
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
+from foundation.db.session import Database
+
 # Rows on a page.
 PAGE = 50
+# Rows that an export reads at once.
+BATCH = 1000
 
 _Shown = TypeVar("_Shown")
 Cursor = tuple[Any, ...]
@@ -91,3 +95,21 @@ def read(
         query = query.where(beyond(keys, page_request.cursor, descending=descending))
     ordered = in_order(query, keys, descending=descending).limit(limit + 1)
     return page_of([show(row) for row in session.execute(ordered)], page_request, limit)
+
+
+def batches(
+    database: Database, read_page: Callable[[Session, Cursor | None], Page[_Shown]]
+) -> Iterator[Sequence[_Shown]]:
+    """Yield the rows of each page, read in a transaction of its own.
+
+    `read_page` returns the page after a cursor, or the first one. No transaction is open while the
+    rows are used, however slowly they are.
+    """
+    cursor: Cursor | None = None
+    while True:
+        with database.reading() as session:
+            page = read_page(session, cursor)
+        yield page.rows
+        cursor = page.after
+        if cursor is None:
+            return

@@ -10,7 +10,7 @@ import click
 
 from contract.tokens import CourseToken, MalformedTokenError, MoodleToken
 from foundation.cli import context, output
-from foundation.cli.output import json_option
+from foundation.cli.output import csv_option, json_option
 from foundation.cli.params import COURSE_ID, TEXT, limit_option, parse_course_id, read_text
 from foundation.db import session as db
 from foundation.db.session import Database
@@ -19,7 +19,9 @@ from foundation.text import count, printable
 from notifier.api import schemas
 from notifier.api.schemas import DeletionResult
 from notifier.cli.params import MOODLE_TOKEN, TITLE
+from notifier.courses import listing
 from notifier.courses import service as courses
+from notifier.courses.listing import CourseFilter
 from notifier.errors import (
     CourseDeletedError,
     CourseUnknownError,
@@ -32,6 +34,8 @@ from notifier.webhooks.delivery_filter import DeliveryFilter
 
 # A course id as a Moodle assigns it.
 _MOODLE_COURSE_ID = re.compile(r"[1-9][0-9]{0,17}", re.ASCII)
+# What a search finds, in the help of its option.
+_FOUND = "courses whose id starts with TEXT, or whose id and title have all its words"
 # Courses that `delete` deletes in one transaction. Meanwhile other writers wait, for a second at
 # most.
 _DELETED_AT_ONCE = 500
@@ -51,22 +55,34 @@ def add(course_id: str, title: str, as_json: bool) -> None:
 
 @click.command("list")
 @click.option("--deleted/--not-deleted", default=None, help="Only deleted courses, or only others.")
+@click.option("--matching", type=TEXT, default="", help=f"Only {_FOUND}.")
 @click.option("--after", type=TEXT, default="", help="Start after this course id (next page).")
 @limit_option("courses")
+@csv_option
 @json_option
-def list_(deleted: bool | None, after: str, limit: int, as_json: bool) -> None:
+def list_(
+    deleted: bool | None, matching: str, after: str, limit: int, as_csv: bool, as_json: bool
+) -> None:
     """List courses by id."""
+    criteria = CourseFilter(matching, deleted)
+    if as_csv:
+        batches = listing.export(context.checked_services().database, criteria)
+        output.print_csv(listing.COLUMNS, batches, as_json=as_json)
+        return
     with context.reading() as session:
-        rows = courses.list_courses(session, after=after, limit=limit, deleted=deleted)
+        page = listing.page(session, criteria, after=after, limit=limit)
+    rows = page.rows
     if as_json:
         output.print_json([schemas.CourseResponse.of(row) for row in rows])
         return
     output.print_table(
         ("course", "title", "version", "created", "deleted"),
         [(row.course_id, row.title, row.version, row.created_at, row.deleted_at) for row in rows],
-        empty="No courses. Add one with `notifier courses add COURSE_ID --title TITLE`.",
+        empty="No courses match."
+        if matching or after or deleted is not None
+        else "No courses. Add one with `notifier courses add COURSE_ID --title TITLE`.",
     )
-    if len(rows) == limit:
+    if page.after is not None:
         click.echo(f"More: add --after {printable(rows[-1].course_id)}")
 
 

@@ -8,7 +8,7 @@ import click
 
 from contract.events import EVENT_TYPES, OPERATIONAL_TYPES
 from foundation.cli import context, output
-from foundation.cli.output import json_option
+from foundation.cli.output import csv_option, json_option
 from foundation.cli.params import TEXT, TIMESTAMP, limit_option
 from foundation.text import count
 from notifier.api.schemas import (
@@ -19,7 +19,7 @@ from notifier.api.schemas import (
 )
 from notifier.cli.params import ROW_ID
 from notifier.models import DeliveryStatus
-from notifier.webhooks import delivery_queries, failure_advice
+from notifier.webhooks import delivery_export, delivery_queries, failure_advice
 from notifier.webhooks import replay as replays
 from notifier.webhooks.delivery_filter import DeliveryFilter
 
@@ -69,9 +69,16 @@ _FILTER = (
 @_filter_options
 @click.option("--before", type=ROW_ID, help="Start before this delivery id (next page).")
 @limit_option("deliveries")
+@csv_option
 @json_option
-def list_(criteria: DeliveryFilter, before: int | None, limit: int, as_json: bool) -> None:
+def list_(
+    criteria: DeliveryFilter, before: int | None, limit: int, as_csv: bool, as_json: bool
+) -> None:
     """List deliveries, newest first, each with its last attempt."""
+    if as_csv:
+        batches = delivery_export.export(context.checked_services().database, criteria)
+        output.print_csv(delivery_export.COLUMNS, batches, as_json=as_json)
+        return
     with context.reading() as session:
         rows = delivery_queries.find(session, criteria, before=before, limit=limit)
         last = delivery_queries.last_attempts(session, [row.id for row in rows])

@@ -3,7 +3,7 @@
 import unicodedata
 from typing import Any
 
-from sqlalchemy import and_, select
+from sqlalchemy import ColumnElement, and_, or_, select, true
 from sqlalchemy.orm import Session
 
 from foundation.db import pagination
@@ -38,16 +38,29 @@ def find(
     selects deleted or active courses.
     """
     prefix = key(words)
-    starts = and_(Course.search_key >= prefix, Course.search_key < prefix + _LAST)
+    starts, contains = _starts(prefix), _contains(prefix)
     rows: list[Course] = []
     if after is None or (after.search_key or "").startswith(prefix):
         rows = _read(session, starts, deleted, after, limit + 1)
         after = None
     if len(rows) <= limit:
-        contains = [Course.search_key.contains(word, autoescape=True) for word in prefix.split()]
-        others = and_(~starts, *contains)
-        rows += _read(session, others, deleted, after, limit + 1 - len(rows))
+        rows += _read(session, and_(~starts, contains), deleted, after, limit + 1 - len(rows))
     return pagination.page_of([(row, (row.course_id,)) for row in rows], PageRequest(), limit)
+
+
+def condition(words: str) -> ColumnElement[bool]:
+    """Return the condition for the courses that `find` finds."""
+    prefix = key(words)
+    return or_(_starts(prefix), _contains(prefix))
+
+
+def _starts(prefix: str) -> ColumnElement[bool]:
+    return and_(Course.search_key >= prefix, Course.search_key < prefix + _LAST)
+
+
+def _contains(prefix: str) -> ColumnElement[bool]:
+    words = (Course.search_key.contains(word, autoescape=True) for word in prefix.split())
+    return and_(true(), *words)
 
 
 def _read(

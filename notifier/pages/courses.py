@@ -11,15 +11,15 @@ from werkzeug.wrappers import Response
 from contract.events import CourseId
 from contract.tokens import CourseToken, MalformedTokenError, MoodleToken
 from foundation import logging
-from foundation.db import pagination
 from foundation.db import session as db
-from foundation.db.pagination import Page, PageRequest
+from foundation.db.pagination import PageRequest
 from foundation.errors import Advice
-from foundation.pages import forms
+from foundation.pages import downloads, forms
 from foundation.pages.guards import signed_in
 from notifier import services
-from notifier.courses import grades, search
+from notifier.courses import grades, listing
 from notifier.courses import service as core
+from notifier.courses.listing import CourseFilter
 from notifier.errors import CourseExistsError
 from notifier.models import Course
 from notifier.webhooks import delivery_queries, endpoints
@@ -56,6 +56,11 @@ class CourseParams(BaseModel):
     state: str = ""
     after: str = ""
 
+    @property
+    def criteria(self) -> CourseFilter:
+        """Which courses are listed."""
+        return CourseFilter(self.q, _IS_DELETED.get(self.state))
+
 
 class NewCourseForm(forms.Form):
     """A course to add."""
@@ -84,9 +89,8 @@ def listed() -> str:
     params = forms.from_query(CourseParams)
     if not isinstance(params, CourseParams):
         params = CourseParams()
-    deleted = _IS_DELETED.get(params.state)
     with services.current().database.reading() as session:
-        page = _find(session, params, deleted)
+        page = listing.page(session, params.criteria, after=params.after, limit=_ROWS)
         tokens = core.current_tokens(session, [row.id for row in page.rows])
     return render_template(
         "notifier/courses.html",
@@ -96,6 +100,15 @@ def listed() -> str:
         states=_STATES,
         query=params.model_dump(include={"q", "state"}, exclude_defaults=True),
     )
+
+
+@courses.get("/courses.csv")
+@signed_in
+def export() -> Response:
+    """Return all courses that match the search as a CSV file."""
+    params = forms.require_valid(forms.from_query(CourseParams), advice=_GO_BACK)
+    rows = listing.export(services.current().database, params.criteria)
+    return downloads.csv_file("courses", listing.COLUMNS, rows)
 
 
 @courses.get("/courses/one")
@@ -172,14 +185,6 @@ def announce() -> _ViewResponse:
     _log.info("token announced", course_id=form.course_id, user=g.current_user.name)
     flash("All endpoints are notified that the course has a new token.")
     return redirect(url_for("courses.show", course_id=form.course_id), 303)
-
-
-def _find(session: Session, params: CourseParams, deleted: bool | None) -> Page[Course]:
-    if not search.key(params.q):
-        rows = core.list_courses(session, after=params.after, limit=_ROWS + 1, deleted=deleted)
-        return pagination.page_of([(row, (row.course_id,)) for row in rows], PageRequest(), _ROWS)
-    after = core.get_course(session, params.after) if params.after else None
-    return search.find(session, params.q, deleted=deleted, after=after, limit=_ROWS)
 
 
 def _about(session: Session, course: Course) -> dict[str, Any]:

@@ -9,14 +9,14 @@ from werkzeug.wrappers import Response
 from foundation import logging
 from foundation.db import session as db
 from foundation.errors import Advice
-from foundation.pages import forms
+from foundation.pages import downloads, forms
 from foundation.pages.guards import signed_in
 from foundation.text import count
 from notifier import services
 from notifier.errors import ReplayRefusedError
 from notifier.models import MAX_ID, DeliveryStatus, Endpoint
 from notifier.pages.params import TYPES, DeliveryParams, query_of
-from notifier.webhooks import delivery_queries, endpoints, sent_headers
+from notifier.webhooks import delivery_export, delivery_queries, endpoints, sent_headers
 from notifier.webhooks import replay as replays
 from notifier.webhooks.delivery_filter import DeliveryFilter
 from notifier.webhooks.retry_policy import MAX_ATTEMPTS
@@ -39,6 +39,14 @@ def listed() -> str:
     if isinstance(query, DeliveryParams):
         return _page(query, {})
     return _page(DeliveryParams(), query)
+
+
+@deliveries.get("/deliveries.csv")
+@signed_in
+def export() -> Response:
+    """Return all deliveries that match a filter as a CSV file."""
+    rows = delivery_export.export(services.current().database, _params())
+    return downloads.csv_file("deliveries", delivery_export.COLUMNS, rows)
 
 
 @deliveries.get("/deliveries/live")

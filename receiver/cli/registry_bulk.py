@@ -5,6 +5,7 @@ from typing import Any, BinaryIO
 
 import click
 
+from foundation import csv_writer
 from foundation.cli import output
 from foundation.cli.params import COURSE_ID, read_text
 from foundation.import_result import ImportResult
@@ -49,7 +50,7 @@ def export(file: Any, source: str | None) -> None:
         status_details = listing.explain_status(entry, outcome, needs_activity=needs_activity)
         values = dict(schemas.EntryResponse.of_entry(entry, status_details))
         rows.append({**values, "next_step": output.next_step(status_details.advice)})
-    text = csv_files.write(csv_files.EXPORTED, rows)
+    text = csv_writer.write(csv_files.EXPORTED, rows)
     if file is None:
         click.echo(text, nl=False)
     else:

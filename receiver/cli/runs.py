@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import click
 
+from foundation import csv_writer
 from foundation.cli import output
 from foundation.cli.output import json_option
 from foundation.cli.params import limit_option
@@ -19,7 +20,6 @@ from receiver.cli.schemas import (
     RunResponse,
 )
 from receiver.models import RunCourse
-from receiver.registry import csv_files
 from receiver.runs import queries
 from receiver.runs import store as runs
 from receiver.runs.groups import LABELS, ResultGroup, needs_attention
@@ -139,7 +139,7 @@ def _show_people(number: int | None, *, as_csv: bool, as_json: bool) -> None:
         output.print_json(people)
     elif as_csv:
         columns = list(PersonResponse.model_fields)
-        click.echo(csv_files.write(columns, [dict(person) for person in people]), nl=False)
+        click.echo(csv_writer.write(columns, [dict(person) for person in people]), nl=False)
     else:
         output.print_table(
             ("course", "source", "user", "grade", "reason"),

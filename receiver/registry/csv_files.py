@@ -1,18 +1,14 @@
 """CSV files of courses, tokens and gradebook targets: the columns, and how a row is parsed."""
 
-import csv
-import io
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from contract.events import CourseId
 from contract.tokens import Token
-from foundation import csv_reader
+from foundation import csv_reader, csv_writer
 from foundation.csv_reader import Fault, Row, Table
 from foundation.text import validation_message
 from receiver.errors import TokenMalformedError
@@ -27,7 +23,6 @@ OPTIONAL = (ID_NUMBER, "token", "source", "gradebook_course", "gradebook_activit
 IGNORED = ("status", "reason", "since", "next_step", "stored_token_id", "added_at", "synced_at")
 
 EXPORTED = ("source", "course_id", *IGNORED, "gradebook_course", "gradebook_activity")
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _NUMBER = re.compile(r"[1-9][0-9]{0,18}")
 _COURSE_ID: TypeAdapter[str] = TypeAdapter(CourseId)
 
@@ -46,23 +41,6 @@ class RegistryRow:
     gradebook_course: str | None
     gradebook_activity: str | None
     id_number: str = ""
-
-
-def write(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
-    """Return these columns of rows as CSV with a header."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows([cell(row[name]) for name in columns] for row in rows)
-    return text.getvalue()
-
-
-def cell(value: Any) -> str:
-    """Return a value as a cell that no spreadsheet interprets as a formula."""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    text = value.isoformat() if isinstance(value, datetime) else value or ""
-    return f"'{text}" if text.startswith(_FORMULA) or _is_marked(text) else text
 
 
 def read(text: str, sources: Sequence[Source]) -> list[RegistryRow]:
@@ -97,7 +75,7 @@ def check_number(text: str) -> str:
 
 
 def _parse_row(line: int, row: Row, sources: Sequence[Source]) -> RegistryRow:
-    cells = {name: text[1:] if _is_marked(text) else text for name, text in row.items()}
+    cells = {name: csv_writer.plain(text) for name, text in row.items()}
     source = _source(cells.get("source"), sources)
     token = cells.get("token", "").strip()
     course_id, id_number = cells.get("course_id", ""), cells.get(ID_NUMBER, "").strip()
@@ -124,11 +102,6 @@ def _parse_row(line: int, row: Row, sources: Sequence[Source]) -> RegistryRow:
         raise ValueError(f"course_id: {validation_message(fault)}") from None
     except TokenMalformedError as error:
         raise ValueError(str(error)) from None
-
-
-def _is_marked(text: str) -> bool:
-    # Whether `cell` has put an apostrophe before the text.
-    return text.startswith("'") and text[1:].startswith((*_FORMULA, "'"))
 
 
 def _source(name: str | None, sources: Sequence[Source]) -> Source:

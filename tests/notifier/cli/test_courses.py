@@ -59,6 +59,33 @@ def test_list_pages_by_id_and_filters(store: Store, run: Run, read_json: ReadJso
     assert [one["course_id"] for one in deleted] == ["CS101"]
 
 
+def test_list_searches(store: Store, run: Run, read_json: ReadJson) -> None:
+    for course_id, title in (("CS101", "Algorithms"), ("CS102", "Law"), ("LAW1", "Contracts")):
+        store.add_course(course_id, title=title)
+
+    found = read_json("courses", "list", "--matching", "law")
+    nothing = run("courses", "list", "--matching", "zzz")
+
+    assert [one["course_id"] for one in found] == ["LAW1", "CS102"]
+    assert nothing.stdout == "No courses match.\n"
+
+
+def test_list_prints_csv_that_no_spreadsheet_computes(store: Store, run: Run) -> None:
+    token = store.add_course("CS101", title="=1+1")
+    store.write(courses.ensure_course, "7", "In a Moodle", now=NINE)
+
+    result = run("courses", "list", "--csv", "--limit", "1")
+    refused = run("courses", "list", "--csv", "--json")
+
+    at = NINE.isoformat()
+    assert result.stdout.splitlines() == [
+        "course_id,title,course_version,token_id,created_at,deleted_at",
+        f"7,In a Moodle,1,,{at},",
+        f"CS101,'=1+1,1,{token.token_id},{at},",
+    ]
+    assert (refused.exit_code, refused.stdout) == (2, "")
+
+
 def test_control_characters_of_a_title_are_escaped(store: Store, run: Run) -> None:
     title = "\u202egnp.exe\x07\x1b[31m\r\nred"
     store.add_course("CS101", title=title)

@@ -45,6 +45,17 @@ def test_work_once_delivers_what_is_due(
     assert shown["body"].encode() == received.body
 
 
+def test_list_prints_csv(store: Store, run: Run, three: dict[str, int]) -> None:
+    store.add_attempt(three["dead"], status=400, decided="dead")
+
+    header, row = run("deliveries", "list", "--status", "dead", "--csv").stdout.splitlines()
+
+    shown = dict(zip(header.split(","), row.split(","), strict=True))
+    assert shown["delivery_id"] == str(three["dead"])
+    assert (shown["course_id"], shown["status"]) == ("CS101", "dead")
+    assert (shown["attempts"], shown["last_answer"], shown["due_at"]) == ("1", "400", "")
+
+
 def test_show_lists_attempts_and_replays_harmlessly(
     store: Store, run: Run, read_json: ReadJson, endpoint: Registered, sink: Sink
 ) -> None:

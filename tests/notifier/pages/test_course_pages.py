@@ -65,6 +65,19 @@ def test_search_has_pages(ada: Browser, store: Store, monkeypatch: pytest.Monkey
     assert "No courses match." in ada.look("/courses", q="zzz")
 
 
+def test_list_can_be_downloaded(ada: Browser, store: Store) -> None:
+    store.add_course("CS101", title="@Música")
+    store.add_course("LAW1")
+
+    response = ada.client.get("/courses.csv?q=musica&state=present")
+
+    header, *rows = response.text.removeprefix("\ufeff").splitlines()
+    assert response.headers["Content-Disposition"] == "attachment; filename=courses.csv"
+    assert header.startswith("course_id,title,")
+    assert [row.split(",")[:2] for row in rows] == [["CS101", "'@Música"]]
+    assert 'href="/courses.csv?q=musica"' in ada.look("/courses", q="musica")
+
+
 def test_names_are_escaped(ada: Browser, store: Store) -> None:
     store.add_endpoint()
     course_id = "A<i>&\"'/../é`notifier courses list`"

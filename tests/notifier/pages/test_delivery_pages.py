@@ -46,6 +46,20 @@ def test_list_shows_the_status_of_each_delivery(ada: Browser, store: Store) -> N
     assert "<strong>1</strong> dead" in page
 
 
+def test_list_can_be_downloaded(ada: Browser, store: Store) -> None:
+    store.add_delivery(1)
+    store.add_delivery(1, **DEAD)
+
+    response = ada.client.get("/deliveries.csv?status=dead")
+    refused = ada.client.get("/deliveries.csv?status=lost")
+
+    _, row = response.text.splitlines()
+    assert response.mimetype == "text/csv"
+    assert row.startswith("2,")
+    assert refused.status_code == 422
+    assert 'href="/deliveries.csv?status=dead"' in ada.look("/deliveries", status="dead")
+
+
 @pytest.mark.parametrize(
     ("query", "found"),
     [

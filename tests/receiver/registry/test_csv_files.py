@@ -3,6 +3,7 @@
 import pytest
 
 from contract.tokens import CourseToken
+from foundation import csv_writer
 from foundation.csv_reader import CsvError
 from receiver.models import API, MOODLE, Source
 from receiver.registry import csv_files
@@ -85,7 +86,7 @@ def test_row_without_one_way_to_its_course_is_refused(line: str, kind: str, reas
     "course_id", ["CS101", "=1", "'=1", "''=1", "'CS101", "''CS101", "-", "@x"]
 )
 def test_escaped_cell_is_read_back_unchanged(course_id: str) -> None:
-    cell = csv_files.cell(course_id)
+    cell = csv_writer.cell(course_id)
 
     [row] = csv_files.read(f"course_id,token\n{cell},\n", SOURCES[:1])
 
