@@ -78,15 +78,19 @@ def subscribed_to(session: Session, event_type: str, *, lock: bool = True) -> li
     return [row for row in rows if event_type in (row.event_types or EVENT_TYPES)]
 
 
-def disable(session: Session, endpoint_id: int, reason: str, *, now: datetime) -> Endpoint:
-    """Disable an endpoint, hold its pending deliveries and signal it; the first reason is kept."""
+def disable(session: Session, endpoint_id: int, reason: str, *, now: datetime) -> bool:
+    """Disable an endpoint, hold its pending deliveries and signal it; the first reason is kept.
+
+    Return True if it was enabled.
+    """
     endpoint = _lock(session, endpoint_id)
-    if endpoint.disabled_at is None:
+    was_enabled = endpoint.disabled_at is None
+    if was_enabled:
         endpoint.disabled_at, endpoint.disabled_reason = now, reason
         change = signals.EndpointChange(endpoint_id, endpoint.url, reason, now)
         signals.send(signals.endpoint_disabled, session, change)
     deliveries.hold(session, endpoint_id)
-    return endpoint
+    return was_enabled
 
 
 def enable(session: Session, endpoint_id: int, *, now: datetime) -> tuple[Endpoint, int]:

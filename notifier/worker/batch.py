@@ -28,17 +28,38 @@ class Finished:
 
 
 @dataclass(frozen=True)
+class BreakerChange:
+    """The state of an endpoint's breaker before and after a batch, and when it changed."""
+
+    before: BreakerState
+    after: BreakerState
+    at: datetime
+
+    @property
+    def is_recovery(self) -> bool:
+        """Whether an endpoint that was failing works again."""
+        return self.before.failures > 0 and self.after.failures == 0
+
+    @property
+    def is_pause(self) -> bool:
+        """Whether the endpoint was not paused before and is now."""
+        return self.before.paused_until is None and self.after.paused_until is not None
+
+
+@dataclass(frozen=True)
 class SettledBatch:
     """What settling did.
 
-    `superseded` are the settlements that came too late to change their deliveries. `disabled` holds
-    the endpoints that were disabled because they kept failing, and the reason. Nothing may be sent
-    now to the endpoints in `blocked`; those in `on_trial` may be tried once, and are locked.
+    `superseded` are the settlements that came too late to change their deliveries. `changed` holds
+    the endpoints whose breakers changed, `disabled` those that were disabled, and the reason.
+    Nothing may be sent now to the endpoints in `blocked`; those in `on_trial` may be tried once,
+    and are locked.
     """
 
     settlements: Sequence[Settlement]
     superseded: Sequence[Settlement]
     expired: Sequence[ExpiredClaim]
+    changed: Mapping[int, BreakerChange]
     disabled: Mapping[int, str]
     blocked: Collection[int]
     on_trial: Mapping[int, BreakerState]
@@ -74,7 +95,9 @@ def settle(
     after = {one: _record(state, results.get(one), now) for one, state in before.items()}
     changed = {one: state for one, state in after.items() if state != before[one]}
     applied = _settle(session, settled, now)
-    disabled = _disable_failing(session, changed, disable_after, now)
+    disabled = _disable_gone(session, applied, now) | _disable_failing(
+        session, changed, disable_after, now
+    )
     expired = claims.reclaim_expired(session, now=now) if reclaim else []
     breaker_store.write_states(session, changed)
     counters.add(session, metrics.of_batch(settled, applied, expired, now=now))
@@ -85,7 +108,10 @@ def settle(
         if one not in states or one in disabled or one in disabling or states[one].is_paused(now)
     }
     on_trial = {one: after[one] for one in half_open if one in after and one not in blocked}
-    return SettledBatch(applied.applied, applied.superseded, expired, disabled, blocked, on_trial)
+    changes = {one: BreakerChange(before[one], state, now) for one, state in changed.items()}
+    return SettledBatch(
+        applied.applied, applied.superseded, expired, changes, disabled, blocked, on_trial
+    )
 
 
 def claim(
@@ -136,14 +162,21 @@ def _record(
 
 
 def _settle(session: Session, settled: Sequence[Settlement], now: datetime) -> SettleResult:
-    if not settled:
-        return SettleResult([], [])
-    result = deliveries.settle(session, settled, now=now)
-    for settlement in result.applied:
-        if isinstance(settlement.decision, Disable):
-            endpoint_id, reason = settlement.claimed.endpoint_id, settlement.decision.reason
-            endpoints.disable(session, endpoint_id, reason, now=now)
-    return result
+    return deliveries.settle(session, settled, now=now) if settled else SettleResult([], [])
+
+
+def _disable_gone(session: Session, settled: SettleResult, now: datetime) -> dict[int, str]:
+    """Disable the endpoints that responded with 410; return those that were enabled."""
+    gone = {
+        one.claimed.endpoint_id: one.decision.reason
+        for one in settled.applied
+        if isinstance(one.decision, Disable)
+    }
+    return {
+        endpoint_id: reason
+        for endpoint_id, reason in gone.items()
+        if endpoints.disable(session, endpoint_id, reason, now=now)
+    }
 
 
 def _disable_failing(

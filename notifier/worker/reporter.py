@@ -1,8 +1,9 @@
 """Log lines for what a batch did, and the totals of a worker's run."""
 
+from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from datetime import datetime
-from logging import INFO
+from logging import DEBUG, INFO, WARNING
 from typing import Any
 
 from foundation import logging
@@ -13,10 +14,12 @@ from notifier.webhooks import failure_advice
 from notifier.webhooks.deliveries import Settlement
 from notifier.webhooks.failure_advice import FailureKind
 from notifier.webhooks.retry_policy import Dead, Delivered, Disable, RetryAt
-from notifier.worker.batch import SettledBatch
+from notifier.worker.batch import BreakerChange, SettledBatch
 from notifier.worker.claims import ExpiredClaim
 
 _log = logging.get_logger(__name__)
+# Dead deliveries of a batch that get a line each.
+_MAX_DEAD_LINES = 5
 
 
 @dataclass
@@ -33,40 +36,52 @@ class WorkerTotals:
 
 
 def report(batch: SettledBatch, totals: WorkerTotals) -> None:
-    """Log what a committed batch did, and add it to the totals."""
+    """Log what a committed batch did, and add it to the totals.
+
+    An outage is a few lines, however many attempts fail: the first failure of an endpoint, its
+    pause, that it was disabled, that it accepts events again. Further failures are DEBUG lines.
+    """
     log = _log.bind()  # assembled once, not for each line
+    failing = {one for one, change in batch.changed.items() if change.before.failures}
+    dead: list[_Dead] = []
     for settlement in batch.settlements:
-        _report_settled(log, settlement, totals)
+        match settlement.decision:
+            case Delivered():
+                totals.delivered += 1
+                _log_delivered(log, settlement)
+            case RetryAt(due_at):
+                totals.to_retry += 1
+                _log_failed(log, settlement, due_at, failing)
+            case Dead(reason):
+                dead.append(_Dead(settlement.claimed, reason, _failed_fields(settlement)))
+            case Disable():
+                totals.held += 1
     for settlement in batch.superseded:
         _log_superseded(log, settlement)
     for claim in batch.expired:
-        _report_expired(log, claim, totals)
+        if claim.dead_reason:
+            dead.append(_Dead(claim, claim.dead_reason, _expired_fields(claim)))
+        else:
+            _log_lost(log, claim)
+    totals.dead += len(dead)
+    _log_dead(log, dead)
+    _report_endpoints(log, batch)
+
+
+def _report_endpoints(log: Logger, batch: SettledBatch) -> None:
+    for endpoint_id, change in batch.changed.items():
+        _log_change(log, endpoint_id, change)
     for endpoint_id, reason in batch.disabled.items():
-        _log_disabled(log, endpoint_id, reason, endpoint_id=endpoint_id)
+        _log_disabled(log, endpoint_id, reason)
 
 
-def _report_settled(log: Logger, one: Settlement, totals: WorkerTotals) -> None:
-    match one.decision:
-        case Delivered():
-            totals.delivered += 1
-            _log_delivered(log, one)
-        case RetryAt(due_at):
-            totals.to_retry += 1
-            _log_failed(log, one, due_at)
-        case Dead(reason):
-            totals.dead += 1
-            _log_dead(log, one.claimed.delivery_id, reason, **_failed_fields(one))
-        case Disable(reason):
-            totals.held += 1
-            _log_disabled(log, one.claimed.endpoint_id, reason, **_failed_fields(one))
+@dataclass(frozen=True)
+class _Dead:
+    """A delivery that became dead, why, and the fields of its line."""
 
-
-def _report_expired(log: Logger, one: ExpiredClaim, totals: WorkerTotals) -> None:
-    if one.dead_reason:
-        totals.dead += 1
-        _log_dead(log, one.delivery_id, one.dead_reason, **_expired_fields(one))
-    else:
-        _log_lost(log, one)
+    identity: DeliveryIdentity
+    reason: str
+    fields: dict[str, Any]
 
 
 def _log_delivered(log: Logger, one: Settlement) -> None:
@@ -74,14 +89,42 @@ def _log_delivered(log: Logger, one: Settlement) -> None:
         log.info("event delivered", **_attempt_fields(one), status=one.status)
 
 
-def _log_failed(log: Logger, one: Settlement, due_at: datetime) -> None:
-    advice = failure_advice.advice_for(one.failure, one.status, one.claimed.endpoint_id)
-    log.warning(
+def _log_failed(log: Logger, one: Settlement, due_at: datetime, failing: set[int]) -> None:
+    """Log a failed attempt: a warning if its endpoint was not `failing`, to which it is added."""
+    endpoint_id = one.claimed.endpoint_id
+    is_first = endpoint_id not in failing
+    if not (is_first or log.is_enabled_for(DEBUG)):
+        return
+    failing.add(endpoint_id)
+    advice = failure_advice.advice_for(one.failure, one.status, endpoint_id)
+    log.log(
+        WARNING if is_first else DEBUG,
         "attempt failed, will be retried",
         **_failed_fields(one),
         due_at=due_at.isoformat(),
         **fields_of(advice),
     )
+
+
+def _log_change(log: Logger, endpoint_id: int, change: BreakerChange) -> None:
+    before, after = change.before, change.after
+    if change.is_recovery and before.failing_since is not None:
+        log.info(
+            "endpoint accepts events again",
+            endpoint_id=endpoint_id,
+            failing_since=before.failing_since.isoformat(),
+            failing_seconds=round((change.at - before.failing_since).total_seconds()),
+            failed_attempts=before.failures,
+        )
+    elif change.is_pause and after.paused_until is not None:
+        log.warning(
+            "endpoint paused",
+            endpoint_id=endpoint_id,
+            failed_attempts=after.failures,
+            paused_until=after.paused_until.isoformat(),
+            next_step="No action needed: a single attempt is made when the pause ends, and its "
+            "deliveries wait.",
+        )
 
 
 def _log_superseded(log: Logger, one: Settlement) -> None:
@@ -101,19 +144,32 @@ def _log_lost(log: Logger, one: ExpiredClaim) -> None:
     )
 
 
-def _log_dead(log: Logger, delivery_id: int, reason: str, /, **fields: Any) -> None:
-    advice = Advice("Fix the cause, then replay it.", "deliveries replay", (str(delivery_id),))
-    log.error("delivery is dead", **fields, reason=reason, **fields_of(advice))
+def _log_dead(log: Logger, dead: Sequence[_Dead]) -> None:
+    for one in dead[:_MAX_DEAD_LINES]:
+        replayed = (str(one.identity.delivery_id),)
+        advice = Advice("Fix the cause, then replay it.", "deliveries replay", replayed)
+        log.error("delivery is dead", **one.fields, reason=one.reason, **fields_of(advice))
+    if more := dead[_MAX_DEAD_LINES:]:
+        advice = Advice("Fix the cause, then replay them.", "deliveries list")
+        log.error(
+            "more deliveries are dead",
+            count=len(more),
+            endpoint_ids=sorted({one.identity.endpoint_id for one in more}),
+            **fields_of(advice),
+        )
 
 
-def _log_disabled(log: Logger, endpoint_id: int, reason: str, /, **fields: Any) -> None:
+def _log_disabled(log: Logger, endpoint_id: int, reason: str) -> None:
     advice = Advice(
         "Ask the receiver's administrator, then enable the endpoint.",
         "endpoints enable",
         (str(endpoint_id),),
     )
     log.error(
-        "endpoint disabled, its deliveries held", **fields, reason=reason, **fields_of(advice)
+        "endpoint disabled, its deliveries held",
+        endpoint_id=endpoint_id,
+        reason=reason,
+        **fields_of(advice),
     )
 
 

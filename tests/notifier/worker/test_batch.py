@@ -254,6 +254,88 @@ def test_late_410_does_not_disable(store: Store, capsys: pytest.CaptureFixture[s
     assert store.statuses(delivery_id) == ["delivered"]
 
 
+def reported(
+    capsys: pytest.CaptureFixture[str], settled: SettledBatch, level: str = "INFO"
+) -> list[dict[str, Any]]:
+    """Return the log lines of a batch."""
+    capsys.readouterr()
+    logging.configure(level, "json")
+    reporter.report(settled, WorkerTotals())
+    return [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+
+
+def test_outage_is_logged_once_per_endpoint_and_state(
+    store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failing, other = store.add_endpoint(), store.add_endpoint()
+    store.add_deliveries(failing.id, 20)
+    store.add_deliveries(other.id, 2)
+    claimed = store.claim()
+    mine = [one for one in claimed if one.endpoint_id == failing.id]
+    first = [(one, REFUSED) for one in claimed if one not in mine[4:]]
+    ok = WebhookResponse(200)
+
+    def lines_of(*finished: tuple[Claimed, AttemptResult], level: str = "INFO") -> list[Any]:
+        settled, _ = process(store, *finished)
+        lines = reported(capsys, settled, level)
+        return [
+            (one["level"], one["event"], one["endpoint_id"])
+            for one in lines
+            if one["event"] != "event delivered"
+        ]
+
+    failed = "attempt failed, will be retried"
+    assert sorted(lines_of(*first)) == [
+        ("warning", failed, failing.id),
+        ("warning", failed, other.id),
+    ]
+    assert lines_of((mine[4], REFUSED)) == [("warning", "endpoint paused", failing.id)]
+    assert lines_of(*((one, REFUSED) for one in mine[5:10])) == []
+    assert lines_of((mine[10], REFUSED), level="DEBUG") == [("debug", failed, failing.id)]
+    assert lines_of((mine[11], ok)) == [("info", "endpoint accepts events again", failing.id)]
+    assert lines_of((mine[12], ok)) == []
+
+
+def test_recovery_is_logged_with_duration_and_failures(
+    store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    endpoint = store.add_endpoint()
+    store.add_delivery(endpoint.id)
+    store.set_state(endpoint.id, BreakerState(7, NINE - HOUR, NINE - MINUTE, NINE))
+    _, (tried,) = process(store)
+
+    settled, _ = process(store, (tried, WebhookResponse(200)), now=NINE + MINUTE)
+
+    _, line = reported(capsys, settled)
+    assert line["failing_since"] == (NINE - HOUR).isoformat()
+    assert (line["failing_seconds"], line["failed_attempts"]) == (3660, 7)
+
+
+def test_many_dead_deliveries_are_few_lines(
+    store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    endpoint = store.add_endpoint()
+    store.add_deliveries(endpoint.id, 30)
+
+    settled, _ = process(store, *((one, WebhookResponse(422)) for one in store.claim()))
+
+    *each, last = reported(capsys, settled)
+    assert [line["event"] for line in each] == ["delivery is dead"] * 5
+    assert (last["event"], last["count"]) == ("more deliveries are dead", 25)
+    assert last["endpoint_ids"] == [endpoint.id]
+
+
+def test_410_of_many_attempts_is_one_line(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    endpoint = store.add_endpoint()
+    store.add_deliveries(endpoint.id, 3)
+    first, *others = ((one, WebhookResponse(410)) for one in store.claim())
+
+    settled = [process(store, *finished)[0] for finished in ([first], others)]
+
+    lines = [line for one in settled for line in reported(capsys, one)]
+    assert [line["event"] for line in lines] == ["endpoint disabled, its deliveries held"]
+
+
 @pytest.mark.parametrize(
     ("attempts", "event", "totals"),
     [
