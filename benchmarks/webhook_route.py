@@ -10,6 +10,7 @@ responds after the commit; the bare response only reads the body.
 import argparse
 import http.client
 import os
+import socket
 import statistics
 import subprocess
 import sys
@@ -32,6 +33,7 @@ PASSES = 3
 THREADS = 8
 SITE = "eassessment.example"
 _TICKS = os.sysconf("SC_CLK_TCK")
+_STARTS_WITHIN = 120.0
 
 
 @dataclass(frozen=True)
@@ -104,15 +106,22 @@ def serving(
     """Run a server, and wait until it listens."""
     with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as process:
         try:
-            for _ in range(200):
-                try:
-                    http.client.HTTPConnection("127.0.0.1", port, timeout=1).connect()
-                    break
-                except OSError:
-                    time.sleep(0.05)
+            deadline = time.monotonic() + _STARTS_WITHIN
+            while (error := _connection_error(port)) is not None:
+                if process.poll() is not None or time.monotonic() > deadline:
+                    raise error
+                time.sleep(0.05)
             yield process
         finally:
             process.terminate()
+
+
+def _connection_error(port: int) -> OSError | None:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError as error:
+        return error
+    return None
 
 
 @contextmanager
