@@ -142,11 +142,11 @@ class Table:
         return {name: cell for name, cell in zip(self._header, cells, strict=True) if name.strip()}
 
 
-def repeated(keys: Iterable[tuple[int, Hashable]]) -> list[Fault]:
+def repeated(keys: Iterable[tuple[int, Hashable]], noun: str = "person") -> list[Fault]:
     """Return a fault for each line whose key is that of an earlier line."""
     first: dict[Hashable, int] = {}
     return [
-        Fault(line, f"the same person as in line {first[key]}")
+        Fault(line, f"the same {noun} as in line {first[key]}")
         for line, key in keys
         if first.setdefault(key, line) != line
     ]

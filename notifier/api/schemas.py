@@ -22,6 +22,7 @@ from foundation.errors import fields_of
 from foundation.import_result import ImportResult
 from foundation.responses import Response
 from notifier import models
+from notifier.courses.course_import import ImportedCourses
 from notifier.courses.grade_import import GradesFile
 from notifier.models import MAX_ID, DeliveryStatus
 from notifier.webhooks import delivery_queries, failure_advice
@@ -221,6 +222,21 @@ class GradesImported(GradesLoaded):
         """Return the response for a file and what was loaded of it."""
         source = {} if file.source is None else vars(file.source)
         return cls(courses=len(file.scores), **vars(loaded), **source)
+
+
+class CoursesImported(Response):
+    """How many courses of a file were new, changed or unchanged; `deleted` were passed over."""
+
+    added: int
+    changed: int
+    unchanged: int
+    deleted: Sequence[str]
+    tokens_file: str
+
+    @classmethod
+    def of_result(cls, imported: ImportedCourses, tokens_file: str) -> Self:
+        """Return the response for what was imported, and the file of the new tokens."""
+        return cls(**vars(imported.counts), deleted=imported.deleted, tokens_file=tokens_file)
 
 
 class TokenAnnouncement(Response):

@@ -9,16 +9,14 @@ main = new_program(
         **commands_of("notifier.cli.operations", "work"),
         "courses": LazyGroup(
             "courses",
-            commands_of(
-                "notifier.cli.courses",
-                "add",
-                "list",
-                "show",
-                "delete",
-                "regenerate-token",
-                "announce-token",
-            ),
-            help="Add, list, show and delete courses; regenerate their tokens.",
+            {
+                **commands_of(
+                    "notifier.cli.courses",
+                    *("add", "list", "show", "delete", "regenerate-token", "announce-token"),
+                ),
+                **commands_of("notifier.cli.course_import", "import"),
+            },
+            help="Add, import, list, show and delete courses; regenerate their tokens.",
         ),
         "grades": LazyGroup(
             "grades",

@@ -3,6 +3,7 @@
 import secrets
 from collections.abc import Collection, Sequence
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
@@ -41,18 +42,23 @@ def ensure_course(session: Session, course_id: str, title: str, *, now: datetime
     """Add a course of a Moodle, without a token, unless it exists; return True if it was added."""
     added = session.execute(
         db.insert(session, Course)
-        .values(
-            course_id=course_id,
-            title=title,
-            search_key=search.key(f"{course_id} {title}"),
-            version=1,
-            grades_version=0,
-            created_at=now,
-        )
+        .values(columns_of(course_id, title, now=now))
         .on_conflict_do_nothing(index_elements=["course_id"])
         .returning(Course.id)
     )
     return added.first() is not None
+
+
+def columns_of(course_id: str, title: str, *, now: datetime) -> dict[str, Any]:
+    """Return the columns of a new course."""
+    return {
+        "course_id": course_id,
+        "title": title,
+        "search_key": search.key(f"{course_id} {title}"),
+        "version": 1,
+        "grades_version": 0,
+        "created_at": now,
+    }
 
 
 def get_course(session: Session, course_id: str) -> Course:

@@ -1,0 +1,119 @@
+"""CSV files of courses: read them, add new courses with tokens, and update titles."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy.orm import Session
+
+from contract.events import CourseId
+from contract.tokens import CourseToken
+from foundation import csv_reader, csv_writer
+from foundation.csv_reader import Row, Table
+from foundation.db import session as db
+from foundation.import_result import ImportResult
+from notifier.courses import listing, search
+from notifier.courses import service as courses
+from notifier.models import Course, IssuedToken
+
+COLUMNS = ("course_id", "title")
+# Columns that an export writes and an import ignores.
+IGNORED = tuple(name for name in listing.COLUMNS if name not in COLUMNS)
+
+TOKEN_COLUMNS = ("course_id", "token")
+"""The columns of a file of tokens."""
+
+AT_ONCE = 500
+"""Courses to import in one transaction; other writers wait meanwhile."""
+
+
+class CourseRow(BaseModel):
+    """A row of a file."""
+
+    model_config = ConfigDict(frozen=True)
+
+    course_id: CourseId
+    title: Annotated[str, Field(min_length=1, max_length=10_000)]
+
+
+@dataclass(frozen=True)
+class ImportedCourses:
+    """What was imported: the counts, the tokens of new courses, and deleted courses, passed over.
+
+    Results of parts can be added.
+    """
+
+    counts: ImportResult = field(default_factory=ImportResult)
+    tokens: dict[str, CourseToken] = field(default_factory=dict)
+    deleted: tuple[str, ...] = ()
+
+    def __add__(self, other: "ImportedCourses") -> "ImportedCourses":
+        """Return the sum of both."""
+        return ImportedCourses(
+            self.counts + other.counts,
+            {**self.tokens, **other.tokens},
+            (*self.deleted, *other.deleted),
+        )
+
+
+def read(text: str) -> list[CourseRow]:
+    """Return the rows of a CSV file in the order of their ids, or raise CsvError."""
+    table = Table(text, (*COLUMNS, *IGNORED))
+    table.check_columns(COLUMNS, IGNORED)
+    parsed, faults = table.parse(lambda line, row: (line, _parse_row(row)))
+    keys = ((line, row.course_id) for line, row in parsed)
+    csv_reader.refuse([*faults, *csv_reader.repeated(keys, "course")])
+    # In one order for all, or two files at once could wait for each other.
+    return sorted((row for _, row in parsed), key=lambda row: row.course_id)
+
+
+def import_courses(
+    session: Session, rows: Sequence[CourseRow], *, now: datetime
+) -> ImportedCourses:
+    """Add the courses that do not exist, each with a token, and update the titles of the others.
+
+    A deleted course is passed over: its id cannot be used again.
+    """
+    table: Any = Course.__table__
+    insert = db.insert(session, table).on_conflict_do_nothing(index_elements=["course_id"])
+    values = [courses.columns_of(row.course_id, row.title, now=now) for row in rows]
+    added = set(session.scalars(insert.returning(table.c.course_id), values)) if values else set()
+    stored = courses.lock_known(session, [row.course_id for row in rows])
+    tokens = {row.course_id: CourseToken.generate() for row in rows if row.course_id in added}
+    db.insert_all(
+        session,
+        IssuedToken,
+        [
+            {
+                "course_pk": stored[course_id].id,
+                "token_id": token.token_id,
+                "secret_sha256": token.secret_sha256(),
+                "created_at": now,
+            }
+            for course_id, token in tokens.items()
+        ],
+    )
+    changed, deleted = 0, []
+    for row in rows:
+        course = stored[row.course_id]
+        if course.deleted_at is not None:
+            deleted.append(row.course_id)
+        elif course.title != row.title:
+            course.title = row.title
+            course.search_key = search.key(f"{row.course_id} {row.title}")
+            changed += 1
+    session.flush()
+    unchanged = len(rows) - len(added) - changed - len(deleted)
+    return ImportedCourses(ImportResult(len(added), changed, unchanged), tokens, tuple(deleted))
+
+
+def tokens_csv(tokens: dict[str, CourseToken]) -> str:
+    """Return tokens by course id as lines of the CSV file that ELMS imports, without a header."""
+    rows = [{"course_id": one, "token": token.reveal()} for one, token in tokens.items()]
+    return csv_writer.write(TOKEN_COLUMNS, rows).partition("\n")[2]
+
+
+def _parse_row(row: Row) -> CourseRow:
+    return CourseRow(**{name: csv_writer.plain(row[name]) for name in COLUMNS})
