@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -85,6 +86,7 @@ def test_quick_start_skips_deleted_course(run_block: Callable[..., str], tmp_pat
 
 
 @pytest.mark.long
+@pytest.mark.skipif(not shutil.which("createdb"), reason="createdb is not installed")
 def test_quick_start_on_postgresql_skips_deleted_course(
     run_block: Callable[..., str], postgres: Postgres
 ) -> None:
