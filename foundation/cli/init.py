@@ -86,7 +86,7 @@ def _options(
                 f"{name}: a space, a quote, or one of # $ \\ cannot be written to .env",
                 advice=Advice("In a URL, write it with a percent sign: %23 for #, %24 for $."),
             )
-        if name in given:
+        if given.get(name):
             if given[name] != value:
                 raise ConfigurationError(
                     f"{name} already has another value",

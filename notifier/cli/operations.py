@@ -98,14 +98,13 @@ def prune(older_than: timedelta) -> None:
         with services.database.writing() as session:
             deleted["receipts"] = moodle_events.delete_receipts(session, now - older_than)
         if (deleted_before := services.settings.forgets_grades_before(now)) is not None:
-            deleted["grades"] = sum(
-                in_batches(
-                    services.database,
-                    lambda session: grades.forget_deleted_courses(
-                        session, deleted_before, limit=_COURSES_AT_ONCE
-                    ),
-                )
-            )
+            for number in in_batches(
+                services.database,
+                lambda session: grades.forget_deleted_courses(
+                    session, deleted_before, limit=_COURSES_AT_ONCE
+                ),
+            ):
+                deleted["grades"] += number
     finally:
         click.echo(
             f"deleted {count(deleted['deliveries'], 'delivery', 'deliveries')}, "

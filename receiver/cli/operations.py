@@ -104,7 +104,8 @@ def prune(older_than: timedelta) -> None:
                 deleted["runs"] += number
                 advance(number)
         for name, delete in steps.items():
-            deleted[name] = sum(in_batches(database, delete))
+            for number in in_batches(database, delete):
+                deleted[name] += number
     finally:
         click.echo(
             f"deleted {count(deleted['runs'], 'run')}, {count(deleted['lines'], 'line')} of "
