@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
+from enum import StrEnum
 from typing import Annotated, Any, Self
 
 from pydantic import (
@@ -193,12 +194,21 @@ class CourseDetails(CourseResponse):
         )
 
 
+class DeletionOutcome(StrEnum):
+    """What became of a course that was to be deleted."""
+
+    DELETED = "deleted"
+    ALREADY_DELETED = "already_deleted"
+    UNKNOWN = "unknown"
+
+
 class DeletionResult(Response):
-    """Whether a course was deleted, and why not or how many deliveries it caused."""
+    """What became of a course, in words too, and its deliveries by status."""
 
     course_id: str
-    deleted: bool
-    result: str
+    outcome: DeletionOutcome
+    deliveries: dict[str, int]
+    detail: str
 
 
 class GradesLoaded(Response):

@@ -17,7 +17,7 @@ from foundation.db.session import Database
 from foundation.errors import Advice
 from foundation.text import count, printable
 from notifier.api import schemas
-from notifier.api.schemas import DeletionResult
+from notifier.api.schemas import DeletionOutcome, DeletionResult
 from notifier.cli.params import MOODLE_TOKEN, TITLE
 from notifier.courses import listing
 from notifier.courses import service as courses
@@ -36,9 +36,9 @@ from notifier.webhooks.delivery_filter import DeliveryFilter
 _MOODLE_COURSE_ID = re.compile(r"[1-9][0-9]{0,17}", re.ASCII)
 # What a search finds, in the help of its option.
 _FOUND = "courses whose id starts with TEXT, or whose id and title have all its words"
-# Courses that `delete` deletes in one transaction. Meanwhile other writers wait, for a second at
-# most.
-_DELETED_AT_ONCE = 500
+# The number of courses that a confirmation names, and that a result lists one by one.
+_NAMED = 3
+_LISTED = 20
 
 
 @click.command()
@@ -125,33 +125,46 @@ def show(course_id: str, as_json: bool) -> None:
     type=click.File("rb"),
     help="Also delete the courses in this file, one id per line (`-`: standard input).",
 )
+@click.option("--matching", type=TEXT, help=f"Also delete {_FOUND}, as `courses list` does.")
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @json_option
 def delete(
-    course_ids: tuple[str, ...], from_file: BinaryIO | None, yes: bool, as_json: bool
+    course_ids: tuple[str, ...],
+    from_file: BinaryIO | None,
+    matching: str | None,
+    yes: bool,
+    as_json: bool,
 ) -> None:
     """Delete courses permanently and notify all endpoints.
 
     A course that is unknown or already deleted does not prevent the deletion of the others; exit
-    code 1 if there is one. Courses are deleted 500 at a time: if the command is interrupted, run
-    it again. On a terminal it asks for confirmation, unless --yes is given.
+    code 1 if one is unknown. Courses are deleted 500 at a time: if the command is interrupted, run
+    it again. On a terminal it asks for confirmation, unless --yes is given; --matching needs a
+    terminal or --yes.
     """
+    criteria = CourseFilter(matching or "", deleted=False)
+    if matching is not None and not criteria.is_search:
+        raise click.UsageError("--matching needs a text to search for")
     ids = list(dict.fromkeys([*course_ids, *_ids_in(from_file)]))
-    if not ids:
-        raise click.UsageError("give at least one COURSE_ID, or a file with --from-file")
-    if not yes and sys.stdin.isatty():
-        click.confirm(f"Delete {count(len(ids), 'course')} permanently?", abort=True)
+    if not ids and matching is None:
+        raise click.UsageError("give at least one COURSE_ID, --from-file or --matching")
     database: Database = context.checked_services().database
+    if matching is not None:
+        with database.reading() as session:
+            ids = list(dict.fromkeys([*ids, *listing.ids(session, criteria)]))
+    if ids and not yes and (matching is not None or sys.stdin.isatty()):
+        examples = printable(", ".join(ids[:_NAMED])) + (", …" if len(ids) > _NAMED else "")
+        output.confirm(f"Delete {count(len(ids), 'course')} permanently ({examples})?")
     results: list[DeletionResult] = []
     try:
         with output.progress_bar(len(ids), "Deleting courses", hidden=as_json) as advance:
-            for start in range(0, len(ids), _DELETED_AT_ONCE):
-                deleted = _delete_together(database, ids[start : start + _DELETED_AT_ONCE])
+            for start in range(0, len(ids), courses.DELETED_AT_ONCE):
+                deleted = _delete_together(database, ids[start : start + courses.DELETED_AT_ONCE])
                 results += deleted
                 advance(len(deleted))
     finally:
         _print_deletions(results, len(ids), as_json=as_json)
-    if not all(result.deleted for result in results):
+    if any(result.outcome is DeletionOutcome.UNKNOWN for result in results):
         raise click.exceptions.Exit(output.EXIT_REFUSED)
 
 
@@ -234,27 +247,54 @@ def _deletion_result(
 ) -> DeletionResult:
     match outcome:
         case Course():
-            counts = ", ".join(
-                f"{number} {status}" for status, number in sorted(deliveries.items())
-            )
-            result = f"deleted; deliveries: {counts or 'none, because no endpoint gets this event'}"
+            code, detail = DeletionOutcome.DELETED, f"deleted; {_describe(deliveries)}"
         case CourseDeletedError(facts={"deleted_at": deleted_at}):
-            result = f"already deleted at {deleted_at:%Y-%m-%d %H:%M:%S} UTC"
+            code = DeletionOutcome.ALREADY_DELETED
+            detail = f"already deleted at {deleted_at:%Y-%m-%d %H:%M:%S} UTC"
         case _:
-            result = f"refused: {outcome}. {output.next_step(outcome.advice)}"
-    deleted = isinstance(outcome, Course)
-    return DeletionResult(course_id=course_id, deleted=deleted, result=result)
+            code = DeletionOutcome.UNKNOWN
+            detail = f"refused: {outcome}. {output.next_step(outcome.advice)}"
+    return DeletionResult(
+        course_id=course_id, outcome=code, deliveries=dict(deliveries), detail=detail
+    )
+
+
+def _describe(deliveries: Counter[str]) -> str:
+    counts = ", ".join(f"{number:,} {status}" for status, number in sorted(deliveries.items()))
+    return f"deliveries: {counts or 'none, because no endpoint gets this event'}"
 
 
 def _print_deletions(results: Sequence[DeletionResult], wanted: int, *, as_json: bool) -> None:
     if as_json:
         output.print_json(results)
         return
-    for result in results:
-        click.echo(printable(f"{result.course_id}: {result.result}"))
+    if not wanted:
+        click.echo("No active courses match.")
+        return
+    listed: Sequence[DeletionResult] = results
+    if wanted > _LISTED:
+        listed = [one for one in results if one.outcome is DeletionOutcome.UNKNOWN]
+    for result in listed[:_LISTED]:
+        click.echo(printable(f"{result.course_id}: {result.detail}"))
+    if len(listed) > _LISTED:
+        click.echo(f"and {len(listed) - _LISTED:,} more unknown; --json lists all")
     if wanted > 1:
-        deleted = sum(result.deleted for result in results)
-        click.echo(f"Deleted {deleted:,} of {count(wanted, 'course')}")
+        click.echo(_summary(results, wanted))
+    if len(results) < wanted:
+        click.echo(f"Not reached: {wanted - len(results):,}. Run the command again.")
+
+
+def _summary(results: Sequence[DeletionResult], wanted: int) -> str:
+    outcomes = Counter(result.outcome for result in results)
+    parts = [f"Deleted {outcomes.pop(DeletionOutcome.DELETED, 0):,} of {count(wanted, 'course')}"]
+    parts += [f"{number:,} {code.replace('_', ' ')}" for code, number in outcomes.items()]
+    if wanted > _LISTED:
+        deliveries: Counter[str] = Counter()
+        for result in results:
+            if result.outcome is DeletionOutcome.DELETED:
+                deliveries.update(result.deliveries)
+        parts.append(_describe(deliveries))
+    return "; ".join(parts)
 
 
 def _ids_in(file: BinaryIO | None) -> Iterator[str]:

@@ -23,6 +23,9 @@ from notifier.errors import (
 )
 from notifier.models import Course, IssuedToken
 
+DELETED_AT_ONCE = 500
+"""Courses to delete in one transaction; other writers wait meanwhile, for a second at most."""
+
 
 def add_course(session: Session, course_id: str, title: str, *, now: datetime) -> CourseToken:
     """Add a course and return its token, which is shown only this once and stored as a hash.

@@ -137,11 +137,47 @@ def test_delete_reports_each_course(store: Store, run: Run) -> None:
     assert result.exit_code == 1
     assert lines[0] == "CS101: deleted; deliveries: 1 pending"
     assert lines[1].startswith("NONE: refused: there is no course 'NONE'")
-    assert lines[3:] == ["Deleted 2 of 3 courses"]
+    assert lines[3:] == ["Deleted 2 of 3 courses; 1 unknown"]
     assert as_json.exit_code == 0
     assert json.loads(as_json.stdout) == [
-        {"course_id": "CS103", "deleted": True, "result": "deleted; deliveries: 1 pending"}
+        {
+            "course_id": "CS103",
+            "outcome": "deleted",
+            "deliveries": {"pending": 1},
+            "detail": "deleted; deliveries: 1 pending",
+        }
     ]
+
+
+def test_delete_matching_deletes_what_a_search_finds(store: Store, run: Run) -> None:
+    store.add_endpoint()
+    store.add_courses([*(f"CS{number}-2025" for number in range(30)), "CS1-2026"])
+
+    unconfirmed = run("courses", "delete", "--matching", "cs 2025")
+    everything = run("courses", "delete", "--matching", " ", "--yes")
+    deleted = run("courses", "delete", "--matching", "cs 2025", "--yes")
+    again = run("courses", "delete", "--matching", "cs 2025", "--yes")
+
+    question = "Delete 30 courses permanently (CS0-2025, CS1-2025, CS10-2025, …)?"
+    assert (unconfirmed.exit_code, everything.exit_code) == (2, 2)
+    assert question in unconfirmed.stderr
+    assert deleted.stdout == "Deleted 30 of 30 courses; deliveries: 30 pending\n"
+    assert (again.exit_code, again.stdout) == (0, "No active courses match.\n")
+    assert [row.course_id for row in store.all(Course) if not row.deleted_at] == ["CS1-2026"]
+
+
+def test_many_deletions_list_only_unknown_courses(store: Store, run: Run) -> None:
+    store.add_course("CS101")
+    store.write(courses.delete_course, "CS101", now=NINE)
+    ids = ["CS101", *(f"X{number}" for number in range(30))]
+
+    result = run("courses", "delete", "--from-file", "-", stdin="\n".join(ids))
+
+    *lines, more, total = result.stdout.splitlines()
+    assert result.exit_code == 1
+    assert [line.partition(":")[0] for line in lines] == ids[1:21]
+    assert more == "and 10 more unknown; --json lists all"
+    assert total.startswith("Deleted 0 of 31 courses; 1 already deleted; 30 unknown; ")
 
 
 @pytest.mark.parametrize(
@@ -179,19 +215,19 @@ def test_interrupted_deletion_is_reported_and_resumed(store: Store, run: Run) ->
     deleted = [row.course_id for row in store.all(Course) if row.deleted_at]
     store.write(lambda session: session.execute(text("DROP TRIGGER full_disk")))
     resumed = run("courses", "delete", "--from-file", "ids.txt")
+    one = run("courses", "delete", "CS500")
 
-    *lines, total = failed.stdout.splitlines()
+    total, not_reached = failed.stdout.splitlines()
     assert failed.exit_code == 4
     assert failed.stderr.startswith("error: the database cannot be used: ")
-    assert [line.partition(":")[0] for line in lines] == deleted == course_ids[:500]
-    assert total == "Deleted 500 of 502 courses"
-    *lines, total = resumed.stdout.splitlines()
-    assert resumed.exit_code == 1
+    assert deleted == course_ids[:500]
+    assert total.startswith("Deleted 500 of 502 courses; deliveries: none")
+    assert not_reached == "Not reached: 2. Run the command again."
+    assert resumed.exit_code == 0
+    assert resumed.stdout.startswith("Deleted 2 of 502 courses; 500 already deleted; ")
     assert re.fullmatch(
-        r"CS500: already deleted at 20\d\d-\d\d-\d\d \d\d:\d\d:\d\d UTC", lines[499]
+        r"CS500: already deleted at 20\d\d-\d\d-\d\d \d\d:\d\d:\d\d UTC\n", one.stdout
     )
-    assert lines[500].startswith("CS501: deleted; deliveries: none")
-    assert total == "Deleted 2 of 502 courses"
     assert len(store.all(Event)) == 502
 
 
@@ -234,7 +270,7 @@ def test_delete_asks_for_confirmation_on_a_terminal(
 
     os.close(ours)
     assert ended.value.code == 1
-    assert "".join(capsys.readouterr()) == "Delete 1 course permanently? [y/N]: Aborted!\n"
+    assert "".join(capsys.readouterr()) == "Delete 1 course permanently (CS101)? [y/N]: Aborted!\n"
     assert store.course("CS101").deleted_at is None
 
 
