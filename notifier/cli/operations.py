@@ -189,8 +189,8 @@ def work(once: bool, threads: int | None, processes: int) -> None:
     workers = WorkerProcesses(make, processes) if processes > 1 else make()
 
     def stop(signal: str) -> None:
-        _log.info("worker stopping", signal=signal)
         workers.stop()
+        _log.info("worker stopping", signal=signal)
 
     signals.on_stop(stop)
     _log.info("worker started", processes=processes, threads=threads, once=once)

@@ -151,6 +151,7 @@ def hold(session: Session, endpoint_id: int) -> None:
         update(Delivery)
         .where(Delivery.id.in_(_lock_query(endpoint_id, DeliveryStatus.PENDING)))
         .values(status=DeliveryStatus.HELD)
+        .execution_options(synchronize_session=False)
     )
 
 
@@ -229,6 +230,11 @@ _LOCK = (
     .order_by(_TABLE.c.id)
     .with_for_update()
 )
+
+
+def lock(session: Session, claimed: Sequence[Claimed]) -> None:
+    """Lock deliveries in the order of their ids, before parts of them are changed one by one."""
+    _lock(session, {one.delivery_id for one in claimed})
 
 
 def _lock(session: Session, ids: Collection[int]) -> dict[int, Any]:

@@ -69,6 +69,7 @@ def settle(
     session: Session,
     finished: Sequence[Finished],
     *,
+    unsent: Sequence[Claimed] = (),
     queued: Collection[int] = (),
     half_open: Collection[int] = (),
     reclaim: bool = True,
@@ -77,10 +78,11 @@ def settle(
 ) -> SettledBatch:
     """Settle finished attempts, update the breakers of their endpoints, reclaim expired claims.
 
-    An endpoint that has been failing for `disable_after` is disabled. `queued` are the endpoints of
-    claims that are still to be sent, `half_open` those for which `claim` may claim one delivery.
-    `now` is the database's clock. Endpoints are locked before deliveries, both in the order of
-    their ids, as in every transaction that locks both. A success of a healthy endpoint locks none.
+    An endpoint that has been failing for `disable_after` is disabled. `unsent` are claims to give
+    back, `queued` the endpoints of claims that are still to be sent, `half_open` those for which
+    `claim` may claim one delivery. `now` is the database's clock. Endpoints are locked before
+    deliveries, both in the order of their ids, as in every transaction that locks both. A success
+    of a healthy endpoint locks none.
     """
     settled = [_settlement(attempt, now) for attempt in finished]
     results = _by_endpoint(finished)
@@ -94,6 +96,9 @@ def settle(
     before = breaker_store.read_states(session, only=changing, lock=True) if changing else {}
     after = {one: _record(state, results.get(one), now) for one, state in before.items()}
     changed = {one: state for one, state in after.items() if state != before[one]}
+    if unsent:
+        deliveries.lock(session, [one.claimed for one in finished] + [*unsent])
+        claims.give_back(session, unsent)
     applied = _settle(session, settled, now)
     disabled = _disable_gone(session, applied, now) | _disable_failing(
         session, changed, disable_after, now
@@ -107,7 +112,11 @@ def settle(
         for one in watched
         if one not in states or one in disabled or one in disabling or states[one].is_paused(now)
     }
-    on_trial = {one: after[one] for one in half_open if one in after and one not in blocked}
+    on_trial = {
+        one: after[one]
+        for one in half_open
+        if one not in blocked and one in after and after[one].is_half_open(now)
+    }
     changes = {one: BreakerChange(before[one], state, now) for one, state in changed.items()}
     return SettledBatch(
         applied.applied, applied.superseded, expired, changes, disabled, blocked, on_trial

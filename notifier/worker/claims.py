@@ -98,23 +98,15 @@ def claim_alone(session: Session, *, lease: timedelta, now: datetime) -> list[Cl
 
 
 def give_back(session: Session, claimed: Sequence[Claimed]) -> None:
-    """End the leases of deliveries that were not sent; the attempts do not count."""
-    if not claimed:
-        return
-    locked = (
-        select(Delivery.id)
-        .where(
-            db.among(Delivery.id, [one.delivery_id for one in claimed]),
-            db.among(Delivery.lease_token, {one.lease_token for one in claimed}),
-        )
-        .order_by(Delivery.id)
-        .with_for_update()
-    )
+    """End the leases of deliveries that were not sent, and are locked; no attempt counts."""
     # No attempts are left where the schedule was restarted meanwhile.
     attempts = case((Delivery.attempts > 0, Delivery.attempts - 1), else_=0)
     session.execute(
         update(Delivery)
-        .where(Delivery.id.in_(locked))
+        .where(
+            db.among(Delivery.id, [one.delivery_id for one in claimed]),
+            db.among(Delivery.lease_token, {one.lease_token for one in claimed}),
+        )
         .values(lease_token=None, leased_until=None, attempts=attempts)
         .execution_options(synchronize_session=False)
     )

@@ -22,7 +22,7 @@ _FORK = multiprocessing.get_context("fork")
 class WorkerProcesses:
     """Runs workers in processes of their own.
 
-    `make` returns a worker; it is called in each process. If one of them ends unexpectedly, the
+    `make` returns a worker; it is called in each process. If one of them ends of its own, the
     others finish what they are sending and end too, so that whatever started the command sees it.
     """
 
@@ -59,7 +59,7 @@ class WorkerProcesses:
             for sentinel in wait(list(running)):
                 ended = running.pop(sentinel)  # type: ignore[arg-type]  # one of the given
                 ended.join()
-                if ended.exitcode:
+                if not self._stopping and (ended.exitcode or not once):
                     self._report(ended)
         return sum((_received(pipe) for pipe in self._pipes), WorkerTotals())
 

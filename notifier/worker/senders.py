@@ -8,6 +8,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from notifier.webhooks.circuit_breaker import PAUSED_AFTER
@@ -16,9 +17,9 @@ from notifier.webhooks.retry_policy import AttemptResult, EndpointHealth, health
 from notifier.worker.batch import Finished
 
 # The most claims that a worker holds: what a crash may send twice.
-MAX_CLAIMS, MAX_CLAIMS_PER_ENDPOINT = 256, 256
+MAX_CLAIMS = 256
 # Seconds of work for an endpoint that are claimed ahead.
-_AHEAD = 0.15
+_SECONDS_AHEAD = 0.15
 # Finished attempts that are settled without waiting for more.
 FULL_BATCH = 128
 # Seconds after which an idle thread ends, and between two looks at the posts in progress.
@@ -29,11 +30,11 @@ _WEIGHT = 0.2
 _SLOW = 0.5
 # Slow posts at once, and the number from which each slow endpoint may have only a few of them. A
 # post that waits costs about 100 kB.
-_SLOW_POSTS, _MANY_SLOW_POSTS, _FEW = 128, 32, 2
-# Posts at once in the beginning. There are more while this process uses less than a part of a core
-# and something waits, and fewer while it uses nearly a whole one: they would only compete for the
-# interpreter's lock.
-_FIRST_POSTS, _BELOW, _ABOVE = 2, 0.7, 0.9
+_SLOW_POSTS, _MANY_SLOW_POSTS, _POSTS_OF_A_SLOW_ENDPOINT = 128, 32, 2
+# Posts at once in the beginning. There are more where posts take longer than `_QUICK` seconds, as
+# long as this process uses less than a part of a core, and fewer while it uses nearly a whole one:
+# they would only compete for the interpreter's lock.
+_FIRST_POSTS, _QUICK, _GROW_BELOW, _SHRINK_ABOVE = 2, 0.001, 0.8, 0.9
 
 
 @dataclass(eq=False)
@@ -105,7 +106,8 @@ class Senders:
         # By whether they are slow.
         self._ready: dict[bool, deque[_Endpoint]] = {False: deque(), True: deque()}
         self._posts: dict[bool, dict[_Post, None]] = {False: {}, True: {}}
-        self._at_once = min(threads, _FIRST_POSTS)
+        self._limit = min(threads, _FIRST_POSTS)
+        self._seconds = 0.0
         self._finished: list[Finished] = []
         self._late: list[Claimed] = []
         self._claims = self._alone = self._idle = 0
@@ -186,6 +188,7 @@ class Senders:
                 ):
                     withdrawn += [claimed for claimed, _ in endpoint.queue]
                     endpoint.unsettled += len(endpoint.queue)
+                    endpoint.starts += len(endpoint.queue)
                     endpoint.queue.clear()
         return withdrawn
 
@@ -221,18 +224,19 @@ class Senders:
         refilled = endpoint.starts + (now - endpoint.counted_at) * self._rate
         endpoint.starts, endpoint.counted_at = min(refilled, max(1.0, self._rate)), now
         most = concurrency = self._concurrency(endpoint)
-        if endpoint.is_slow:
-            most = min(most, endpoint.claims + self._free(is_slow=True))
         if endpoint.failures >= PAUSED_AFTER:
             return 0
-        if endpoint.seconds is not None and not endpoint.is_failing:
-            ahead = concurrency * _AHEAD / max(endpoint.seconds, 0.0001)
-            most = max(concurrency, min(int(ahead), MAX_CLAIMS_PER_ENDPOINT))
+        if endpoint.is_slow:
+            most = min(most, endpoint.claims + self._free(is_slow=True))
+        elif endpoint.seconds is not None and not endpoint.is_failing:
+            most = max(most, int(concurrency * _SECONDS_AHEAD / max(endpoint.seconds, 0.0001)))
         return max(0, min(most - endpoint.claims, int(endpoint.starts)))
 
     def _concurrency(self, endpoint: _Endpoint) -> int:
         is_limited = endpoint.is_slow and len(self._posts[True]) >= _MANY_SLOW_POSTS
-        return min(self._per_endpoint, _FEW) if is_limited else self._per_endpoint
+        return (
+            min(self._per_endpoint, _POSTS_OF_A_SLOW_ENDPOINT) if is_limited else self._per_endpoint
+        )
 
     def _set_ready(self, endpoint: _Endpoint) -> None:
         """Note that an endpoint has something to send, unless it is noted already or must not."""
@@ -247,7 +251,7 @@ class Senders:
 
     def _free(self, *, is_slow: bool) -> int:
         """Return how many more posts may start."""
-        return (_SLOW_POSTS if is_slow else self._at_once) - len(self._posts[is_slow])
+        return (_SLOW_POSTS if is_slow else self._limit) - len(self._posts[is_slow])
 
     def _start_threads(self) -> None:
         needed = sum(
@@ -256,8 +260,9 @@ class Senders:
         )
         if self._idle:
             self._startable.notify(needed)
-        for _ in range(needed - self._idle):
-            threading.Thread(target=self._run, name="sender", daemon=True).start()
+        with suppress(RuntimeError):  # the system has no more threads: those that run go on
+            for _ in range(needed - self._idle):
+                threading.Thread(target=self._run, name="sender", daemon=True).start()
 
     def _run(self) -> None:
         post = self._next(None, None)
@@ -284,7 +289,8 @@ class Senders:
         return None
 
     def _pick(self) -> _Post | None:
-        for is_slow, ready in self._ready.items():
+        for is_slow in (False, True, False):  # one that is no longer slow changes sides
+            ready = self._ready[is_slow]
             while ready and self._free(is_slow=is_slow) > 0:
                 endpoint = ready.popleft()
                 endpoint.is_ready = False
@@ -327,6 +333,7 @@ class Senders:
         seconds = self._clock() - post.started_at
         mean = seconds if endpoint.seconds is None else endpoint.seconds
         endpoint.seconds = mean + _WEIGHT * (seconds - mean)
+        self._seconds += _WEIGHT * (seconds - self._seconds)
         endpoint.is_slow = endpoint.seconds >= _SLOW
         match health_of(result):
             case EndpointHealth.HEALTHY:
@@ -362,7 +369,13 @@ class Senders:
             post.is_slow = post.endpoint.is_slow = True
 
     def _adjust(self, cores_used: float) -> None:
-        if cores_used > _ABOVE:
-            self._at_once = max(1, self._at_once - max(1, self._at_once // 8))
-        elif cores_used < _BELOW and self._ready[False]:
-            self._at_once = min(self._threads, self._at_once + max(1, self._at_once // 2))
+        if cores_used > _SHRINK_ABOVE:
+            self._limit = max(1, self._limit - max(1, self._limit // 8))
+        elif cores_used < _GROW_BELOW and self._ready[False] and self._waits():
+            self._limit = min(self._threads, self._limit + max(1, self._limit // 2))
+
+    def _waits(self) -> bool:
+        """Return True if posts take long, or one has for the whole time since the last look."""
+        oldest = next(iter(self._posts[False]), None)
+        is_waiting = oldest is not None and self._clock() - oldest.started_at >= _TICK
+        return is_waiting or self._seconds > _QUICK

@@ -193,14 +193,13 @@ class Worker:
             settled = batch.settle(
                 session,
                 self._finished,
+                unsent=self._unsent,
                 queued=senders.queued_endpoints(),
                 half_open=half_open,
                 reclaim=reclaim,
                 disable_after=options.disable_after,
                 now=now,
             )
-            self._unsent += senders.withdraw(settled.blocked)
-            claims.give_back(session, self._unsent)
             claimed = batch.claim(
                 session,
                 due,
@@ -215,7 +214,9 @@ class Worker:
         if reclaim:
             self._reclaimed_at = begun
         senders.forget([*(one.claimed for one in self._finished), *self._unsent])
-        self._finished, self._unsent = [], []
+        self._finished, self._unsent = [], senders.withdraw(settled.blocked)
+        if self._unsent:
+            self.wake()  # to give them back
         # What is not begun early in its lease could outlast it, if the database is away meanwhile.
         senders.put(claimed, send_before=begun + options.lease.total_seconds() / 4)
         reporter.report(settled, self.totals)
@@ -245,7 +246,7 @@ class Worker:
 
     def _wait(self) -> None:
         """Wait for the next poll, a wake-up or a finished attempt, then briefly for more."""
-        if self._back_off:
+        if self._back_off and not self._stopping:
             self._wait_out_back_off()
             return
         begun = time.monotonic()

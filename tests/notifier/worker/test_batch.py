@@ -79,6 +79,32 @@ def test_half_open_endpoint_gets_one_attempt_and_a_success_ends_the_pause(store:
     assert (row.failures, row.failing_since, row.paused_until) == (0, None, None)
 
 
+def test_endpoint_that_has_just_succeeded_is_not_paused_for_a_trial(store: Store) -> None:
+    endpoint = store.add_endpoint()
+    store.add_delivery(endpoint.id)
+    (claimed,) = store.claim()
+    store.add_delivery(endpoint.id)
+    store.set_state(endpoint.id, HALF_OPEN)
+
+    process(store, (claimed, WebhookResponse(200)))
+
+    row = store.endpoint(endpoint.id)
+    assert (row.failures, row.paused_until) == (0, None)
+
+
+def test_claims_are_given_back_before_expired_ones_are_reclaimed(store: Store) -> None:
+    """After an outage a worker does not count its own unsent claims as lost."""
+    delivery_id = store.add_delivery(store.add_endpoint().id)
+    unsent = store.claim(lease=SECOND)
+
+    with store.database.writing() as session:
+        batch.settle(session, [], unsent=unsent, disable_after=5 * DAY, now=NINE + MINUTE)
+
+    row = store.delivery(delivery_id)
+    assert (row.attempts, row.lost_claims, row.lease_token) == (0, 0, None)
+    assert store.attempts(delivery_id) == []
+
+
 def test_half_open_endpoint_without_deliveries_is_unchanged(store: Store) -> None:
     endpoint = store.add_endpoint()
     store.set_state(endpoint.id, HALF_OPEN)

@@ -12,7 +12,7 @@ from notifier.webhooks.circuit_breaker import PAUSED_AFTER
 from notifier.webhooks.deliveries import Claimed
 from notifier.webhooks.retry_policy import AttemptResult, Failure, WebhookResponse
 from notifier.worker.batch import Finished
-from notifier.worker.senders import MAX_CLAIMS, MAX_CLAIMS_PER_ENDPOINT, Senders
+from notifier.worker.senders import MAX_CLAIMS, Senders
 from tests.faults.processes import wait_until
 from tests.notifier.conftest import NINE
 
@@ -55,6 +55,11 @@ class Receiver:
         self.posting.remove(claimed)
         self.posted.append(claimed)
         return Finished(claimed, NINE, 1, self.results.get(claimed.endpoint_id, OK))
+
+    def passes(self, seconds: float) -> bool:
+        """Let time pass, but less than until posts are slow."""
+        self.now = min(self.now + seconds, 0.45)
+        return True
 
     def hold(self, *endpoint_ids: int) -> None:
         for endpoint_id in endpoint_ids:
@@ -127,7 +132,7 @@ def test_quick_endpoint_gets_claims_ahead(make_senders: MakeSenders) -> None:
 
     send(senders, make_claimed(1))
 
-    assert senders.rooms([1]) == {1: MAX_CLAIMS_PER_ENDPOINT}
+    assert senders.rooms([1]) == {1: MAX_CLAIMS}
 
 
 def test_claims_in_total_are_shared(make_senders: MakeSenders) -> None:
@@ -207,7 +212,7 @@ def test_more_threads_post_where_they_wait(make_senders: MakeSenders, receiver: 
     receiver.hold(*range(12))
 
     senders.put([make_claimed(n, n) for n in range(12)], send_before=SOON)
-    wait_until(lambda: len(receiver.posting) == 9, "all threads post")
+    wait_until(lambda: receiver.passes(0.03) and len(receiver.posting) == 9, "all threads post")
     receiver.release()
     wait_until(lambda: len(receiver.posted) == 12, "all is sent")
 
@@ -220,6 +225,7 @@ def test_few_threads_post_while_the_processor_is_busy(
     receiver.hold(*range(9))
 
     senders.put([make_claimed(n, n) for n in range(9)], send_before=SOON)
+    receiver.now = 0.1
     wait_until(lambda: next(ticks) > 50, "time has passed")
 
     assert len(receiver.posting) == 2
@@ -242,13 +248,27 @@ def test_slow_attempts_use_no_thread_of_others(
     assert len(receiver.posting) == 2
 
 
+def test_endpoint_that_hangs_gets_no_claims_ahead(
+    make_senders: MakeSenders, receiver: Receiver
+) -> None:
+    senders = make_senders()
+    send(senders, make_claimed(1))
+    receiver.hold(1)
+    senders.put([make_claimed(2)], send_before=SOON)
+    wait_until(lambda: len(receiver.posting) == 1, "it is sent")
+
+    receiver.now = 0.6
+
+    wait_until(lambda: senders.rooms([1]) == {1: 3}, "the endpoint counts as slow")
+
+
 def test_slow_endpoint_has_few_slots_if_many_are_slow(
     make_senders: MakeSenders, receiver: Receiver
 ) -> None:
     senders = make_senders(threads=100)
     receiver.hold(*range(41))
     senders.put([make_claimed(n, n) for n in range(40)], send_before=SOON)
-    wait_until(lambda: len(receiver.posting) == 40, "they are sent")
+    wait_until(lambda: receiver.passes(0.03) and len(receiver.posting) == 40, "they are sent")
 
     before = senders.rooms([1])
     receiver.now = 1.1
