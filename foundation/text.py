@@ -1,9 +1,13 @@
 """Text for people: counts, durations, timestamps, and what a terminal can show."""
 
 import json
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
+
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+_DURATION = re.compile(r"([0-9]{1,5})([smhd])", re.ASCII)
 
 
 def parse_timestamp(text: str) -> datetime:
@@ -14,6 +18,32 @@ def parse_timestamp(text: str) -> datetime:
     timestamp = datetime.fromisoformat(text)
     aware = timestamp if timestamp.tzinfo else timestamp.replace(tzinfo=UTC)
     return aware.astimezone(UTC)
+
+
+def parse_duration(text: str) -> timedelta:
+    """Return the duration of a text such as 90s, 30m, 24h or 7d; raise ValueError for others."""
+    match = _DURATION.fullmatch(text)
+    if match is None:
+        raise ValueError(f"'{printable(text)}' is not a duration such as 90s, 30m, 24h or 7d")
+    return timedelta(**{_UNITS[match[2]]: int(match[1])})
+
+
+def parse_since(text: str, *, now: datetime) -> datetime:
+    """Return the timestamp of a text: a duration before now, today, yesterday, or ISO 8601.
+
+    Days begin in UTC. Raises ValueError.
+    """
+    text = text.strip()
+    today = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    days = {"today": today, "yesterday": today - timedelta(days=1)}
+    if text in days:
+        return days[text]
+    try:
+        return now - parse_duration(text) if _DURATION.fullmatch(text) else parse_timestamp(text)
+    except (ValueError, OverflowError):
+        raise ValueError(
+            f"'{printable(text[:40])}' is not a time such as 2h, yesterday or 2026-11-22T09:00"
+        ) from None
 
 
 def count(value: int, one: str, many: str | None = None) -> str:

@@ -20,6 +20,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, column_property, mapped_column, relationship
 
+from foundation.db.audit import add_audit_table
 from foundation.db.counters import CounterColumns
 from foundation.db.migrations import Schema
 from foundation.db.session import NAMING, NEVER_REUSED, ExactDecimal, UtcDateTime
@@ -293,5 +294,6 @@ class CounterShard(CounterColumns, Base):
     """The stored counters for the metrics."""
 
 
+add_audit_table(Base.metadata)
 add_user_tables(Base.metadata)
 SCHEMA = Schema("notifier", Base.metadata)

@@ -18,6 +18,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
+from foundation.db.audit import add_audit_table
 from foundation.db.counters import CounterColumns
 from foundation.db.migrations import Schema
 from foundation.db.session import NAMING, NEVER_REUSED, ExactDecimal, UtcDateTime
@@ -279,5 +280,6 @@ class CounterShard(CounterColumns, Base):
     """The values of the counters, for the metrics."""
 
 
+add_audit_table(Base.metadata)
 add_user_tables(Base.metadata)
 SCHEMA = Schema("receiver", Base.metadata)

@@ -7,7 +7,9 @@ from typing import Any
 import click
 from sqlalchemy.orm import Session
 
+from foundation.cli import output
 from foundation.cli.lazy import load
+from foundation.db.audit import Actor, Channel
 from foundation.db.migrations import Schema
 from foundation.db.session import Database
 from foundation.services import Services
@@ -53,3 +55,8 @@ def reading() -> AbstractContextManager[Session]:
     """Open a reading transaction."""
     database: Database = checked_services().database
     return database.reading()
+
+
+def actor() -> Actor:
+    """Return who runs the command, for the audit table."""
+    return Actor(output.current_user(), Channel.COMMAND)

@@ -1,8 +1,7 @@
 """Parameter types: course ids, text, durations, timestamps, text files."""
 
-import re
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, BinaryIO, Generic, TypeVar
 
 import click
@@ -18,8 +17,6 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 _Value = TypeVar("_Value")
 _COURSE_ID: TypeAdapter[str] = TypeAdapter(CourseId)
 _MAX_TEXT = 10_000
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-_DURATION = re.compile(r"([0-9]{1,5})([smhd])", re.ASCII)
 
 # Younger records detect duplicates of deliveries that are still being retried or replayed.
 MIN_AGE = timedelta(days=30)
@@ -66,15 +63,8 @@ def text_of(minimum: int = 0) -> Parsed[str]:
     return Parsed("text", parse)
 
 
-def _parse_duration(value: str) -> timedelta:
-    match = _DURATION.fullmatch(value)
-    if match is None:
-        raise ValueError(f"'{printable(value)}' is not a duration such as 90s, 30m, 24h or 7d")
-    return timedelta(**{_UNITS[match[2]]: int(match[1])})
-
-
 def _parse_age(value: str) -> timedelta:
-    age = _parse_duration(value)
+    age = text.parse_duration(value)
     if age < MIN_AGE:
         raise ValueError(
             f"'{printable(value)}' is too short; write {MIN_AGE.days}d or more, because duplicates "
@@ -92,11 +82,16 @@ def _parse_timestamp(value: str) -> datetime:
         ) from None
 
 
+def _parse_since(value: str) -> datetime:
+    return text.parse_since(value, now=datetime.now(UTC))
+
+
 COURSE_ID = Parsed("course_id", parse_course_id)
 TEXT = text_of()
-DURATION = Parsed("duration", _parse_duration)
+DURATION = Parsed("duration", text.parse_duration)
 AGE = Parsed("age", _parse_age)  # of records to delete: at least MIN_AGE
 TIMESTAMP = Parsed("timestamp", _parse_timestamp)
+SINCE = Parsed("time", _parse_since)  # relative ones too
 
 
 def limit_option(

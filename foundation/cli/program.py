@@ -40,6 +40,11 @@ def new_program(name: str, commands: Mapping[str, click.Command], *, help: str) 
                 help="Upgrade, check, back up and prune the database; rotate its encryption key.",
             ),
             **commands_of(operations, "init", "serve", "doctor"),
+            "audit": LazyGroup(
+                "audit",
+                commands_of("foundation.cli.audit_commands", "list"),
+                help="Show who changed what: on the pages, with the API, with commands.",
+            ),
             "users": LazyGroup(
                 "users",
                 commands_of(

@@ -14,9 +14,11 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from foundation.db import session as db
+from foundation.db.audit import Actor, Channel
 from foundation.pages import users
 from foundation.pages.models import EndedSession, User
 from foundation.services import Services
+from foundation.web.app import client_address
 
 # A session ends after this time without use, and after this time however much it is used.
 IDLE = timedelta(hours=8)
@@ -81,6 +83,11 @@ def current_user_if_available() -> SignedInUser | None:
         return current_user()
     except db.UNUSABLE:
         return None
+
+
+def actor() -> Actor:
+    """Return who is signed in, for the audit table; call it in views for signed-in users."""
+    return Actor(g.current_user.name, Channel.PAGE, client_address())
 
 
 def renew(*, now: datetime) -> None:

@@ -13,14 +13,13 @@ from foundation.pages.guards import public, signed_in
 from foundation.pages.models import User
 from foundation.pages.redirects import local_path
 from foundation.services import Services
+from foundation.web.app import client_address
 from foundation.web.errors import RequestMalformedError
 
 sign_in = Blueprint("sign_in", __name__, template_folder="templates")
 _log = logging.get_logger(__name__)
 _ViewResponse = Response | str | tuple[str, int] | tuple[str, int, dict[str, str]]
 
-_THIS_MACHINE = frozenset({"127.0.0.1", "::1", "::ffff:127.0.0.1"})
-"""Loopback addresses; the last one if a socket listens on both IPv6 and IPv4."""
 _WRONG = "The name or the password is wrong."
 
 
@@ -54,15 +53,15 @@ def submit() -> _ViewResponse:
         user = _authenticate(entered.name.strip(), entered.password)
     except TooManyAttemptsError as refusal:
         until = refusal.facts["until"]
-        _log.warning("sign-in throttled", address=_address(), until=until)
+        _log.warning("sign-in throttled", address=client_address(), until=until)
         wait = max(1, round((until - datetime.now(UTC)).total_seconds()))
         page = _form(next=next_path, name=entered.name, refusal=refusal, until=until)
         return page, 429, {"Retry-After": str(wait)}
     if user is None:
-        _log.warning("sign-in refused", address=_address())
+        _log.warning("sign-in refused", address=client_address())
         return _form(next=next_path, name=entered.name, wrong=_WRONG), 422
     sessions.start(user, now=datetime.now(UTC))
-    _log.info("signed in", user=user.name, address=_address())
+    _log.info("signed in", user=user.name, address=client_address())
     return redirect(next_path, 303)
 
 
@@ -85,17 +84,10 @@ def _authenticate(name: str, password: str) -> User | None:
     """Return the user with this name and password, or None; hashes outside of transactions."""
     services: Services[Any] = Services.current()
     with services.writing() as (session, now):
-        throttle.register_attempt(session, name, _address(), now=now)
+        throttle.register_attempt(session, name, client_address(), now=now)
         user = users.find(session, name)
     if not users.is_password_of(user, password):
         return None
     with services.database.writing() as session:
         throttle.reset(session, name)
     return user
-
-
-def _address() -> str:
-    """Return the client's IP address, from a web server on this machine if there is one."""
-    peer = request.remote_addr or ""
-    forwarded = request.headers.get("X-Forwarded-For", "").rpartition(",")[2].strip()
-    return forwarded if forwarded and peer in _THIS_MACHINE else peer

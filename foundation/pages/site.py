@@ -44,7 +44,8 @@ The second argument is the URL of the page that the advice is about, if there is
 class Site:
     """A service as its pages present it.
 
-    `command` is the name of its command line; all its templates see `globals`.
+    `command` is the name of its command line; `url_of` returns the URL of the page of an object by
+    kind and id, if it has one; all its templates see `globals`.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Site:
     navigation: tuple[NavItem, ...]
     pages: tuple[Blueprint, ...]
     link_for: LinkFor = lambda _advice, _about: None
+    url_of: Callable[[str, str], str | None] = lambda _kind, _id: None
     globals: Mapping[str, Any] = field(default_factory=dict)
 
     @property

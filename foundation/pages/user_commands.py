@@ -5,6 +5,7 @@ import click
 from foundation.cli import context, output
 from foundation.cli.output import json_option
 from foundation.cli.params import TEXT
+from foundation.db import audit
 from foundation.pages import users
 
 
@@ -15,6 +16,7 @@ def add(name: str) -> None:
     password = output.read_hidden_line("Password", confirm=True)
     with context.writing() as (session, now):
         users.add(session, name, password, now=now)
+        audit.record(session, context.actor(), "user.add", name, now=now)
     click.echo(f"{name} can sign in")
 
 
@@ -52,7 +54,8 @@ def set_password(name: str) -> None:
     """
     password = output.read_hidden_line("Password", confirm=True)
     with context.writing() as (session, now):
-        users.set_password(session, name, password, now=now)
+        user = users.set_password(session, name, password, now=now)
+        audit.record(session, context.actor(), "user.set-password", user.name, now=now)
     click.echo(f"{name} has a new password and is signed out everywhere")
 
 
@@ -60,6 +63,7 @@ def set_password(name: str) -> None:
 @click.argument("name", type=TEXT)
 def remove(name: str) -> None:
     """Remove the user NAME, who is signed out everywhere."""
-    with context.writing() as (session, _):
+    with context.writing() as (session, now):
         removed = users.remove(session, name)
+        audit.record(session, context.actor(), "user.remove", removed, now=now)
     click.echo(f"{removed} is removed and signed out everywhere")

@@ -45,6 +45,8 @@ _BY_STATUS = {
     415: (ProblemType.MEDIA_TYPE_UNSUPPORTED, MediaTypeError.advice),
 }
 _PROBLEMS = "problems"
+# Loopback addresses; the last one if a socket listens on both IPv6 and IPv4.
+_THIS_MACHINE = frozenset({"127.0.0.1", "::1", "::ffff:127.0.0.1"})
 _OTHER_4XX = (ProblemType.REQUEST_MALFORMED, Advice("Check the request and send it again."))
 _INTERNAL = (ProblemType.INTERNAL_ERROR, InternalError.advice)
 
@@ -118,6 +120,13 @@ def check_bearer(expected: str, refusal: type[Refusal], noun: str) -> None:
         raise refusal(f"the request has no {noun}")
     if not hmac.compare_digest(token.strip().encode(), expected.encode()):
         raise refusal(f"the {noun} is wrong")
+
+
+def client_address() -> str:
+    """Return the client's IP address, from a web server on this machine if there is one."""
+    peer = request.remote_addr or ""
+    forwarded = request.headers.get("X-Forwarded-For", "").rpartition(",")[2].strip()
+    return forwarded if forwarded and peer in _THIS_MACHINE else peer
 
 
 def read_body(limit: int) -> bytes:

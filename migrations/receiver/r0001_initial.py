@@ -11,6 +11,26 @@ depends_on = None
 
 def upgrade() -> None:
     op.create_table(
+        "audit",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("recorded_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("actor", sa.String(length=255), nullable=False),
+        sa.Column("channel", sa.String(length=10), nullable=False),
+        sa.Column("address", sa.String(length=64), nullable=True),
+        sa.Column("action", sa.String(length=40), nullable=False),
+        sa.Column("object_kind", sa.String(length=20), nullable=False),
+        sa.Column("object_id", sa.String(length=255), nullable=False),
+        sa.Column("detail", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_audit")),
+        sqlite_autoincrement=True,
+    )
+    for columns in (
+        ["recorded_at", "id"],
+        ["object_id", "recorded_at", "id"],
+        ["actor", "recorded_at", "id"],
+    ):
+        op.create_index(op.f(f"ix_audit_{'_'.join(columns)}"), "audit", columns)
+    op.create_table(
         "counters",
         sa.Column("name", sa.String(length=60), nullable=False),
         sa.Column("labels", sa.String(length=120), nullable=False),

@@ -2,12 +2,14 @@
 
 from typing import Any
 
-from flask import Blueprint, request
+from flask import Blueprint
 from sqlalchemy.orm import Session
 
 from contract.tokens import CourseToken
+from foundation.db import audit
+from foundation.db.audit import Actor, Channel
 from foundation.responses import Response
-from foundation.web.app import check_bearer, guarded, parse_body, parse_query
+from foundation.web.app import check_bearer, client_address, guarded, parse_body, parse_query
 from foundation.web.errors import AdminKeyError, RequestInvalidError
 from notifier import services
 from notifier.api import schemas
@@ -32,6 +34,11 @@ def _check_key() -> None:
 admin_only = guarded("admin key", _check_key)
 
 
+def actor() -> Actor:
+    """Return the caller of the admin API, for the audit table."""
+    return Actor("admin API", Channel.API, client_address())
+
+
 @admin_api.post("/courses")
 @admin_only
 def add_course() -> tuple[Json, int]:
@@ -39,6 +46,7 @@ def add_course() -> tuple[Json, int]:
     new = parse_body(schemas.NewCourse, _SMALL_BODY)
     with services.current().writing() as (session, now):
         token = courses.add_course(session, new.course_id, new.title, now=now)
+        audit.record(session, actor(), "course.add", new.course_id, new.title, now=now)
         return _with_token(session, new.course_id, token), 201
 
 
@@ -68,6 +76,7 @@ def delete_course(course_id: str) -> Json:
     """Delete a course permanently and notify all endpoints."""
     with services.current().writing() as (session, now):
         course = courses.delete_course(session, course_id, now=now)
+        audit.record(session, actor(), "course.delete", course_id, now=now)
         return _json(schemas.CourseResponse.of(course))
 
 
@@ -77,6 +86,9 @@ def regenerate_token(course_id: str) -> tuple[Json, int]:
     """Replace a course's token and notify all endpoints; only this response holds the new one."""
     with services.current().writing() as (session, now):
         token = courses.regenerate_token(session, course_id, now=now)
+        audit.record(
+            session, actor(), "course.regenerate-token", course_id, token.token_id, now=now
+        )
         return _with_token(session, course_id, token), 201
 
 
@@ -108,6 +120,7 @@ def add_endpoint() -> tuple[Json, int]:
             guard=current.settings.guard,
             now=now,
         )
+        audit.record(session, actor(), "endpoint.add", endpoint.id, endpoint.url, now=now)
     warning = schemas.HostWarning.of_failure(current.check_host(endpoint.url), endpoint.id)
     response = schemas.EndpointWithSecret.of(endpoint, secret=secret.reveal(), warning=warning)
     return _json(response), 201
@@ -141,7 +154,7 @@ def replay_deliveries() -> Json:
     params = parse_body(schemas.ReplayRequest, _SMALL_BODY)
     if (params.ids is None) == (params.filter is None):
         raise RequestInvalidError("give either `ids` or a `filter`", errors=[])
-    by = f"admin API from {request.remote_addr}"
+    by = f"admin API from {client_address()}"
     with services.current().writing() as (session, now):
         if params.filter is None:
             selected = params.ids or []
@@ -153,6 +166,8 @@ def replay_deliveries() -> Json:
             ids = replay.find_replayable(session, params.filter, params.limit)
         else:
             ids = replay.replay_found(session, params.filter, params.limit, by=by, now=now)
+        if ids and not params.dry_run:
+            audit.record(session, actor(), "delivery.replay", *replay.summarize(ids), now=now)
     replayed = [] if params.dry_run else ids
     return _json(schemas.Replayed(replayed=replayed, found=ids, dry_run=params.dry_run))
 

@@ -9,12 +9,14 @@ from pydantic import BaseModel, ValidationError
 from contract import strict_json
 from contract.events import CourseId
 from foundation import logging
+from foundation.db import audit
+from foundation.db.audit import Actor, Channel
 from foundation.web import app as web
-from foundation.web.app import guarded, invalid_fields, parse_body
+from foundation.web.app import client_address, guarded, invalid_fields, parse_body
 from foundation.web.errors import RequestInvalidError, RequestMalformedError
 from notifier import services
 from notifier.api import schemas
-from notifier.api.admin import admin_only
+from notifier.api.admin import actor, admin_only
 from notifier.courses import moodle_events
 from notifier.courses import service as courses
 from notifier.courses.moodle_events import CourseDeletion, MoodleEventOutcome
@@ -43,8 +45,10 @@ def announce_token(course_id: str) -> dict[str, Any]:
         CoursePath(course_id=course_id)
     except ValidationError as error:
         raise invalid_fields(error) from None
+    token_id = new.known_id()
     with services.current().writing() as (session, now):
-        change = courses.announce_token(session, course_id, new.known_id(), now=now)
+        change = courses.announce_token(session, course_id, token_id, now=now)
+        audit.record(session, actor(), "course.announce-token", course_id, token_id or "", now=now)
     return schemas.TokenAnnouncement.of(change).model_dump(mode="json")
 
 
@@ -59,8 +63,14 @@ def receive_moodle_event() -> dict[str, str]:
     if deletion is not None:
         with services.current().writing() as (session, now):
             outcome = moodle_events.accept(session, deletion, now=now)
+            if outcome == MoodleEventOutcome.APPLIED:
+                audit.record(session, _moodle(), "course.delete", deletion.course_id, now=now)
         _log.info("Moodle deletion accepted", course_id=deletion.course_id, outcome=outcome.value)
     return schemas.Outcome(outcome=outcome).model_dump(mode="json")
+
+
+def _moodle() -> Actor:
+    return Actor("Moodle", Channel.API, client_address())
 
 
 def _authenticated_body(secret: str) -> bytes:

@@ -11,6 +11,7 @@ import click
 from foundation.cli import context, output
 from foundation.cli.output import json_option
 from foundation.cli.params import read_text
+from foundation.db import audit
 from foundation.text import count, printable
 from notifier.api.schemas import CoursesImported
 from notifier.courses import course_import
@@ -59,6 +60,9 @@ def import_(file: BinaryIO, tokens_to: Path, as_json: bool) -> None:
 def _import(services: Services, rows: Sequence[CourseRow], tokens: BinaryIO) -> ImportedCourses:
     with _restored_on_error(tokens), services.writing() as (session, now):
         imported = course_import.import_courses(session, rows, now=now)
+        audit.record_all(
+            session, context.actor(), "course.add", imported.tokens, "imported", now=now
+        )
         # Before the commit, or a crash could lose the tokens of stored courses.
         tokens.write(course_import.tokens_csv(imported.tokens).encode())
         tokens.flush()

@@ -12,6 +12,7 @@ from contract.tokens import CourseToken, MalformedTokenError, MoodleToken
 from foundation.cli import context, output
 from foundation.cli.output import csv_option, json_option
 from foundation.cli.params import COURSE_ID, TEXT, limit_option, parse_course_id, read_text
+from foundation.db import audit
 from foundation.db import session as db
 from foundation.db.session import Database
 from foundation.errors import Advice
@@ -49,6 +50,7 @@ def add(course_id: str, title: str, as_json: bool) -> None:
     """Add a course and print its token, which is shown only once."""
     with context.writing() as (session, now):
         token = courses.add_course(session, course_id, title, now=now)
+        audit.record(session, context.actor(), "course.add", course_id, title, now=now)
     what = "is added. Its token, shown only once:"
     _show_token(course_id, token, what, as_json=as_json)
 
@@ -178,6 +180,14 @@ def regenerate_token(course_id: str, as_json: bool) -> None:
     """
     with context.writing() as (session, now):
         token = courses.regenerate_token(session, course_id, now=now)
+        audit.record(
+            session,
+            context.actor(),
+            "course.regenerate-token",
+            course_id,
+            token.token_id,
+            now=now,
+        )
     _show_token(course_id, token, "has a new token, shown only once:", as_json=as_json)
 
 
@@ -209,6 +219,9 @@ def announce_token(
             ) from None
     with context.writing() as (session, now):
         change = courses.announce_token(session, course_id, token_id, now=now)
+        audit.record(
+            session, context.actor(), "course.announce-token", course_id, token_id or "", now=now
+        )
     if as_json:
         output.print_json(schemas.TokenAnnouncement.of(change))
         return
@@ -237,7 +250,10 @@ def _check_course(course_id: str, *, ask: bool) -> None:
 def _delete_together(database: Database, course_ids: Sequence[str]) -> list[DeletionResult]:
     """Delete courses in one transaction; return the result of each, in their order."""
     with database.writing() as session:
-        outcomes = courses.delete_courses(session, course_ids, now=db.now(session))
+        now = db.now(session)
+        outcomes = courses.delete_courses(session, course_ids, now=now)
+        deleted = [one for one in course_ids if isinstance(outcomes[one], Course)]
+        audit.record_all(session, context.actor(), "course.delete", deleted, now=now)
         deliveries = delivery_queries.count_by_course(session, "course.deleted", course_ids)
     return [_deletion_result(one, outcomes[one], deliveries[one]) for one in course_ids]
 

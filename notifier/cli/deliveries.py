@@ -10,6 +10,7 @@ from contract.events import EVENT_TYPES, OPERATIONAL_TYPES
 from foundation.cli import context, output
 from foundation.cli.output import csv_option, json_option
 from foundation.cli.params import TEXT, TIMESTAMP, limit_option
+from foundation.db import audit
 from foundation.text import count
 from notifier.api.schemas import (
     AttemptResponse,
@@ -204,6 +205,9 @@ def replay(
             chosen = replays.replay(session, ids, by=by, now=now)
         else:
             chosen = replays.replay_found(session, criteria, maximum, by=by, now=now)
+        if chosen and not dry_run:
+            done = replays.summarize(chosen)
+            audit.record(session, context.actor(), "delivery.replay", *done, now=now)
     if as_json:
         output.print_json({"dry_run": dry_run, "deliveries": chosen, "held": held})
         return

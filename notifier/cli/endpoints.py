@@ -10,6 +10,7 @@ from contract.signatures import Secret
 from foundation.cli import context, output
 from foundation.cli.output import json_option
 from foundation.cli.params import DURATION, TEXT
+from foundation.db import audit
 from foundation.errors import fields_of
 from foundation.text import count, readable
 from notifier.api import schemas
@@ -50,6 +51,7 @@ def add(url: str, event_types: tuple[str, ...], as_json: bool) -> None:
             guard=services.settings.guard,
             now=now,
         )
+        audit.record(session, context.actor(), "endpoint.add", endpoint.id, endpoint.url, now=now)
     warning = services.check_host(endpoint.url)
     if as_json:
         shown = schemas.HostWarning.of_failure(warning, endpoint.id)
@@ -94,6 +96,7 @@ def disable(endpoint_id: int, reason: str) -> None:
     """
     with context.writing() as (session, now):
         endpoints.disable(session, endpoint_id, f"{reason} ({output.current_user()})", now=now)
+        audit.record(session, context.actor(), "endpoint.disable", endpoint_id, reason, now=now)
     click.echo(f"Endpoint {endpoint_id} is disabled; its deliveries are held.")
 
 
@@ -103,6 +106,7 @@ def enable(endpoint_id: int) -> None:
     """Send to ENDPOINT_ID again, starting with its held deliveries."""
     with context.writing() as (session, now):
         _, released = endpoints.enable(session, endpoint_id, now=now)
+        audit.record(session, context.actor(), "endpoint.enable", endpoint_id, now=now)
     held = count(released, "held delivery is", "held deliveries are")
     click.echo(f"Endpoint {endpoint_id} is enabled; {held} queued.")
 
@@ -115,9 +119,12 @@ def set_event_types(endpoint_id: int, event_types: tuple[str, ...]) -> None:
 
     Without EVENT_TYPE: all events about courses. Open deliveries are still sent.
     """
-    with context.writing() as (session, _):
+    with context.writing() as (session, now):
         row = endpoints.set_event_types(session, endpoint_id, event_types)
         types = ", ".join(row.event_types or EVENT_TYPES)
+        audit.record(
+            session, context.actor(), "endpoint.set-event-types", endpoint_id, types, now=now
+        )
     click.echo(f"Endpoint {endpoint_id} now receives {types}.")
 
 
@@ -135,6 +142,7 @@ def correct_url(endpoint_id: int, url: str) -> None:
     with services.writing() as (session, now):
         endpoints.correct_url(session, endpoint_id, url, guard=services.settings.guard, now=now)
         url = endpoints.get(session, endpoint_id).url
+        audit.record(session, context.actor(), "endpoint.correct-url", endpoint_id, url, now=now)
     _warn(endpoint_id, services.check_host(url))
     click.echo(f"Endpoint {endpoint_id} now has the URL {url}")
 
@@ -164,6 +172,7 @@ def rotate_secret(
         secret = endpoints.rotate_secret(
             session, endpoint_id, overlap=overlap, vault=services.vault, now=now
         )
+        audit.record(session, context.actor(), "endpoint.rotate-secret", endpoint_id, now=now)
     if as_json:
         output.print_json({"endpoint_id": endpoint_id, "secret": secret.reveal()})
         return

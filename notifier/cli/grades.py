@@ -11,6 +11,7 @@ import click
 from foundation.cli import context, output
 from foundation.cli.output import json_option
 from foundation.cli.params import COURSE_ID, TEXT, read_text
+from foundation.db import audit
 from foundation.import_result import ImportResult
 from foundation.text import count, printable
 from notifier.api.schemas import GradesImported
@@ -90,6 +91,9 @@ def forget(course_id: str | None, user_id: str | None, yes: bool) -> None:
         click.confirm(f"Delete {_grades(stored)} permanently?", abort=True)
     with context.writing() as (session, now):
         deleted = grades.forget(session, course_id=course_id, user_id=user_id, now=now)
+        # Without the user's id, which is to be forgotten too.
+        whose = "of the course" if user_id is None else "of one user"
+        audit.record_all(session, context.actor(), "course.forget-grades", deleted, whose, now=now)
     click.echo(f"deleted {_grades(deleted)}")
 
 

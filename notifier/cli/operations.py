@@ -15,6 +15,7 @@ from foundation.cli.batches import in_batches
 from foundation.cli.init import database_url_option, initialize, new_encryption_key
 from foundation.cli.output import json_option
 from foundation.cli.params import AGE
+from foundation.db import audit
 from foundation.db import session as db
 from foundation.text import count
 from notifier.config import Settings
@@ -69,9 +70,11 @@ def rotate_key() -> None:
     from notifier.webhooks import endpoints
 
     services: Services = context.checked_services()
-    with services.database.writing() as session:
+    with services.writing() as (session, now):
         number = endpoints.reencrypt(session, vault=services.vault)
-    click.echo(f"re-encrypted {count(number, 'secret')}; older keys can be removed")
+        detail = count(number, "secret")
+        audit.record(session, context.actor(), "database.rotate-key", "", detail, now=now)
+    click.echo(f"re-encrypted {detail}; older keys can be removed")
 
 
 @click.command()
@@ -106,12 +109,15 @@ def prune(older_than: timedelta) -> None:
             ):
                 deleted["grades"] += number
     finally:
-        click.echo(
+        result = (
             f"deleted {count(deleted['deliveries'], 'delivery', 'deliveries')}, "
             f"{count(deleted['attempts'], 'attempt')}, {count(deleted['events'], 'event')}, "
             f"{count(deleted['receipts'], 'Moodle event id')}, "
             f"{count(deleted['grades'], 'grade')} of deleted courses"
         )
+        click.echo(result)
+        with services.writing() as (session, now):
+            audit.record(session, context.actor(), "database.prune", "", result, now=now)
 
 
 def _prune_deliveries(services: Services, before: datetime, deleted: Counter[str]) -> None:

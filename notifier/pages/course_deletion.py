@@ -9,9 +9,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from werkzeug.wrappers import Response
 
 from foundation import logging
+from foundation.db import audit
 from foundation.errors import Advice
 from foundation.pages import forms, redirects
 from foundation.pages.guards import signed_in
+from foundation.pages.sessions import actor
 from foundation.text import count
 from foundation.web.errors import RequestInvalidError
 from notifier import services
@@ -64,7 +66,9 @@ def delete() -> Response:
     chosen = _chosen()
     with services.current().writing() as (session, now):
         results = courses.delete_courses(session, chosen.course_id, now=now)
-    deleted = [result for result in results.values() if isinstance(result, Course)]
+        deleted = [result for result in results.values() if isinstance(result, Course)]
+        ids = [course.course_id for course in deleted]
+        audit.record_all(session, actor(), "course.delete", ids, now=now)
     refused = [result for result in results.values() if isinstance(result, NotifierError)]
     for course in deleted:
         _log.info("course deleted", course_id=course.course_id, user=g.current_user.name)

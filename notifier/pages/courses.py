@@ -11,11 +11,13 @@ from werkzeug.wrappers import Response
 from contract.events import CourseId
 from contract.tokens import CourseToken, MalformedTokenError, MoodleToken
 from foundation import logging
+from foundation.db import audit
 from foundation.db import session as db
 from foundation.db.pagination import PageRequest
 from foundation.errors import Advice
 from foundation.pages import downloads, forms
 from foundation.pages.guards import signed_in
+from foundation.pages.sessions import actor
 from notifier import services
 from notifier.courses import grades, listing
 from notifier.courses import service as core
@@ -120,9 +122,15 @@ def show() -> str:
         tokens = list(reversed(course.tokens))
         scores = grades.count(session, course.id)
         facts = _about(session, course)
+        changes = audit.about(session, "course", course.course_id)
     current_token = next((token for token in tokens if token.superseded_at is None), None)
     return render_template(
-        "notifier/course.html", current_token=current_token, tokens=tokens, scores=scores, **facts
+        "notifier/course.html",
+        current_token=current_token,
+        tokens=tokens,
+        scores=scores,
+        changes=changes,
+        **facts,
     )
 
 
@@ -152,6 +160,7 @@ def add() -> _ViewResponse:
     try:
         with services.current().writing() as (session, now):
             token = core.add_course(session, form.course_id, form.title, now=now)
+            audit.record(session, actor(), "course.add", form.course_id, form.title, now=now)
     except CourseExistsError as refusal:
         return _refused_new({"course_id": escape(refusal)}, existing_course_id=form.course_id)
     _log.info("course added", course_id=form.course_id, user=g.current_user.name)
@@ -168,6 +177,9 @@ def regenerate() -> str:
     form = forms.require_valid(forms.parse_form(CourseVersion), advice=_GO_BACK)
     with services.current().writing() as (session, now):
         token = core.regenerate_token(session, form.course_id, version=form.version, now=now)
+        audit.record(
+            session, actor(), "course.regenerate-token", form.course_id, token.token_id, now=now
+        )
     _log.info("token regenerated", course_id=form.course_id, user=g.current_user.name)
     return _token_page(form.course_id, token, is_new=False)
 
@@ -182,6 +194,7 @@ def announce() -> _ViewResponse:
         core.announce_token(
             session, form.course_id, form.token or None, version=form.version, now=now
         )
+        audit.record(session, actor(), "course.announce-token", form.course_id, form.token, now=now)
     _log.info("token announced", course_id=form.course_id, user=g.current_user.name)
     flash("All endpoints are notified that the course has a new token.")
     return redirect(url_for("courses.show", course_id=form.course_id), 303)

@@ -7,10 +7,12 @@ from flask import Blueprint, flash, g, redirect, render_template, url_for
 from werkzeug.wrappers import Response
 
 from foundation import logging
+from foundation.db import audit
 from foundation.db import session as db
 from foundation.errors import Advice
 from foundation.pages import downloads, forms
 from foundation.pages.guards import signed_in
+from foundation.pages.sessions import actor
 from foundation.text import count
 from notifier import services
 from notifier.errors import ReplayRefusedError
@@ -76,6 +78,7 @@ def replay_one(delivery_id: int) -> Response:
     """Make a delivery due now."""
     with services.current().writing() as (session, now):
         replays.replay(session, [delivery_id], by=_by(), now=now)
+        audit.record(session, actor(), "delivery.replay", delivery_id, now=now)
     _log.info("delivery replayed", delivery_id=delivery_id, user=g.current_user.name)
     flash(f"Delivery {delivery_id} is queued for replay.")
     return redirect(url_for("deliveries.show", delivery_id=delivery_id), 303)
@@ -109,6 +112,8 @@ def replay() -> Response:
     )
     with services.current().writing() as (session, now):
         ids = replays.replay_found(session, delivery_filter, MAX_REPLAYED, by=_by(), now=now)
+        if ids:
+            audit.record(session, actor(), "delivery.replay", *replays.summarize(ids), now=now)
     _log.info("deliveries replayed", count=len(ids), user=g.current_user.name)
     flash(f"{count(len(ids), 'delivery', 'deliveries')} queued for replay.")
     # A replay changes the status, so a status filter would hide the replayed deliveries.

@@ -8,9 +8,11 @@ from flask import Blueprint, g, render_template, request
 from contract.events import EVENT_TYPES
 from contract.signatures import Secret
 from foundation import logging
+from foundation.db import audit
 from foundation.pages import forms
 from foundation.pages.error_pages import render_refusal
 from foundation.pages.guards import signed_in
+from foundation.pages.sessions import actor
 from notifier import services
 from notifier.errors import EndpointExistsError, EndpointUrlError
 from notifier.pages.endpoints import (
@@ -67,6 +69,7 @@ def register() -> str | tuple[str, int]:
                 guard=current.settings.guard,
                 now=now,
             )
+            audit.record(session, actor(), "endpoint.add", endpoint.id, endpoint.url, now=now)
     except (EndpointUrlError, EndpointExistsError) as refusal:
         return _refused({"url": render_refusal(refusal)})
     _log.info("endpoint registered", endpoint_id=endpoint.id, user=g.current_user.name)
@@ -88,6 +91,7 @@ def rotate(endpoint_id: int) -> str:
         secret = core.rotate_secret(
             session, endpoint_id, overlap=overlap, vault=current.vault, newest=form.newest, now=now
         )
+        audit.record(session, actor(), "endpoint.rotate-secret", endpoint_id, now=now)
     _log.info("secret rotated", endpoint_id=endpoint_id, user=g.current_user.name)
     return _secret_page(endpoint_id, secret, is_new=False)
 

@@ -11,11 +11,13 @@ from werkzeug.wrappers import Response
 
 from contract.events import EVENT_TYPES
 from foundation import logging
+from foundation.db import audit
 from foundation.db import session as db
 from foundation.errors import Advice, DecryptionError
 from foundation.pages import forms
 from foundation.pages.error_pages import render_refusal
 from foundation.pages.guards import signed_in
+from foundation.pages.sessions import actor
 from foundation.pages.site import current_site
 from foundation.text import count
 from notifier import services
@@ -98,11 +100,14 @@ def live() -> str:
 def show(endpoint_id: int) -> str:
     """Show an endpoint and its actions."""
     facts = endpoint_details(endpoint_id)
+    with services.current().database.reading() as session:
+        changes = audit.about(session, "endpoint", endpoint_id)
     return render_template(
         "notifier/endpoint.html",
         overlaps=[(value, word) for value, (word, _) in OVERLAPS.items()],
         types=EVENT_TYPE_CHOICES,
         chosen=facts["row"].event_types or EVENT_TYPES,
+        changes=changes,
         **facts,
     )
 
@@ -145,6 +150,7 @@ def try_now(endpoint_id: int) -> Response:
     """End an endpoint's pause, so that a worker retries its deliveries now."""
     with services.current().writing() as (session, now):
         due = core.try_now(session, endpoint_id, now=now)
+        audit.record(session, actor(), "endpoint.retry", endpoint_id, now=now)
     message = "A worker retries it now, and sends the rest if the first delivery is accepted."
     return _done(endpoint_id, "endpoint retried", f"{message}{_due(due)}", due=due)
 
@@ -157,6 +163,7 @@ def disable(endpoint_id: int) -> Response:
     reason = f"{form.reason.strip() or 'disabled by hand'} ({g.current_user.name} on the pages)"
     with services.current().writing() as (session, now):
         core.disable(session, endpoint_id, reason, now=now)
+        audit.record(session, actor(), "endpoint.disable", endpoint_id, form.reason, now=now)
     message = "Endpoint disabled. Its deliveries are held until it is enabled."
     return _done(endpoint_id, "endpoint disabled", message, reason=reason)
 
@@ -167,6 +174,7 @@ def enable(endpoint_id: int) -> Response:
     """Enable an endpoint and queue its held deliveries."""
     with services.current().writing() as (session, now):
         _, released = core.enable(session, endpoint_id, now=now)
+        audit.record(session, actor(), "endpoint.enable", endpoint_id, now=now)
     held = count(released, "held delivery", "held deliveries")
     message = f"Endpoint enabled; {held} queued."
     return _done(endpoint_id, "endpoint enabled", message, released=released)
@@ -183,6 +191,7 @@ def correct_url(endpoint_id: int) -> Response:
             session, endpoint_id, form.url, guard=current.settings.guard, now=now
         )
         url = core.get(session, endpoint_id).url
+        audit.record(session, actor(), "endpoint.correct-url", endpoint_id, url, now=now)
     flash_warning(current.check_host(url), endpoint_id)
     return _done(endpoint_id, "endpoint's URL corrected", f"URL changed. Send a test.{_due(due)}")
 
@@ -192,9 +201,12 @@ def correct_url(endpoint_id: int) -> Response:
 def set_event_types(endpoint_id: int) -> Response:
     """Change the event types of an endpoint."""
     form = read(EventTypes, lists={"event_types"})
-    with services.current().database.writing() as session:
-        core.set_event_types(session, endpoint_id, form.chosen())
     types = form.event_types
+    with services.current().writing() as (session, now):
+        core.set_event_types(session, endpoint_id, form.chosen())
+        audit.record(
+            session, actor(), "endpoint.set-event-types", endpoint_id, ", ".join(types), now=now
+        )
     return _done(endpoint_id, "event types chosen", "Event types saved.", event_types=types)
 
 

@@ -3,6 +3,7 @@
 from flask import url_for
 
 from foundation.errors import Advice
+from foundation.pages.audit import audit_pages
 from foundation.pages.site import Link, NavItem, Site
 from notifier.models import DeliveryStatus
 from notifier.pages.course_deletion import course_deletion
@@ -56,6 +57,19 @@ def link_for(advice: Advice, _about: str | None = None) -> Link | None:
             return None
 
 
+def url_of(kind: str, object_id: str) -> str | None:
+    """Return the URL of the page of a course, an endpoint or a delivery."""
+    match kind:
+        case "course":
+            return url_for("courses.show", course_id=object_id)
+        case "endpoint" if object_id:
+            return url_for("endpoints.show", endpoint_id=int(object_id))
+        case "delivery" if object_id:
+            return url_for("deliveries.show", delivery_id=int(object_id))
+        case _:
+            return None
+
+
 SITE = Site(
     "eAssessment",
     "notifier",
@@ -64,8 +78,10 @@ SITE = Site(
         NavItem("courses.listed", "Courses", ("course_deletion",)),
         NavItem("deliveries.listed", "Deliveries"),
         NavItem("endpoints.listed", "Endpoints", ("endpoint_secrets",)),
+        NavItem("audit.listed", "Audit"),
     ),
-    (overview, courses, course_deletion, deliveries, endpoints, endpoint_secrets),
+    (overview, courses, course_deletion, deliveries, endpoints, endpoint_secrets, audit_pages),
     link_for,
+    url_of,
     {"tones": TONES, "decisions": DECISIONS, "advice_for": advice_for},
 )

@@ -10,12 +10,14 @@ from pydantic import Field
 from werkzeug.wrappers import Response
 
 from foundation import logging
+from foundation.db import audit
 from foundation.db import session as db
 from foundation.errors import Advice
 from foundation.pages import charts, forms
 from foundation.pages.charts import Chart, Series
 from foundation.pages.filters import milliseconds
 from foundation.pages.guards import signed_in
+from foundation.pages.sessions import actor
 from foundation.text import count
 from notifier import services
 from notifier.models import DeliveryStatus
@@ -67,6 +69,8 @@ def replay() -> Response:
         )
         by = f"{g.current_user.name} on the pages"
         ids = replays.replay(session, dead, by=by, now=now, statuses={DeliveryStatus.DEAD})
+        if ids:
+            audit.record(session, actor(), "delivery.replay", *replays.summarize(ids), now=now)
     _log.info(
         "deliveries replayed",
         count=len(ids),

@@ -9,6 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from foundation.db import session as db
+from foundation.text import count
 from notifier.errors import DeliveryUnknownError, ReplayRefusedError
 from notifier.models import Delivery, DeliveryStatus, Endpoint, Replay
 from notifier.webhooks import breaker_store, deliveries, delivery_filter
@@ -115,6 +116,14 @@ def replay(
         db.insert_all(session, Replay, audit)
         replayed += batch
     return replayed
+
+
+def summarize(ids: Sequence[int]) -> tuple[str, str]:
+    """Return the object and the detail of an audit entry: one delivery, or how many.
+
+    Who replayed each of them is in the table of replays.
+    """
+    return (str(ids[0]), "") if len(ids) == 1 else ("", count(len(ids), "delivery", "deliveries"))
 
 
 def _locked_batches(session: Session, ids: Sequence[int]) -> Iterator[Sequence[Any]]:

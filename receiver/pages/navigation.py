@@ -3,6 +3,7 @@
 from flask import url_for
 
 from foundation.errors import Advice
+from foundation.pages.audit import audit_pages
 from foundation.pages.site import Link, NavItem, Site
 from receiver.pages import labels
 from receiver.pages.course import course_pages
@@ -55,6 +56,7 @@ SITE = Site(
         NavItem("runs.show", "Runs"),
         NavItem("inbox.show", "Inbox"),
         NavItem("sources.show", "Sources"),
+        NavItem("audit.listed", "Audit"),
     ),
     (
         registry_pages,
@@ -64,7 +66,8 @@ SITE = Site(
         run_pages,
         inbox_pages,
         source_pages,
+        audit_pages,
     ),
     link_for,
-    labels.GLOBALS,
+    globals=labels.GLOBALS,
 )

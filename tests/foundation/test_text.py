@@ -1,11 +1,11 @@
 """Counts and durations in words; text and values for the terminal."""
 
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 
 import pytest
 
-from foundation.text import count, format_duration, printable, readable
+from foundation.text import count, format_duration, parse_since, printable, readable
 
 
 @pytest.mark.parametrize(
@@ -68,3 +68,25 @@ def test_printable_text_has_no_control_characters(text: str, printed: str) -> No
 )
 def test_value_is_readable(value: object, shown: str) -> None:
     assert readable(value) == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "time"),
+    [
+        pytest.param("2h", datetime(2026, 11, 22, 7, 30, tzinfo=UTC), id="duration"),
+        pytest.param("today", datetime(2026, 11, 22, tzinfo=UTC), id="today"),
+        pytest.param(" yesterday ", datetime(2026, 11, 21, tzinfo=UTC), id="yesterday"),
+        pytest.param("2026-10-01", datetime(2026, 10, 1, tzinfo=UTC), id="day"),
+        pytest.param(
+            "2026-10-01T09:00+02:00", datetime(2026, 10, 1, 7, tzinfo=UTC), id="another zone"
+        ),
+    ],
+)
+def test_time_can_be_relative(text: str, time: datetime) -> None:
+    assert parse_since(text, now=datetime(2026, 11, 22, 9, 30, tzinfo=UTC)) == time
+
+
+@pytest.mark.parametrize("text", ["soon", "2", "99999d99999", "0001-01-01T00:00+23:00"])
+def test_other_time_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a time such as 2h, yesterday or 2026-11-22T09:00"):
+        parse_since(text, now=datetime(2026, 11, 22, tzinfo=UTC))

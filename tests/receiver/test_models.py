@@ -39,6 +39,7 @@ def test_ids_are_never_reused(database: Database) -> None:
         named = {name for (name,) in rows}
 
     assert named == {
+        "audit",
         "sources",
         "source_secrets",
         "entries",

@@ -5,9 +5,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from html import unescape
+from pathlib import Path
 from typing import Any
 
+import click
 import pytest
+from click.testing import CliRunner, Result
 from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
@@ -18,9 +21,11 @@ from foundation.db.session import Database
 from foundation.pages import users
 from foundation.services import Services
 from notifier.app import create_app as create_notifier
+from notifier.cli import main as notifier
 from notifier.config import Settings as NotifierSettings
 from notifier.models import SCHEMA as NOTIFIER
 from receiver.app import create_app as create_receiver
+from receiver.cli import main as receiver
 from receiver.config import Settings as ReceiverSettings
 from receiver.models import SCHEMA as RECEIVER
 
@@ -28,6 +33,8 @@ KEY = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
 ADMIN_KEY = "planted-admin-key-0123456789abcdef"
 PASSWORD = "correct horse battery"
 NINE = datetime(2026, 11, 22, 9, 0, 0, 123456, tzinfo=UTC)
+PROGRAMS: dict[str, click.Command] = {"notifier": notifier, "receiver": receiver}
+Run = Callable[..., Result]
 HTML = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 
 
@@ -116,6 +123,25 @@ def signed_in(client: FlaskClient, ada: str) -> FlaskClient:
     """A browser in which Ada is signed in."""
     assert enter(client, ada).status_code == 303
     return client
+
+
+@pytest.fixture
+def run_program(
+    service: Service, database: Database, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Run:
+    """Return a function that runs a command of the service on its database."""
+    monkeypatch.chdir(tmp_path)
+    prefix = service.name.upper()
+    monkeypatch.setenv(f"{prefix}_ENCRYPTION_KEYS", KEY)
+    monkeypatch.setenv(f"{prefix}_DATABASE_URL", str(database.engine.url))
+    monkeypatch.setenv("NOTIFIER_ADMIN_KEY", ADMIN_KEY)
+
+    def invoke(*words: str, stdin: str = "") -> Result:
+        return CliRunner().invoke(
+            PROGRAMS[service.name], words, input=stdin, catch_exceptions=False
+        )
+
+    return invoke
 
 
 def token_in(response: TestResponse) -> str:

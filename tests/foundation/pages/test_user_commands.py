@@ -1,40 +1,19 @@
 """`users`: add, list, change and remove users on the command line."""
 
 import json
-from collections.abc import Callable
-from pathlib import Path
+from functools import partial
 
-import click
 import pytest
-from click.testing import CliRunner, Result
 
 from foundation.cli import output
 from foundation.db.session import Database
 from foundation.pages import users
-from notifier.cli import main as notifier
-from receiver.cli import main as receiver
-from tests.foundation.pages.conftest import ADMIN_KEY, KEY, PASSWORD, Service, each_service
-
-PROGRAMS: dict[str, click.Command] = {"notifier": notifier, "receiver": receiver}
-Run = Callable[..., Result]
+from tests.foundation.pages.conftest import PASSWORD, Run, each_service
 
 
 @pytest.fixture
-def run(
-    service: Service, database: Database, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> Run:
-    monkeypatch.chdir(tmp_path)
-    prefix = service.name.upper()
-    monkeypatch.setenv(f"{prefix}_ENCRYPTION_KEYS", KEY)
-    monkeypatch.setenv(f"{prefix}_DATABASE_URL", str(database.engine.url))
-    monkeypatch.setenv("NOTIFIER_ADMIN_KEY", ADMIN_KEY)
-
-    def invoke(*words: str, stdin: str = "") -> Result:
-        return CliRunner().invoke(
-            PROGRAMS[service.name], ["users", *words], input=stdin, catch_exceptions=False
-        )
-
-    return invoke
+def run(run_program: Run) -> Run:
+    return partial(run_program, "users")
 
 
 @each_service

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from contract.tokens import CourseToken
+from foundation.db.audit import AuditEntry
 from notifier.courses import course_import as core
 from notifier.courses import service as courses
 from notifier.models import Course
@@ -46,6 +47,10 @@ def test_import_writes_new_tokens_to_a_private_file(
     assert "receiver registry import" in result.stdout
     assert "eas_" not in result.output
     assert tokens() == stored_tokens(store)
+    assert [(entry.action, entry.object_id) for entry in store.all(AuditEntry)] == [
+        ("course.add", "2026/Économie 1"),
+        ("course.add", "CS101"),
+    ]
     assert stat.S_IMODE(TOKENS.stat().st_mode) == 0o600
     assert again == {
         "added": 0,

@@ -37,4 +37,4 @@ def test_navigation_builds_urls(app: Flask) -> None:
     with app.test_request_context():
         urls = [url_for(item.endpoint) for item in SITE.navigation]
 
-    assert urls == ["/", "/runs", "/inbox", "/sources"]
+    assert urls == ["/", "/runs", "/inbox", "/sources", "/audit"]

@@ -1,0 +1,168 @@
+"""The audit table: who did what, when, from where, to what; written in the transaction of it."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from pydantic import BaseModel, ConfigDict
+from sqlalchemy import Index, MetaData, String, Text, or_, select
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+
+from foundation.db import pagination
+from foundation.db import session as db
+from foundation.db.pagination import PAGE, Cursor, Page, PageRequest
+from foundation.db.session import NAMING, NEVER_REUSED, UtcDateTime
+from foundation.text import printable
+
+# Characters that are stored; a client behind a web server may send any address.
+_MAX_ADDRESS, _MAX_DETAIL = 64, 500
+# Entries that the page of an object shows.
+_LAST = 10
+
+
+class Channel(StrEnum):
+    """How something was done."""
+
+    PAGE = "page"
+    API = "api"
+    COMMAND = "command"
+
+
+@dataclass(frozen=True)
+class Actor:
+    """Who does something: a user's name, the caller of an API, or the account of a command."""
+
+    name: str
+    channel: Channel
+    address: str | None = None
+
+
+class Base(DeclarativeBase):
+    """The base class of this table, which each service has in its own database."""
+
+    metadata = MetaData(naming_convention=NAMING)
+
+
+class AuditEntry(Base):
+    """Something that was done to an object; never changed or deleted.
+
+    `action` is the kind of the object and a verb: `course.delete`. `detail` holds no secret and no
+    personal data of students.
+    """
+
+    __tablename__ = "audit"
+    __table_args__ = (
+        Index(None, "recorded_at", "id"),
+        Index(None, "object_id", "recorded_at", "id"),
+        Index(None, "actor", "recorded_at", "id"),
+        NEVER_REUSED,
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    recorded_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    actor: Mapped[str] = mapped_column(String(255))
+    channel: Mapped[str] = mapped_column(String(10))
+    address: Mapped[str | None] = mapped_column(String(_MAX_ADDRESS))
+    action: Mapped[str] = mapped_column(String(40))
+    object_kind: Mapped[str] = mapped_column(String(20))
+    object_id: Mapped[str] = mapped_column(String(255))
+    detail: Mapped[str] = mapped_column(Text)
+
+
+class AuditFilter(BaseModel):
+    """Conditions on entries; None is no condition.
+
+    `action` is one such as `course.delete`, or the kind of an object for all that was done to it.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    actor: str | None = None
+    action: str | None = None
+    object_id: str | None = None
+    since: datetime | None = None
+
+
+def add_audit_table(metadata: MetaData) -> None:
+    """Add the table to those of a service."""
+    AuditEntry.metadata.tables[AuditEntry.__tablename__].to_metadata(metadata)
+
+
+def record(
+    session: Session,
+    actor: Actor,
+    action: str,
+    object_id: str | int,
+    detail: str = "",
+    *,
+    now: datetime,
+) -> None:
+    """Record that an actor did something to an object."""
+    record_all(session, actor, action, [str(object_id)], detail, now=now)
+
+
+def record_all(
+    session: Session,
+    actor: Actor,
+    action: str,
+    object_ids: Iterable[str],
+    detail: str = "",
+    *,
+    now: datetime,
+) -> None:
+    """Record that an actor did the same to several objects, in one statement."""
+    rows = [
+        {
+            "recorded_at": now,
+            "actor": actor.name,
+            "channel": actor.channel.value,
+            "address": actor.address and printable(actor.address)[:_MAX_ADDRESS],
+            "action": action,
+            "object_kind": action.partition(".")[0],
+            "object_id": object_id,
+            "detail": detail[:_MAX_DETAIL],
+        }
+        for object_id in object_ids
+    ]
+    db.insert_all(session, AuditEntry, rows)
+
+
+def find(
+    session: Session,
+    criteria: AuditFilter,
+    page_request: PageRequest = PageRequest(),  # noqa: B008 - immutable
+    *,
+    limit: int = PAGE,
+) -> Page[AuditEntry]:
+    """Return a page of the entries that match, newest first."""
+    query = select(AuditEntry)
+    if criteria.actor is not None:
+        query = query.where(AuditEntry.actor == criteria.actor)
+    if criteria.action is not None:
+        is_action = AuditEntry.action == criteria.action
+        query = query.where(or_(is_action, AuditEntry.object_kind == criteria.action))
+    if criteria.object_id is not None:
+        query = query.where(AuditEntry.object_id == criteria.object_id)
+    if criteria.since is not None:
+        query = query.where(AuditEntry.recorded_at >= criteria.since)
+    return pagination.read(
+        session,
+        query,
+        (AuditEntry.recorded_at, AuditEntry.id),
+        lambda row: (row.AuditEntry, cursor_of(row.AuditEntry)),
+        page_request,
+        limit=limit,
+        descending=True,
+    )
+
+
+def about(session: Session, kind: str, object_id: str | int) -> list[AuditEntry]:
+    """Return what was done last to an object, newest first."""
+    criteria = AuditFilter(action=kind, object_id=str(object_id))
+    return list(find(session, criteria, limit=_LAST).rows)
+
+
+def cursor_of(entry: AuditEntry) -> Cursor:
+    """Return an entry's position in the list."""
+    return (entry.recorded_at, entry.id)

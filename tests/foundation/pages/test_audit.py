@@ -1,0 +1,65 @@
+"""The page and the command that show the audit table, of both services."""
+
+import json
+
+from flask.testing import FlaskClient
+
+from foundation.db import audit
+from foundation.db.audit import Actor, Channel
+from foundation.db.session import Database
+from tests.foundation.pages.conftest import NINE, Run, each_service
+
+ADA = Actor("Ada", Channel.PAGE, "192.0.2.7")
+
+
+@each_service
+def test_page_shows_matching_entries(signed_in: FlaskClient, database: Database) -> None:
+    with database.writing() as session:
+        audit.record(session, ADA, "user.add", "<Bob>", now=NINE)
+        audit.record(session, ADA, "user.remove", "Carol", now=NINE)
+
+    page = signed_in.get("/audit?action=user.add&since=2026-11-22").text
+
+    assert '<a href="/audit?actor=Ada"><bdi class="name">Ada</bdi></a>' in page
+    assert "page, 192.0.2.7" in page
+    assert "&lt;Bob&gt;" in page
+    assert "Carol" not in page
+
+
+def test_page_explains_a_time_that_is_none(signed_in: FlaskClient) -> None:
+    page = signed_in.get("/audit?since=soon").text
+
+    assert "&#39;soon&#39; is not a time such as 2h, yesterday or 2026-11-22T09:00" in page
+
+
+def test_page_goes_through_the_list(signed_in: FlaskClient, database: Database) -> None:
+    with database.writing() as session:
+        audit.record_all(session, ADA, "user.add", [f"user {n}" for n in range(51)], now=NINE)
+
+    first = signed_in.get("/audit?action=user").text
+    link = first.rpartition('rel="next" href="')[2].partition('"')[0].replace("&amp;", "&")
+    second = signed_in.get(link).text
+
+    assert (
+        first.count('<td data-label="Action">user.add'),
+        second.count('<td data-label="Action">user.add'),
+    ) == (50, 1)
+    assert "user 0<" in second
+
+
+@each_service
+def test_command_lists_what_commands_did(run_program: Run) -> None:
+    run_program("users", "add", "Ada", stdin="correct horse battery\n")
+    run_program("users", "remove", "Ada")
+
+    listed = run_program("audit", "list", "--object", "Ada", "--since", "1h", "--limit", "1")
+    older = run_program("audit", "list", "--before", "2", "--json")
+    unknown = run_program("audit", "list", "--before", "9")
+
+    assert "user.remove" in listed.stdout
+    assert "user.add" not in listed.stdout
+    assert listed.stdout.endswith("More: add --before 2\n")
+    [entry] = json.loads(older.stdout)
+    assert (entry["action"], entry["channel"], entry["address"]) == ("user.add", "command", None)
+    assert "@" in entry["actor"]
+    assert (unknown.exit_code, "there is no entry 9" in unknown.stderr) == (2, True)
