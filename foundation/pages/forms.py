@@ -1,6 +1,7 @@
 """Forms: CSRF protection, and parsing into a model or error messages."""
 
 from collections.abc import Collection
+from contextlib import closing
 from typing import Any, TypeVar
 
 from flask import Flask, current_app, request
@@ -19,6 +20,8 @@ from foundation.web.errors import RequestInvalidError, RequestMalformedError
 
 MAX_BYTES = 256 * 1024
 """The maximum size of a form."""
+MAX_FILE_BYTES = 4 * 1024 * 1024
+"""The maximum size of a form with a file or a long list."""
 _TOKEN = "csrf_token"  # noqa: S105 - a field's name, no secret
 _Model = TypeVar("_Model", bound=BaseModel)
 
@@ -44,7 +47,7 @@ def check(*, max_bytes: int = MAX_BYTES) -> None:
     """Raise FormRefusedError unless a request that changes something is a form of this session."""
     if request.method in {"GET", "HEAD"}:
         return
-    request.max_content_length = max_bytes
+    request.max_content_length = request.max_form_memory_size = max_bytes
     try:
         current_app.extensions["csrf"].protect()
     except CSRFError as error:
@@ -71,7 +74,8 @@ def pasted_or_uploaded() -> str:
     """
     file = request.files.get("file")
     if file is not None and file.filename:
-        return csv_reader.decode(file.read())
+        with closing(file):
+            return csv_reader.decode(file.read())
     return request.form.get("text", "")
 
 

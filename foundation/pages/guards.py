@@ -1,6 +1,7 @@
 """Access to pages: signed-in users only, or everyone."""
 
 from datetime import UTC, datetime
+from functools import partial
 
 from flask import request
 
@@ -12,16 +13,19 @@ from foundation.web.app import guarded
 REFRESH = "X-Refresh"
 
 
-def _check_signed_in() -> None:
+def _check_signed_in(max_bytes: int = forms.MAX_BYTES) -> None:
     if sessions.current_user() is None:
         raise SignInRequiredError("not signed in")
     if REFRESH not in request.headers:
         sessions.renew(now=datetime.now(UTC))
-    forms.check()
+    forms.check(max_bytes=max_bytes)
 
 
 # Marks a view for signed-in users: others are sent to the sign-in page, and forms are checked.
 signed_in = guarded("a signed-in user", _check_signed_in)
+
+# The same, for a form with a file or a long list.
+signed_in_file = guarded("a signed-in user", partial(_check_signed_in, forms.MAX_FILE_BYTES))
 
 # Marks a view that needs no sign-in; forms are checked all the same.
 public = guarded("anybody", forms.check)

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
 from foundation.db import pagination
@@ -49,13 +49,23 @@ def page(
 
 def ids(session: Session, criteria: CourseFilter, *, limit: int | None = None) -> list[str]:
     """Return the ids of the first courses, in their order."""
-    query = select(Course.course_id).order_by(Course.course_id).limit(limit)
+    query = _where(select(Course.course_id), criteria)
+    return list(session.scalars(query.order_by(Course.course_id).limit(limit)))
+
+
+def count(session: Session, criteria: CourseFilter) -> int:
+    """Return the number of courses."""
+    query = _where(select(func.count()).select_from(Course), criteria)
+    return session.scalar(query) or 0
+
+
+def _where(query: Select[Any], criteria: CourseFilter) -> Select[Any]:
     if criteria.is_search:
         query = query.where(search.condition(criteria.words))
     if criteria.deleted is not None:
         is_deleted = Course.deleted_at.is_not(None)
         query = query.where(is_deleted if criteria.deleted else ~is_deleted)
-    return list(session.scalars(query))
+    return query
 
 
 def export(database: Database, criteria: CourseFilter) -> Iterator[Sequence[dict[str, Any]]]:

@@ -1,23 +1,26 @@
-"""Deletion of courses: a confirmation page, then all of them in one transaction."""
+"""Deletion of courses: a confirmation page, then batches of one transaction each."""
 
+from collections.abc import Sequence
 from datetime import timedelta
-from typing import Annotated
 
-from flask import Blueprint, flash, g, redirect, render_template, request, url_for
+from flask import Blueprint, flash, g, redirect, render_template, url_for
 from markupsafe import Markup, escape
-from pydantic import BaseModel, ConfigDict, Field
 from werkzeug.wrappers import Response
 
 from foundation import logging
+from foundation.csv_reader import CsvError
 from foundation.db import audit
 from foundation.errors import Advice
 from foundation.pages import forms, redirects
-from foundation.pages.guards import signed_in
+from foundation.pages.error_pages import render_refusal
+from foundation.pages.guards import signed_in, signed_in_file
 from foundation.pages.sessions import actor
 from foundation.text import count
 from foundation.web.errors import RequestInvalidError
 from notifier import services
+from notifier.courses import listing
 from notifier.courses import service as courses
+from notifier.courses.listing import CourseFilter
 from notifier.errors import NotifierError
 from notifier.models import Course
 from notifier.pages.params import query_of
@@ -28,47 +31,72 @@ course_deletion = Blueprint("course_deletion", __name__, template_folder="templa
 _log = logging.get_logger(__name__)
 
 EVENT = "course.deleted"
-MAX_DELETED = 500
-"""The limit of courses that are deleted at once."""
+MAX_DELETED = 10_000
+"""The limit of courses that are deleted after one confirmation."""
 _MAX_NAMED = 3
+# The number of courses that the confirmation names.
+_SHOWN = 20
 _INSTANT = timedelta(microseconds=1)
+_SELECT_COURSES = Advice("Go back to the courses and select the ones to delete.")
 
 
-class Chosen(BaseModel):
-    """The selected courses."""
+class Selection(forms.Form):
+    """The courses that are ticked, entered as `text`, or `everything` that a search found.
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    `expected`: how many the confirmation named.
+    """
 
-    course_id: Annotated[list[str], Field(min_length=1, max_length=MAX_DELETED)]
+    course_id: tuple[str, ...] = ()
+    text: str = ""
+    everything: bool = False
+    q: str = ""
+    expected: int = 0
+
+    @property
+    def criteria(self) -> CourseFilter:
+        """The active courses that the search finds."""
+        return CourseFilter(self.q, deleted=False)
+
+
+@course_deletion.get("/courses/delete")
+@signed_in
+def enter() -> str:
+    """Show the form for a list of courses."""
+    return _entry_form(None)
 
 
 @course_deletion.post("/courses/delete")
-@signed_in
-def preview() -> str:
+@signed_in_file
+def preview() -> str | tuple[str, int]:
     """Show what deleting the courses does, without changing anything."""
-    chosen = _chosen()
-    with services.current().database.reading() as session:
-        rows = courses.find_courses(session, chosen.course_id)
-        subscribers = endpoints.subscribed_to(session, EVENT, lock=False)
-    return render_template(
-        "notifier/courses_delete.html",
-        found=[row for row in rows if row.deleted_at is None],
-        already_deleted=[row for row in rows if row.deleted_at is not None],
-        subscribers=subscribers,
-        cancel_url=redirects.referring_page() or url_for("courses.listed"),
-    )
+    selection = _selection()
+    try:
+        ids = _ids(selection, forms.pasted_or_uploaded())
+    except CsvError as refusal:
+        return _entry_form(render_refusal(refusal)), 422
+    return _preview(selection, ids)
 
 
 @course_deletion.post("/courses/delete/confirmed")
-@signed_in
-def delete() -> Response:
-    """Delete the courses in one transaction, and redirect to the resulting deliveries."""
-    chosen = _chosen()
-    with services.current().writing() as (session, now):
-        results = courses.delete_courses(session, chosen.course_id, now=now)
-        deleted = [result for result in results.values() if isinstance(result, Course)]
-        ids = [course.course_id for course in deleted]
-        audit.record_all(session, actor(), "course.delete", ids, now=now)
+@signed_in_file
+def delete() -> Response | tuple[str, int]:
+    """Delete the courses in batches, and redirect to the resulting deliveries."""
+    selection = _selection()
+    ids = _ids(selection, selection.text)
+    if selection.everything and len(ids) != selection.expected:
+        flash("Other courses match the search by now. Check the number again.", "error")
+        return _preview(selection, ids), 409
+    results: dict[str, Course | NotifierError] = {}
+    times = []
+    for start in range(0, len(ids), courses.DELETED_AT_ONCE):
+        with services.current().writing() as (session, now):
+            batch = ids[start : start + courses.DELETED_AT_ONCE]
+            done = courses.delete_courses(session, batch, now=now)
+            deleted_ids = [one for one in batch if isinstance(done[one], Course)]
+            audit.record_all(session, actor(), "course.delete", deleted_ids, now=now)
+        results |= done
+        times.append(now)
+    deleted = [result for result in results.values() if isinstance(result, Course)]
     refused = [result for result in results.values() if isinstance(result, NotifierError)]
     for course in deleted:
         _log.info("course deleted", course_id=course.course_id, user=g.current_user.name)
@@ -83,18 +111,49 @@ def delete() -> Response:
         return redirect(url_for("courses.listed"), 303)
     if len(deleted) == 1:
         return redirect(url_for("courses.show", course_id=deleted[0].course_id), 303)
-    caused = DeliveryFilter(event_type=EVENT, since=now, until=now + _INSTANT)
+    caused = DeliveryFilter(event_type=EVENT, since=times[0], until=times[-1] + _INSTANT)
     return redirect(url_for("deliveries.listed", **query_of(caused)), 303)
 
 
-def _chosen() -> Chosen:
-    chosen = forms.parse_form(Chosen, lists={"course_id"})
-    if isinstance(chosen, Chosen):
-        return chosen
-    many = len(request.form.getlist("course_id"))
-    raise RequestInvalidError(
-        f"{many:,} courses are selected; at most {MAX_DELETED} can be deleted at once"
-        if many
-        else "no course is selected",
-        advice=Advice("Go back to the courses and select the ones to delete."),
+def _selection() -> Selection:
+    return forms.require_valid(
+        forms.parse_form(Selection, lists={"course_id"}), advice=_SELECT_COURSES
     )
+
+
+def _ids(selection: Selection, text: str) -> list[str]:
+    if selection.everything and selection.criteria.is_search:
+        with services.current().database.reading() as session:
+            ids = listing.ids(session, selection.criteria, limit=MAX_DELETED + 1)
+    else:
+        lines = (line.strip() for line in text.splitlines())
+        ids = list(dict.fromkeys([*selection.course_id, *filter(None, lines)]))
+    if not ids:
+        raise RequestInvalidError("no course is selected", advice=_SELECT_COURSES)
+    if len(ids) > MAX_DELETED:
+        raise RequestInvalidError(
+            f"more than {MAX_DELETED:,} courses are selected, which is too many at once",
+            advice=Advice("Select fewer, or use the command.", "courses delete"),
+        )
+    return ids
+
+
+def _preview(selection: Selection, ids: Sequence[str]) -> str:
+    with services.current().database.reading() as session:
+        rows = courses.find_courses(session, ids)
+        subscribers = endpoints.subscribed_to(session, EVENT, lock=False)
+    known = {row.course_id for row in rows}
+    return render_template(
+        "notifier/courses_delete.html",
+        selection=selection,
+        found=[row for row in rows if row.deleted_at is None],
+        already_deleted=[row for row in rows if row.deleted_at is not None],
+        unknown=[course_id for course_id in ids if course_id not in known],
+        shown=_SHOWN,
+        subscribers=subscribers,
+        cancel_url=redirects.referring_page() or url_for("courses.listed"),
+    )
+
+
+def _entry_form(fault: str | None) -> str:
+    return render_template("notifier/courses_delete_list.html", fault=fault)

@@ -1,5 +1,6 @@
 """Courses: search, show, add, regenerate a token, announce a new Moodle token."""
 
+from dataclasses import replace
 from typing import Annotated, Any
 
 from flask import Blueprint, flash, g, redirect, render_template, request, url_for
@@ -94,11 +95,15 @@ def listed() -> str:
     with services.current().database.reading() as session:
         page = listing.page(session, params.criteria, after=params.after, limit=_ROWS)
         tokens = core.current_tokens(session, [row.id for row in page.rows])
+        active = replace(params.criteria, deleted=False)
+        is_offered = active.is_search and params.state != "deleted"
+        found = listing.count(session, active) if is_offered else 0
     return render_template(
         "notifier/courses.html",
         params=params,
         page=page,
         tokens=tokens,
+        found=found,
         states=_STATES,
         query=params.model_dump(include={"q", "state"}, exclude_defaults=True),
     )

@@ -13,6 +13,7 @@ EASSESSMENT = [
     "/courses",
     "/courses?q=zzz",
     "/courses/new",
+    "/courses/delete",
     *(f"/courses/one?course_id={course_id}" for course_id in ("CS101-2026", "7731", *TITLES)),
     "/deliveries",
     "/deliveries?since=yesterday",

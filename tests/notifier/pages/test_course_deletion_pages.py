@@ -1,10 +1,14 @@
-"""The deletion of courses: a confirmation page, then all of them in one transaction."""
+"""The deletion of courses: a confirmation page, then batches of one transaction each."""
+
+import io
+import re
 
 import pytest
 from sqlalchemy.orm import Session
 
 from notifier import signals
 from notifier.courses import service as courses
+from notifier.models import Course
 from tests.notifier.conftest import NINE, Store
 from tests.notifier.pages.conftest import URL, Browser
 
@@ -115,8 +119,8 @@ def test_only_refused_courses_lead_back_to_the_list(ada: Browser, three: list[st
     [
         pytest.param([], "No course is selected", id="none"),
         pytest.param(
-            [f"x{number}" for number in range(501)],
-            "501 courses are selected; at most 500 can be deleted at once.",
+            [f"x{number}" for number in range(10_001)],
+            "More than 10,000 courses are selected",
             id="too many",
         ),
     ],
@@ -128,7 +132,58 @@ def test_invalid_selection_is_refused(
 
     assert response.status_code == 422
     assert text in response.text
-    assert "select the ones to delete" in response.text
+    assert "What to do" in response.text
+
+
+def test_all_that_a_search_found_are_deleted(ada: Browser, store: Store) -> None:
+    store.add_courses([*(f"CS{number}-2025" for number in range(60)), "CS1-2026"])
+    store.write(courses.delete_course, "CS7-2025", now=NINE)
+
+    listed = ada.look("/courses", q="2025 cs")
+    preview = ada.send(PREVIEW, everything="true", q="2025 cs").text
+    store.add_courses(["CS99-2025"])
+    changed = ada.send(CONFIRMED, everything="true", q="2025 cs", expected=59)
+    before = store.rows()["events"]
+    deleted = ada.send(CONFIRMED, everything="true", q="2025 cs", expected=60)
+
+    assert "Delete all 59 found" in listed
+    assert "Delete 59 courses permanently?" in preview
+    assert "and 39 more" in preview
+    assert (changed.status_code, deleted.status_code) == (409, 303)
+    assert "Delete 60 courses permanently?" in changed.text
+    assert len(before) == 1
+    active = [row.course_id for row in store.all(Course) if row.deleted_at is None]
+    assert active == ["CS1-2026"]
+
+
+def test_list_of_ids_is_deleted_in_batches(
+    ada: Browser, store: Store, three: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(courses, "DELETED_AT_ONCE", 2)
+    store.add_endpoint()
+    unknown = [f"{number:040}" for number in range(9_000)]
+    file = io.BytesIO("\r\n".join([*three, "", *unknown, three[0]]).encode())
+
+    form = ada.look(PREVIEW)
+    preview = ada.send(PREVIEW, file=(file, "ids.txt"), text="").text
+    (ids,) = re.findall(r'<textarea name="text" hidden>\n(.*?)</textarea>', preview, re.DOTALL)
+    padded = ids + "".join(f"\r\n{number:080}" for number in range(7_000))
+    result = ada.look(ada.send(CONFIRMED, text=padded).location)
+
+    assert 'type="file"' in form
+    assert "Delete 3 courses permanently?" in preview
+    assert "Not found (9,000)" in preview
+    assert ids.split() == three
+    assert "Deleted: 3 courses." in result
+    assert "7,000 courses not deleted" in result
+    assert "<strong>3</strong> pending" in result
+
+
+def test_file_that_is_no_text_is_refused(ada: Browser) -> None:
+    response = ada.send(PREVIEW, file=(io.BytesIO(b"PK\x03\x04"), "ids.xlsx"), text="")
+
+    assert response.status_code == 422
+    assert "file is a spreadsheet" in response.text
 
 
 def test_failing_event_rolls_all_deletions_back(

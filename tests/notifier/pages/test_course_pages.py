@@ -43,7 +43,7 @@ def test_list_shows_the_state_of_each_course(ada: Browser, token: CourseToken) -
     assert ids_on(page) == ["7731", "CS101", "CS102"]
     assert token.token_id in page
     assert "issued by a Moodle" in page
-    assert page.count('type="checkbox"') == 2
+    assert page.count('name="course_id"') == 2
     assert "Delete selected courses" in page
     assert ids_on(deleted) == ["CS102"]
     assert "Delete selected courses" not in deleted
