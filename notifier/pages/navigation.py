@@ -7,6 +7,7 @@ from foundation.pages.audit import audit_pages
 from foundation.pages.site import Link, NavItem, Site
 from notifier.models import DeliveryStatus
 from notifier.pages.course_deletion import course_deletion
+from notifier.pages.course_import import course_import
 from notifier.pages.courses import courses
 from notifier.pages.deliveries import deliveries
 from notifier.pages.endpoint_secrets import endpoint_secrets
@@ -75,12 +76,21 @@ SITE = Site(
     "notifier",
     (
         NavItem("overview.show", "Overview"),
-        NavItem("courses.listed", "Courses", ("course_deletion",)),
+        NavItem("courses.listed", "Courses", ("course_deletion", "course_import")),
         NavItem("deliveries.listed", "Deliveries"),
         NavItem("endpoints.listed", "Endpoints", ("endpoint_secrets",)),
         NavItem("audit.listed", "Audit"),
     ),
-    (overview, courses, course_deletion, deliveries, endpoints, endpoint_secrets, audit_pages),
+    (
+        overview,
+        courses,
+        course_deletion,
+        course_import,
+        deliveries,
+        endpoints,
+        endpoint_secrets,
+        audit_pages,
+    ),
     link_for,
     url_of,
     {"tones": TONES, "decisions": DECISIONS, "advice_for": advice_for},

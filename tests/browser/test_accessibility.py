@@ -14,6 +14,7 @@ EASSESSMENT = [
     "/courses?q=zzz",
     "/courses/new",
     "/courses/delete",
+    "/courses/import",
     *(f"/courses/one?course_id={course_id}" for course_id in ("CS101-2026", "7731", *TITLES)),
     "/deliveries",
     "/deliveries?since=yesterday",

@@ -22,6 +22,7 @@ ROUTES = {
     "courses.add": "course.add",
     "courses.regenerate": "course.regenerate-token",
     "courses.announce": "course.announce-token",
+    "course_import.run": "course.add",
     "course_deletion.preview": None,  # reads
     "course_deletion.delete": "course.delete",
     "deliveries.replay_one": "delivery.replay",
