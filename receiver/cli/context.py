@@ -5,11 +5,19 @@ from typing import Any, TypeVar
 
 import click
 
-from foundation.cli import output
+from foundation.cli.context import actor as auditor
 from foundation.cli.context import checked_services, reading, services, writing
-from receiver.registry.history import Actor, ActorKind
+from receiver.registry.history import Actor
 
-__all__ = ["actor", "checked_services", "reading", "services", "source_option", "writing"]
+__all__ = [
+    "actor",
+    "auditor",
+    "checked_services",
+    "reading",
+    "services",
+    "source_option",
+    "writing",
+]
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -23,4 +31,4 @@ def source_option(command: _Command) -> _Command:
 
 def actor() -> Actor:
     """Return the administrator who runs the command, for the history."""
-    return Actor(ActorKind.ADMINISTRATOR, output.current_user())
+    return Actor.person(auditor())

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import click
 
 from foundation.cli.params import COURSE_ID, TEXT
+from foundation.db import audit
 from foundation.text import count
 from receiver.cli import context
 from receiver.cli.context import source_option
@@ -37,8 +38,13 @@ def forget(course_id: str | None, source: str | None, user_id: str | None, yes: 
         stored = gradebook.count_by_entry(session, entry_ids=entry_ids, user_id=user_id)
     if stored and not yes and sys.stdin.isatty():
         click.confirm(f"Delete {_grades(stored)} permanently?", abort=True)
-    with context.writing() as (session, _):
+    with context.writing() as (session, now):
         deleted = gradebook.forget(session, entry_ids=entry_ids, user_id=user_id)
+        # Without the user's id, which is to be forgotten too.
+        detail = _grades(deleted) + (" of one user" if user_id is not None else "")
+        audit.record(
+            session, context.auditor(), "entry.forget-grades", course_id or "", detail, now=now
+        )
         # With its etag, the sync would take a course for unchanged.
         registry.clear_etags(session, deleted)
     click.echo(f"deleted {_grades(deleted)}")

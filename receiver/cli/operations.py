@@ -13,6 +13,7 @@ from foundation.cli.batches import in_batches
 from foundation.cli.init import database_url_option, initialize, new_encryption_key
 from foundation.cli.output import json_option
 from foundation.cli.params import AGE
+from foundation.db import audit
 from foundation.db import session as db
 from foundation.text import count
 from receiver.cli import context
@@ -58,13 +59,12 @@ def rotate_key() -> None:
     from receiver.sources import store as sources
 
     services: Services = context.checked_services()
-    with services.database.writing() as session:
+    with services.writing() as (session, now):
         secrets = sources.reencrypt(session, vault=services.vault)
         tokens = registry.reencrypt(session, vault=services.vault)
-    click.echo(
-        f"re-encrypted {count(secrets, 'secret')} and {count(tokens, 'token')}; "
-        "older keys can be removed"
-    )
+        detail = f"{count(secrets, 'secret')} and {count(tokens, 'token')}"
+        audit.record(session, context.auditor(), "database.rotate-key", "", detail, now=now)
+    click.echo(f"re-encrypted {detail}; older keys can be removed")
 
 
 @click.command()
@@ -107,11 +107,14 @@ def prune(older_than: timedelta) -> None:
             for number in in_batches(database, delete):
                 deleted[name] += number
     finally:
-        click.echo(
+        result = (
             f"deleted {count(deleted['runs'], 'run')}, {count(deleted['lines'], 'line')} of "
             f"history, {count(deleted['ids'], 'webhook id')}, "
             f"{count(deleted['grades'], 'grade')} of deleted courses"
         )
+        click.echo(result)
+        with services.writing() as (session, now):
+            audit.record(session, context.auditor(), "database.prune", "", result, now=now)
 
 
 @click.command()

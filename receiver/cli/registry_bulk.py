@@ -8,6 +8,7 @@ import click
 from foundation import csv_writer
 from foundation.cli import output
 from foundation.cli.params import COURSE_ID, read_text
+from foundation.db import audit
 from foundation.import_result import ImportResult
 from foundation.text import count, printable
 from receiver.cli import context, schemas
@@ -106,10 +107,12 @@ def set_activity(
     target = None if course is None or activity is None else (str(course), str(activity))
     if clear == bool(target) or (clear and (course or activity)):
         raise click.UsageError("give --course and --activity, or --clear alone")
-    with context.writing() as (session, _):
+    with context.writing() as (session, now):
         chosen = sources.choose(session, source, course_id=course_id)
         entry = registry.get_added(session, chosen, course_id)
         bulk.set_gradebook_target(entry, *(target or (None, None)))
+        detail = f"{chosen.name}: {course}/{activity}" if target else chosen.name
+        audit.record(session, context.auditor(), "entry.set-activity", course_id, detail, now=now)
     shown = printable(course_id)
     if clear:
         click.echo(f"{shown} has no activity now")

@@ -6,7 +6,7 @@ from contract.signatures import Secret, SecretError
 from contract.tokens import MalformedTokenError, MoodleToken
 from foundation.cli import output
 from foundation.cli.output import json_option
-from foundation.db import session as db
+from foundation.db import audit
 from receiver.cli import context, schemas
 from receiver.errors import SecretInvalidError, SiteTokenInvalidError
 from receiver.models import API, MOODLE
@@ -34,12 +34,12 @@ def add(name: str, url: str, kind: str) -> None:
     """
     services: Services = context.checked_services()
     secret = _read_secret(may_wait=True)
-    with services.database.writing() as session:
-        now = db.now(session)
+    with services.writing() as (session, now):
         source = sources.add(session, name, url, kind, now=now)
         if secret:
             sources.add_secret(session, source, secret, vault=services.vault, now=now)
         url = source.url
+        audit.record(session, context.auditor(), "source.add", name, url, now=now)
     click.echo(f"The source {name} is added; its grades are fetched from {url}")
     webhook_path = services.settings.webhook_path(name)
     if secret:
@@ -91,10 +91,12 @@ def add_secret(name: str) -> None:
     secret = _read_secret()
     if secret is None:
         raise SecretInvalidError("no secret was entered")
-    with services.database.writing() as session:
+    with services.writing() as (session, now):
         source = sources.get(session, name)
-        row = sources.add_secret(session, source, secret, vault=services.vault, now=db.now(session))
+        row = sources.add_secret(session, source, secret, vault=services.vault, now=now)
         secret_id, count = row.id, len(source.secrets)
+        detail = f"secret {secret_id}"
+        audit.record(session, context.auditor(), "source.add-secret", name, detail, now=now)
     click.echo(f"The secret {secret_id} is added; {name} has {count} now.")
 
 
@@ -103,10 +105,12 @@ def add_secret(name: str) -> None:
 @click.argument("secret_id", type=click.IntRange(1, 2**31 - 1))
 def remove_secret(name: str, secret_id: int) -> None:
     """Remove the secret SECRET_ID of NAME; webhooks signed with it are refused."""
-    with context.writing() as (session, _):
+    with context.writing() as (session, now):
         source = sources.get(session, name)
         left = len(source.secrets) - 1
         sources.remove_secret(session, source, secret_id)
+        detail = f"secret {secret_id}"
+        audit.record(session, context.auditor(), "source.remove-secret", name, detail, now=now)
     click.echo(f"The secret {secret_id} is removed; {name} has {left} left.")
     if not left:
         click.echo(f"Its webhooks are refused until you run `receiver sources add-secret {name}`.")
@@ -125,8 +129,9 @@ def set_site_token(name: str) -> None:
         token = MoodleToken.parse(output.read_hidden_line("Site-wide token").strip())
     except MalformedTokenError as error:
         raise SiteTokenInvalidError(str(error)) from None
-    with services.database.writing() as session:
+    with services.writing() as (session, now):
         sources.set_site_token(session, sources.get(session, name), token, vault=services.vault)
+        audit.record(session, context.auditor(), "source.set-site-token", name, now=now)
     click.echo(f"The site-wide token of {name} is stored.")
 
 

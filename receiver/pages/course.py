@@ -7,8 +7,9 @@ from markupsafe import Markup
 from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
 from werkzeug.wrappers import Response
 
+from foundation.db import audit
 from foundation.db import session as db
-from foundation.pages import forms, pagination
+from foundation.pages import forms, pagination, sessions
 from foundation.pages.error_pages import render_refusal
 from foundation.pages.forms import Faults
 from foundation.pages.guards import signed_in
@@ -96,8 +97,17 @@ def set_activity(entry_id: int) -> Response | tuple[str, int]:
     if not isinstance(form, ActivityForm):
         return _page(entry_id, form), 422
     course, activity = form.gradebook_course, form.gradebook_activity
-    with services.current().database.writing() as session:
-        bulk.set_gradebook_target(registry.get_added_locked(session, entry_id), course, activity)
+    with services.current().writing() as (session, now):
+        entry = registry.get_added_locked(session, entry_id)
+        bulk.set_gradebook_target(entry, course, activity)
+        audit.record(
+            session,
+            sessions.actor(),
+            "entry.set-activity",
+            entry.course_id,
+            f"{entry.source.name}: {course}/{activity}" if course else entry.source.name,
+            now=now,
+        )
     flash(
         f"Grades are written to activity {activity} of course {course}."
         if course

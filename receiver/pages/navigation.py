@@ -48,6 +48,17 @@ def _form(label: str, anchor: str, args: tuple[str, ...], about: str | None) -> 
     return Link("Registry", url_for("registry.show", begins=course_id))
 
 
+def url_of(kind: str, object_id: str) -> str | None:
+    """Return the URL of the page where a course or a source is listed."""
+    match kind:
+        case "entry" if object_id:
+            return url_for("registry.show", begins=object_id)
+        case "source":
+            return url_for("sources.show")
+        case _:
+            return None
+
+
 SITE = Site(
     "ELMS grade sync",
     "receiver",
@@ -69,5 +80,6 @@ SITE = Site(
         audit_pages,
     ),
     link_for,
-    globals=labels.GLOBALS,
+    url_of,
+    labels.GLOBALS,
 )

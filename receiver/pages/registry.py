@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from flask import Blueprint, flash, g, redirect, render_template, request, url_for
+from flask import Blueprint, flash, redirect, render_template, request, url_for
 from markupsafe import Markup
 from pydantic import BaseModel, ConfigDict
 from werkzeug.wrappers import Response
@@ -10,7 +10,7 @@ from werkzeug.wrappers import Response
 from contract.events import CourseId
 from foundation.db import session as db
 from foundation.db.pagination import PageRequest
-from foundation.pages import forms, pagination
+from foundation.pages import forms, pagination, sessions
 from foundation.pages.error_pages import render_refusal
 from foundation.pages.forms import Faults
 from foundation.pages.guards import signed_in
@@ -26,7 +26,7 @@ from receiver.monitoring import doctor
 from receiver.pages.sources import chosen_source_id, source_choices
 from receiver.registry import entries as registry
 from receiver.registry import listing
-from receiver.registry.history import Actor, ActorKind
+from receiver.registry.history import Actor
 from receiver.registry.listing import EntryFilter
 from receiver.sources import store as sources
 
@@ -143,7 +143,7 @@ _FIELDS = {
 
 def actor() -> Actor:
     """Return who is signed in, for the history."""
-    return Actor(ActorKind.ADMINISTRATOR, g.current_user.name)
+    return Actor.person(sessions.actor())
 
 
 def _form(values: Mapping[str, str], faults: Faults) -> str:

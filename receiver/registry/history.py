@@ -1,16 +1,17 @@
 """The history of each course: every fact and every change, its actor, and the resulting status."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Self
 
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from contract.events import wire_time
-from foundation.db import pagination
+from foundation.db import audit, pagination
 from foundation.db import session as db
 from foundation.db.pagination import Page, PageRequest
 from receiver import course_state
@@ -23,7 +24,7 @@ from receiver.course_state import (
     TokenAnnounced,
     TokenRejected,
 )
-from receiver.models import HistoryEntry
+from receiver.models import Entry, HistoryEntry, Source
 
 
 class ActorKind(StrEnum):
@@ -36,10 +37,19 @@ class ActorKind(StrEnum):
 
 @dataclass(frozen=True)
 class Actor:
-    """Where a change came from: a webhook (its id), a sync (its run), a person (user@host)."""
+    """Where a change came from: a webhook (its id), a sync (its run), a person (user@host).
+
+    What a person (`audited`) does is in the audit table, too.
+    """
 
     kind: ActorKind
     name: str
+    audited: audit.Actor | None = None
+
+    @classmethod
+    def person(cls, audited: audit.Actor) -> Self:
+        """Return the actor that a person is."""
+        return cls(ActorKind.ADMINISTRATOR, audited.name, audited)
 
 
 class HistoryEvent(StrEnum):
@@ -74,6 +84,14 @@ _CAUSES: dict[str, type[Cause]] = {
 }
 
 
+# What a person does to an entry, by the event of its history.
+_ACTIONS: dict[str, str] = {
+    HistoryEvent.COURSE_ADDED: "entry.add",
+    HistoryEvent.COURSE_REMOVED: "entry.remove",
+    HistoryEvent.TOKEN_ENTERED: "entry.set-token",
+}
+
+
 def entry_for_fact(
     entry_id: int, fact: Fact, state: CourseState, actor: Actor, *, stale: bool = False
 ) -> NewHistoryEntry:
@@ -96,7 +114,10 @@ def entry_for_fact(
 def write(
     session: Session, entries: Sequence[NewHistoryEntry], *, actor: Actor, now: datetime
 ) -> None:
-    """Write history entries in their order, in one statement (none if there are no entries)."""
+    """Write history entries in their order, in one statement (none if there are no entries).
+
+    What a person did is also recorded in the audit table.
+    """
     rows = [
         {
             "entry_id": entry.entry_id,
@@ -110,6 +131,24 @@ def write(
         for entry in entries
     ]
     db.insert_all(session, HistoryEntry, rows)
+    if actor.audited is not None:
+        _record(session, entries, actor.audited, now=now)
+
+
+def _record(
+    session: Session, entries: Sequence[NewHistoryEntry], actor: audit.Actor, *, now: datetime
+) -> None:
+    ids = [entry.entry_id for entry in entries if entry.event in _ACTIONS]
+    query = select(Entry.id, Entry.course_id, Source.name).join(Source)
+    rows = session.execute(query.where(db.among(Entry.id, ids))).all() if ids else ()
+    courses = {entry_id: (course_id, name) for entry_id, course_id, name in rows}
+    changes: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
+    for entry in entries:
+        if action := _ACTIONS.get(entry.event):
+            course_id, source = courses[entry.entry_id]
+            changes[action, source].append(course_id)
+    for (action, source), course_ids in changes.items():
+        audit.record_all(session, actor, action, course_ids, source, now=now)
 
 
 def page(

@@ -5,16 +5,21 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from flask import Flask
 
-from notifier.app import create_app
-from notifier.config import Settings
+from foundation.config import ServiceSettings
+from notifier.app import create_app as create_notifier
+from notifier.config import Settings as NotifierSettings
+from receiver.app import create_app as create_receiver
+from receiver.config import Settings as ReceiverSettings
+from receiver.registry import history
 from tests.consistency.commands import PROGRAMS, every_command
 
 KEY = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
 WRITING = {"POST", "PUT", "PATCH", "DELETE"}
 
 # The action that each route records; None for one that records nothing.
-ROUTES = {
+NOTIFIER_ROUTES = {
     "sign_in.submit": None,  # logged with the address
     "sign_in.sign_out": None,
     "api.read_batch": None,  # reads
@@ -43,6 +48,18 @@ ROUTES = {
     "admin_api.replay_deliveries": "delivery.replay",
     "ingest_api.announce_token": "course.announce-token",
     "ingest_api.receive_moodle_event": "course.delete",
+}
+RECEIVER_ROUTES = {
+    "sign_in.submit": None,  # logged with the address
+    "sign_in.sign_out": None,
+    "webhooks.receive": None,  # the inbox and the history of the course
+    "registry.add": "entry.add",
+    "course.enter_token": "entry.set-token",
+    "course.set_activity": "entry.set-activity",
+    "course.remove": "entry.remove",
+    "removal.preview": None,  # reads
+    "removal.remove": "entry.remove",
+    "tokens.enter": "entry.set-token",
 }
 # The action that each command records; None for one that reads, sends, or only adds data.
 COMMANDS = {
@@ -80,41 +97,78 @@ COMMANDS = {
     "notifier deliveries list": None,
     "notifier deliveries show": None,
     "notifier deliveries replay": "delivery.replay",
+    "receiver audit list": None,
+    "receiver db upgrade": None,  # it makes the table
+    "receiver db check": None,
+    "receiver db backup": None,
+    "receiver db rotate-key": "database.rotate-key",
+    "receiver db prune": "database.prune",
+    "receiver init": None,
+    "receiver serve": None,
+    "receiver doctor": None,
+    "receiver sync-grades": None,  # its runs are recorded
+    "receiver users add": "user.add",
+    "receiver users list": None,
+    "receiver users set-password": "user.set-password",
+    "receiver users remove": "user.remove",
+    "receiver sources add": "source.add",
+    "receiver sources list": None,
+    "receiver sources add-secret": "source.add-secret",
+    "receiver sources remove-secret": "source.remove-secret",
+    "receiver sources set-site-token": "source.set-site-token",
+    "receiver registry add": "entry.add",
+    "receiver registry list": None,
+    "receiver registry show": None,
+    "receiver registry remove": "entry.remove",
+    "receiver registry set-token": "entry.set-token",
+    "receiver registry export": None,
+    "receiver registry import": "entry.set-token",
+    "receiver registry set-activity": "entry.set-activity",
+    "receiver grades forget": "entry.forget-grades",
+    "receiver runs list": None,
+    "receiver runs show": None,
 }
+# What the history of a course hands on to the audit table, for every caller.
+BY_HISTORY = {"entry.add", "entry.remove", "entry.set-token"}
 
 
 def records(function: Callable[..., Any], action: str) -> bool:
-    module = inspect.getmodule(inspect.unwrap(function))
+    module = history if action in BY_HISTORY else inspect.getmodule(inspect.unwrap(function))
     assert module is not None
     return f'"{action}"' in inspect.getsource(module)
 
 
-def test_every_route_that_changes_something_is_recorded() -> None:
-    app = create_app(
-        Settings(
-            _env_file=None,
-            encryption_keys=KEY,
-            admin_key="k" * 32,
-            database_url="sqlite:///none.db",
-        )
-    )
+@pytest.mark.parametrize(
+    ("create_app", "settings", "routes"),
+    [
+        pytest.param(create_notifier, NotifierSettings, NOTIFIER_ROUTES, id="notifier"),
+        pytest.param(create_receiver, ReceiverSettings, RECEIVER_ROUTES, id="receiver"),
+    ],
+)
+def test_every_route_that_changes_something_is_recorded(
+    create_app: Callable[[Any], Flask],
+    settings: type[ServiceSettings],
+    routes: dict[str, str | None],
+) -> None:
+    given: dict[str, Any] = {"_env_file": None, "encryption_keys": KEY, "admin_key": 32 * "k"}
+    app = create_app(settings(**given, database_url="sqlite:///none.db"))
     writing = {
         rule.endpoint for rule in app.url_map.iter_rules() if WRITING & (rule.methods or set())
     }
 
-    assert writing == set(ROUTES)
+    assert writing == set(routes)
     assert [
         name
-        for name, action in ROUTES.items()
+        for name, action in routes.items()
         if action is not None and not records(app.view_functions[name], action)
     ] == []
 
 
-@pytest.mark.parametrize("program", ["notifier"])
-def test_every_command_that_changes_something_is_recorded(program: str) -> None:
+def test_every_command_that_changes_something_is_recorded() -> None:
     commands = {
         path: command.callback
-        for path, command in every_command(PROGRAMS[program], (program,))
+        for name, program in PROGRAMS.items()
+        for path, command in every_command(program, (name,))
         if command.callback is not None
     }
 
