@@ -10,6 +10,7 @@ from foundation.cli.params import SINCE, TEXT, limit_option
 from foundation.db import audit
 from foundation.db.audit import AuditEntry, AuditFilter
 from foundation.db.pagination import PageRequest
+from foundation.responses import AuditResponse
 
 _ENTRY = click.IntRange(1, 2**31 - 1)  # PostgreSQL refuses to compare with larger ids
 
@@ -44,7 +45,7 @@ def list_(
             page_request = PageRequest(after=audit.cursor_of(entry))
         page = audit.find(session, criteria, page_request, limit=limit)
     if as_json:
-        output.print_json([_document(row) for row in page.rows])
+        output.print_json([AuditResponse.of_entry(row) for row in page.rows])
         return
     output.print_table(
         ("entry", "time", "actor", "channel", "address", "action", "object", "detail"),
@@ -65,17 +66,3 @@ def list_(
     )
     if page.after is not None:
         click.echo(f"More: add --before {page.rows[-1].id}")
-
-
-def _document(row: AuditEntry) -> dict[str, object]:
-    return {
-        "entry_id": row.id,
-        "recorded_at": row.recorded_at,
-        "actor": row.actor,
-        "channel": row.channel,
-        "address": row.address,
-        "action": row.action,
-        "object_kind": row.object_kind,
-        "object_id": row.object_id,
-        "detail": row.detail,
-    }

@@ -19,9 +19,10 @@ from pydantic import (
 from contract.events import EVENT_TYPES, OPERATIONAL_TYPES, CourseId, Version, WireTime
 from contract.grades import Scores
 from contract.tokens import MOODLE_TOKEN_ID, MoodleToken
+from foundation.db.audit import AuditEntry
 from foundation.errors import fields_of
 from foundation.import_result import ImportResult
-from foundation.responses import Response
+from foundation.responses import AuditResponse, Response
 from notifier import models
 from notifier.courses.course_import import ImportedCourses
 from notifier.courses.grade_import import GradesFile
@@ -170,14 +171,20 @@ class CourseDelivery(Response):
 
 
 class CourseDetails(CourseResponse):
-    """A course with its tokens, oldest first, and its deliveries, newest first."""
+    """A course with its tokens, oldest first, its deliveries and its last changes, newest first."""
 
     tokens: list[TokenRow]
     deliveries: list[CourseDelivery]
+    changes: list[AuditResponse]
 
     @classmethod
-    def of_course(cls, row: models.Course, deliveries: Sequence[models.Delivery]) -> Self:
-        """Return the response for a course and its deliveries."""
+    def of_course(
+        cls,
+        row: models.Course,
+        deliveries: Sequence[models.Delivery],
+        changes: Sequence[AuditEntry],
+    ) -> Self:
+        """Return the response for a course, its deliveries and its changes."""
         return cls.of(
             row,
             tokens=[TokenRow.of(token) for token in row.tokens],
@@ -191,6 +198,7 @@ class CourseDetails(CourseResponse):
                 )
                 for delivery in deliveries
             ],
+            changes=[AuditResponse.of_entry(change) for change in changes],
         )
 
 

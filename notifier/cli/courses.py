@@ -92,16 +92,17 @@ def list_(
 @click.argument("course_id", type=COURSE_ID)
 @json_option
 def show(course_id: str, as_json: bool) -> None:
-    """Show a course, its token ids and its deliveries."""
+    """Show a course, its token ids, its deliveries, and who changed it."""
     with context.reading() as session:
         row = courses.get_course(session, course_id)
         deliveries = delivery_queries.find(session, DeliveryFilter(course_id=course_id))
-        course = schemas.CourseDetails.of_course(row, deliveries)
+        changes = audit.about(session, "course", course_id)
+        course = schemas.CourseDetails.of_course(row, deliveries, changes)
     if as_json:
         output.print_json(course)
         return
     output.print_facts(
-        (name, value) for name, value in course if name not in {"tokens", "deliveries"}
+        (name, value) for name, value in course if name not in {"tokens", "deliveries", "changes"}
     )
     click.echo("\nTokens, oldest first")
     output.print_table(
@@ -115,6 +116,15 @@ def show(course_id: str, as_json: bool) -> None:
         [
             (row.delivery_id, row.event_type, row.url, row.status, row.occurred_at)
             for row in course.deliveries
+        ],
+        empty="none",
+    )
+    click.echo("\nChanges, newest first")
+    output.print_table(
+        ("time", "actor", "channel", "address", "action", "detail"),
+        [
+            (one.recorded_at, one.actor, one.channel, one.address, one.action, one.detail)
+            for one in course.changes
         ],
         empty="none",
     )

@@ -63,3 +63,14 @@ def test_replay_is_recorded_once(run: Run, read_json: ReadJson, store: Store) ->
 
     changes = [(entry["object_id"], entry["detail"]) for entry in read_json("audit", "list")]
     assert changes == [("", "2 deliveries"), (str(one), "")]
+
+
+def test_course_shows_who_deleted_it(run: Run, read_json: ReadJson, store: Store) -> None:
+    store.add_course("CS101")
+    run("courses", "delete", "CS101", "--yes")
+
+    [change] = read_json("courses", "show", "CS101")["changes"]
+
+    assert (change["action"], change["channel"]) == ("course.delete", "command")
+    assert "course.delete" in run("courses", "show", "CS101").stdout
+    assert read_json("audit", "list", "--object", "CS101") == [change]
