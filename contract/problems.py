@@ -40,6 +40,7 @@ class ProblemType(StrEnum):
     METRICS_TOKEN_REFUSED = "metrics-token-refused", 401
     ENDPOINT_UNKNOWN = "endpoint-unknown", 404
     ENDPOINT_EXISTS = "endpoint-exists", 409
+    ENDPOINT_REMOVED = "endpoint-removed", 409
     ENDPOINT_URL_REFUSED = "endpoint-url-refused", 422
     DELIVERY_UNKNOWN = "delivery-unknown", 404
     REPLAY_REFUSED = "replay-refused", 409

@@ -149,6 +149,15 @@ class EndpointUnknownError(NotifierError):
     advice = Advice("Check the number of the endpoint.", "endpoints list")
 
 
+class EndpointRemovedError(NotifierError):
+    """An endpoint was removed, so that it cannot be used or changed any more."""
+
+    problem = ProblemType.ENDPOINT_REMOVED
+    advice = Advice(
+        "Add its URL again if it is needed; it gets a new secret.", "endpoints add", ("URL",)
+    )
+
+
 class EndpointExistsError(NotifierError):
     """A URL is already registered."""
 

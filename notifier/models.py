@@ -51,12 +51,13 @@ MAX_URL = 2000
 
 
 class DeliveryStatus(StrEnum):
-    """The status of a delivery: pending and held are open, delivered and dead are settled."""
+    """The status of a delivery: pending and held are open, the others are settled."""
 
     PENDING = "pending"
     DELIVERED = "delivered"
     DEAD = "dead"
     HELD = "held"
+    CANCELLED = "cancelled"
 
 
 class Course(Base):
@@ -124,17 +125,24 @@ class Endpoint(Base):
 
     `failures` counts the failures since the last success; the first was at `failing_since`, the
     last at `failed_at`. Until `paused_until` nothing is sent; then a single attempt tries again.
+    `disabled_by` is the person who disabled it, if one did. A removed endpoint is also disabled; it
+    is kept for the history of its deliveries, and its URL can be registered again.
     """
 
     __tablename__ = "endpoints"
-    __table_args__ = (NEVER_REUSED,)
+    __table_args__ = (
+        Index("uq_endpoints_url", "url", unique=True, **_where("removed_at IS NULL")),
+        NEVER_REUSED,
+    )
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    url: Mapped[str] = mapped_column(String(MAX_URL), unique=True)
+    url: Mapped[str] = mapped_column(String(MAX_URL))
     event_types: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     disabled_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     disabled_reason: Mapped[str | None] = mapped_column(Text)
+    disabled_by: Mapped[str | None] = mapped_column(String(255))
+    removed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     failures: Mapped[int] = mapped_column(server_default=text("0"))
     failing_since: Mapped[datetime | None] = mapped_column(UtcDateTime)
     failed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
@@ -223,7 +231,9 @@ class Delivery(Base):
         Index(None, "status"),
         Index(None, "status", "leased_until", **_where("leased_until IS NOT NULL")),
         Index(None, "status", "settled_at", **_where("settled_at IS NOT NULL")),
-        CheckConstraint("status IN ('pending', 'delivered', 'dead', 'held')", name="status"),
+        CheckConstraint(
+            "status IN ('pending', 'delivered', 'dead', 'held', 'cancelled')", name="status"
+        ),
         NEVER_REUSED,
     )
 

@@ -227,7 +227,7 @@ class _Document:
             if rule.endpoint not in self._operations:
                 continue
             method = next(iter((rule.methods or set()) - {"HEAD", "OPTIONS"})).lower()
-            path = re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule)
+            path = re.sub(r"<(?:\w+(?:\([^)]*\))?:)?(\w+)>", r"{\1}", rule.rule)
             paths.setdefault(path, {})[method] = self._route(rule)
         return {
             "openapi": VERSION,

@@ -87,13 +87,22 @@ def upgrade() -> None:
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("disabled_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("disabled_reason", sa.Text(), nullable=True),
+        sa.Column("disabled_by", sa.String(length=255), nullable=True),
+        sa.Column("removed_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("failures", sa.Integer(), server_default=sa.text("0"), nullable=False),
         sa.Column("failing_since", sa.DateTime(timezone=True), nullable=True),
         sa.Column("failed_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("paused_until", sa.DateTime(timezone=True), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_endpoints")),
-        sa.UniqueConstraint("url", name=op.f("uq_endpoints_url")),
         sqlite_autoincrement=True,
+    )
+    op.create_index(
+        "uq_endpoints_url",
+        "endpoints",
+        ["url"],
+        unique=True,
+        sqlite_where=sa.text("removed_at IS NULL"),
+        postgresql_where=sa.text("removed_at IS NULL"),
     )
     op.create_table(
         "events",
@@ -159,7 +168,8 @@ def upgrade() -> None:
         sa.Column("lease_token", sa.String(length=32), nullable=True),
         sa.Column("leased_until", sa.DateTime(timezone=True), nullable=True),
         sa.CheckConstraint(
-            "status IN ('pending', 'delivered', 'dead', 'held')", name=op.f("ck_deliveries_status")
+            "status IN ('pending', 'delivered', 'dead', 'held', 'cancelled')",
+            name=op.f("ck_deliveries_status"),
         ),
         sa.ForeignKeyConstraint(
             ["endpoint_id"], ["endpoints.id"], name=op.f("fk_deliveries_endpoint_id")

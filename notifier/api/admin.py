@@ -15,6 +15,7 @@ from notifier import services
 from notifier.api import schemas
 from notifier.courses import grades
 from notifier.courses import service as courses
+from notifier.models import MAX_ID
 from notifier.webhooks import delivery_queries, endpoints, replay
 
 admin_api = Blueprint("admin_api", __name__, url_prefix="/api/v1/admin")
@@ -129,10 +130,22 @@ def add_endpoint() -> tuple[Json, int]:
 @admin_api.get("/endpoints")
 @admin_only
 def list_endpoints() -> Json:
-    """List the endpoints and their status."""
+    """List the endpoints and their status; with `removed` also those that were removed."""
+    params = parse_query(schemas.EndpointListParams)
     with services.current().database.reading() as session:
-        rows = [schemas.EndpointResponse.of(row) for row in endpoints.list_all(session)]
-        return _json(schemas.Endpoints(endpoints=rows))
+        rows = endpoints.list_all(session, removed=params.removed)
+        found = [schemas.EndpointResponse.of(row) for row in rows]
+        return _json(schemas.Endpoints(endpoints=found))
+
+
+@admin_api.delete(f"/endpoints/<int(max={MAX_ID}):endpoint_id>")
+@admin_only
+def remove_endpoint(endpoint_id: int) -> Json:
+    """Remove an endpoint permanently and cancel its pending and held deliveries."""
+    with services.current().writing() as (session, now):
+        cancelled = endpoints.remove(session, endpoint_id, by=_by(), now=now)
+        audit.record(session, actor(), "endpoint.remove", endpoint_id, now=now)
+        return _json(schemas.EndpointRemoved(endpoint_id=endpoint_id, cancelled=cancelled))
 
 
 @admin_api.get("/deliveries")
@@ -154,7 +167,7 @@ def replay_deliveries() -> Json:
     params = parse_body(schemas.ReplayRequest, _SMALL_BODY)
     if (params.ids is None) == (params.filter is None):
         raise RequestInvalidError("give either `ids` or a `filter`", errors=[])
-    by = f"admin API from {client_address()}"
+    by = _by()
     with services.current().writing() as (session, now):
         if params.filter is None:
             selected = params.ids or []
@@ -170,6 +183,10 @@ def replay_deliveries() -> Json:
             audit.record(session, actor(), "delivery.replay", *replay.summarize(ids), now=now)
     replayed = [] if params.dry_run else ids
     return _json(schemas.Replayed(replayed=replayed, found=ids, dry_run=params.dry_run))
+
+
+def _by() -> str:
+    return f"admin API from {client_address()}"
 
 
 def _json(response: Response) -> Json:

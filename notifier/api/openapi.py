@@ -8,6 +8,7 @@ from contract.problems import ProblemType as P
 from foundation.web import health
 from foundation.web.openapi import ApiDescription, ApiResponse, Operation
 from notifier.api import schemas
+from notifier.models import MAX_ID
 
 _BODY = (P.REQUEST_MALFORMED, P.BODY_TOO_LARGE, P.MEDIA_TYPE_UNSUPPORTED, P.REQUEST_INVALID)
 _ADMIN = (P.ADMIN_KEY_REFUSED, P.DATABASE_UNAVAILABLE)
@@ -70,7 +71,13 @@ _OPERATIONS = {
         example={"url": "https://elms.example.ac.uk/webhooks/eassessment"},
     ),
     "admin_api.list_endpoints": Operation(
-        {200: ApiResponse("All endpoints.", schemas.Endpoints)}, problems=_ADMIN
+        {200: ApiResponse("All endpoints.", schemas.Endpoints)},
+        query=schemas.EndpointListParams,
+        problems=(*_ADMIN, P.REQUEST_INVALID),
+    ),
+    "admin_api.remove_endpoint": Operation(
+        {200: ApiResponse("Removed, now or earlier.", schemas.EndpointRemoved)},
+        problems=(*_ADMIN, P.ENDPOINT_UNKNOWN),
     ),
     "admin_api.list_deliveries": Operation(
         {200: ApiResponse("A page of deliveries.", schemas.Deliveries)},
@@ -149,7 +156,10 @@ DESCRIPTION = ApiDescription(
         "course token": {"courseToken": {"type": "http", "scheme": "bearer"}},
         "ingest secret": {"ingestSecret": {"type": "apiKey", "in": "header", "name": "X-Api-Key"}},
     },
-    path_parameters={"course_id": {"type": "string", "minLength": 1, "maxLength": 255}},
+    path_parameters={
+        "course_id": {"type": "string", "minLength": 1, "maxLength": 255},
+        "endpoint_id": {"type": "integer", "minimum": 0, "maximum": MAX_ID},
+    },
     webhooks={
         "course.deleted": _sent(events.CourseDeleted),
         "token.regenerated": _sent(events.TokenRegenerated),

@@ -62,6 +62,12 @@ class NewEndpoint(Request):
     event_types: Annotated[list[EventType], Field(min_length=1)] | None = None
 
 
+class EndpointListParams(Request):
+    """Which endpoints to list."""
+
+    removed: bool = False
+
+
 class GradesToLoad(Request):
     """Scores of one course."""
 
@@ -274,6 +280,8 @@ class EndpointResponse(Response):
     created_at: Timestamp
     disabled_at: Timestamp | None
     disabled_reason: str | None
+    disabled_by: str | None
+    removed_at: Timestamp | None
     failures: int
     failing_since: Timestamp | None
     paused_until: Timestamp | None
@@ -307,6 +315,13 @@ class EndpointWithSecret(EndpointResponse):
 
     secret: str
     warning: HostWarning | None
+
+
+class EndpointRemoved(Response):
+    """A removed endpoint, and how many of its deliveries were cancelled."""
+
+    endpoint_id: int
+    cancelled: int
 
 
 class Endpoints(Response):

@@ -35,6 +35,7 @@ main = new_program(
                 "correct-url",
                 "rotate-secret",
                 "ping",
+                "remove",
             ),
             help="Manage webhook endpoints: the URLs that receive events.",
         ),

@@ -12,10 +12,11 @@ from foundation.cli.output import json_option
 from foundation.cli.params import DURATION, TEXT
 from foundation.db import audit
 from foundation.errors import fields_of
-from foundation.text import count, readable
+from foundation.text import count, printable, readable
 from notifier.api import schemas
 from notifier.cli.params import ROW_ID
 from notifier.models import Endpoint
+from notifier.monitoring import endpoint_summary
 from notifier.services import Services
 from notifier.webhooks import circuit_breaker, endpoints, failure_advice
 from notifier.webhooks.retry_policy import Failure
@@ -62,11 +63,12 @@ def add(url: str, event_types: tuple[str, ...], as_json: bool) -> None:
 
 
 @click.command("list")
+@click.option("--removed", is_flag=True, help="Also list removed endpoints.")
 @json_option
-def list_(as_json: bool) -> None:
+def list_(removed: bool, as_json: bool) -> None:
     """List endpoints and their status."""
     with context.reading() as session:
-        rows = endpoints.list_all(session)
+        rows = endpoints.list_all(session, removed=removed)
     if as_json:
         output.print_json([schemas.EndpointResponse.of(row) for row in rows])
         return
@@ -95,7 +97,7 @@ def disable(endpoint_id: int, reason: str) -> None:
     Held deliveries are sent after `notifier endpoints enable`.
     """
     with context.writing() as (session, now):
-        endpoints.disable(session, endpoint_id, f"{reason} ({output.current_user()})", now=now)
+        endpoints.disable(session, endpoint_id, reason, by=output.current_user(), now=now)
         audit.record(session, context.actor(), "endpoint.disable", endpoint_id, reason, now=now)
     click.echo(f"Endpoint {endpoint_id} is disabled; its deliveries are held.")
 
@@ -109,6 +111,28 @@ def enable(endpoint_id: int) -> None:
         audit.record(session, context.actor(), "endpoint.enable", endpoint_id, now=now)
     held = count(released, "held delivery is", "held deliveries are")
     click.echo(f"Endpoint {endpoint_id} is enabled; {held} queued.")
+
+
+@click.command()
+@click.argument("endpoint_id", type=ROW_ID)
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+def remove(endpoint_id: int, yes: bool) -> None:
+    """Remove ENDPOINT_ID permanently and cancel its pending and held deliveries.
+
+    Its history can still be read. Its URL can be added again, and then has a new secret. Asks for
+    confirmation, unless --yes is given.
+    """
+    if not yes:
+        with context.reading() as session:
+            summary = endpoint_summary.read_one(session, endpoint_id)
+        opened = count(summary.pending + summary.held, "delivery", "deliveries")
+        url = printable(summary.endpoint.url)
+        output.confirm(f"Remove endpoint {endpoint_id}, {url}, and cancel {opened}?")
+    with context.writing() as (session, now):
+        cancelled = endpoints.remove(session, endpoint_id, by=output.current_user(), now=now)
+        audit.record(session, context.actor(), "endpoint.remove", endpoint_id, now=now)
+    deliveries = count(cancelled, "delivery is", "deliveries are")
+    click.echo(f"Endpoint {endpoint_id} is removed; {deliveries} cancelled.")
 
 
 @click.command("set-event-types")

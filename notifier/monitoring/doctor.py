@@ -39,8 +39,10 @@ def examine(database: Database, vault: Vault) -> list[Finding]:
 
 
 def needs_attention(endpoint: Endpoint) -> bool:
-    """Return True if an endpoint is disabled or keeps failing."""
-    return endpoint.disabled_at is not None or endpoint.failures >= PAUSED_AFTER
+    """Return True if an endpoint keeps failing, or was disabled, and not by a person."""
+    if endpoint.disabled_at is not None:
+        return endpoint.disabled_by is None
+    return endpoint.failures >= PAUSED_AFTER
 
 
 def _secrets(session: Session, vault: Vault, now: datetime) -> Finding:
@@ -54,7 +56,7 @@ def _endpoints(session: Session) -> Finding:
     if not every:
         advice = Advice("Add the webhook URL of ELMS.", "endpoints add", ("URL",))
         return Finding("endpoints", False, "none: no events are sent", advice)
-    disabled = [endpoint for endpoint in every if endpoint.disabled_at]
+    disabled = [one for one in every if one.disabled_at and one.disabled_by is None]
     if disabled:
         first = disabled[0]
         summary = (
@@ -64,7 +66,7 @@ def _endpoints(session: Session) -> Finding:
         text = "Fix the receiver, then enable the endpoint."
         advice = Advice(text, "endpoints enable", (str(first.id),))
         return Finding("endpoints", False, summary, advice)
-    failing = [endpoint for endpoint in every if endpoint.failures >= PAUSED_AFTER]
+    failing = [one for one in every if not one.disabled_at and one.failures >= PAUSED_AFTER]
     if failing:
         first = failing[0]
         summary = (
@@ -74,7 +76,9 @@ def _endpoints(session: Session) -> Finding:
         text = "Send a test event to see its response; its deliveries wait until it accepts one."
         advice = Advice(text, "endpoints ping", (str(first.id),))
         return Finding("endpoints", False, summary, advice)
-    return Finding("endpoints", True, f"{len(every)}, none disabled, none paused")
+    on_purpose = sum(one.disabled_at is not None for one in every)
+    summary = f"{on_purpose} disabled on purpose" if on_purpose else "none disabled"
+    return Finding("endpoints", True, f"{len(every)}, {summary}, none paused")
 
 
 def _backlog(session: Session, now: datetime) -> Finding:
@@ -95,8 +99,12 @@ def _backlog(session: Session, now: datetime) -> Finding:
 
 def _dead_letters(session: Session, now: datetime) -> Finding:
     count = session.scalar(
-        select(func.count(Delivery.id)).where(
-            Delivery.status == DeliveryStatus.DEAD, Delivery.settled_at > now - RECENT
+        select(func.count(Delivery.id))
+        .join(Endpoint, Endpoint.id == Delivery.endpoint_id)
+        .where(
+            Delivery.status == DeliveryStatus.DEAD,
+            Delivery.settled_at > now - RECENT,
+            Endpoint.removed_at.is_(None),
         )
     )
     if not count:

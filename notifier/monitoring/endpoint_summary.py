@@ -63,13 +63,17 @@ def read_one(session: Session, endpoint_id: int) -> EndpointSummary:
 
 
 def read(session: Session, *, only: int | None = None) -> list[EndpointSummary]:
-    """Return the summaries of all endpoints, or of one, oldest first, in four statements."""
+    """Return the summaries of all endpoints, oldest first, in four statements.
+
+    `only` is for one endpoint, which may be removed; otherwise those are left out.
+    """
     query = (
         select(Endpoint, EndpointPing, *_COUNTS, *_LAST_IDS, _DUE)
         .outerjoin(EndpointPing)
         .order_by(Endpoint.id)
     )
-    rows = session.execute(query if only is None else query.where(Endpoint.id == only)).all()
+    is_read = Endpoint.removed_at.is_(None) if only is None else Endpoint.id == only
+    rows = session.execute(query.where(is_read)).all()
     last = _last_attempts(session, rows)
     return [
         EndpointSummary(

@@ -41,7 +41,8 @@ def _endpoints(session: Session) -> GaugeMetricFamily:
     family = GaugeMetricFamily(
         "notifier_endpoints", "Endpoints by state; a paused one keeps failing.", labels=["state"]
     )
-    rows = session.execute(select(Endpoint.disabled_at, Endpoint.paused_until))
+    present = Endpoint.removed_at.is_(None)
+    rows = session.execute(select(Endpoint.disabled_at, Endpoint.paused_until).where(present))
     counts = Counter(
         "disabled" if disabled_at else "paused" if paused_until else "healthy"
         for disabled_at, paused_until in rows

@@ -57,7 +57,10 @@ def day(session: Session, *, now: datetime) -> list[Hour]:
 
 
 def dead_letters(session: Session, *, now: datetime) -> list[DeadLetterGroup]:
-    """Return the recent dead deliveries by endpoint and reason, latest first."""
+    """Return the recent dead deliveries by endpoint and reason, latest first.
+
+    Those of removed endpoints are left out: they cannot be replayed.
+    """
     latest = (
         select(Delivery.endpoint_id, Delivery.reason, Delivery.settled_at)
         .where(Delivery.status == DeliveryStatus.DEAD, Delivery.settled_at > now - RECENT)
@@ -74,6 +77,7 @@ def dead_letters(session: Session, *, now: datetime) -> list[DeadLetterGroup]:
     rows = session.execute(
         select(Endpoint, *list(grouped.c)[1:])
         .join(grouped, grouped.c.endpoint_id == Endpoint.id)
+        .where(Endpoint.removed_at.is_(None))
         .order_by(list(grouped.c)[3].desc())
     )
     return [DeadLetterGroup(row[0], row[1] or "", row[2], row[3]) for row in rows]

@@ -91,7 +91,7 @@ def preview_replay() -> str:
     delivery_filter = _required_filter(_params())
     with services.current().database.reading() as session:
         preview = replays.preview_replay(session, delivery_filter, limit=MAX_REPLAYED + 1)
-        rows = {row.id: row for row in endpoints.list_all(session)}
+        rows = {row.id: row for row in endpoints.list_all(session, removed=True)}
     return render_template(
         "notifier/replay.html",
         query=query_of(delivery_filter),
@@ -147,7 +147,7 @@ def _found(params: DeliveryParams) -> dict[str, Any]:
             "last": last,
             "counts": counts,
             "max_replayed": MAX_REPLAYED,
-            "endpoints": endpoints.list_all(session),
+            "endpoints": endpoints.list_all(session, removed=True),
             "now": db.now(session),
         }
 

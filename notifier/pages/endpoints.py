@@ -160,9 +160,9 @@ def try_now(endpoint_id: int) -> Response:
 def disable(endpoint_id: int) -> Response:
     """Stop sending to an endpoint and hold its pending deliveries."""
     form = read(DisableForm)
-    reason = f"{form.reason.strip() or 'disabled by hand'} ({g.current_user.name} on the pages)"
+    reason = form.reason.strip() or "disabled by hand"
     with services.current().writing() as (session, now):
-        core.disable(session, endpoint_id, reason, now=now)
+        core.disable(session, endpoint_id, reason, by=_by(), now=now)
         audit.record(session, actor(), "endpoint.disable", endpoint_id, form.reason, now=now)
     message = "Endpoint disabled. Its deliveries are held until it is enabled."
     return _done(endpoint_id, "endpoint disabled", message, reason=reason)
@@ -178,6 +178,18 @@ def enable(endpoint_id: int) -> Response:
     held = count(released, "held delivery", "held deliveries")
     message = f"Endpoint enabled; {held} queued."
     return _done(endpoint_id, "endpoint enabled", message, released=released)
+
+
+@endpoints.post(f"{ENDPOINT}/remove")
+@signed_in
+def remove(endpoint_id: int) -> Response:
+    """Remove an endpoint and cancel its open deliveries."""
+    with services.current().writing() as (session, now):
+        cancelled = core.remove(session, endpoint_id, by=_by(), now=now)
+        audit.record(session, actor(), "endpoint.remove", endpoint_id, now=now)
+    deliveries = count(cancelled, "delivery was", "deliveries were")
+    message = f"Endpoint removed; {deliveries} cancelled."
+    return _done(endpoint_id, "endpoint removed", message, cancelled=cancelled)
 
 
 @endpoints.post(f"{ENDPOINT}/url")
@@ -256,6 +268,10 @@ def flash_warning(warning: Failure | None, endpoint_id: int) -> None:
             ),
             "error",
         )
+
+
+def _by() -> str:
+    return f"{g.current_user.name} on the pages"
 
 
 def _due(number: int) -> str:

@@ -22,10 +22,12 @@ TONES = {
     DeliveryStatus.DELIVERED: "good",
     DeliveryStatus.DEAD: "bad",
     DeliveryStatus.HELD: "warn",
+    DeliveryStatus.CANCELLED: "calm",
     EndpointStatus.ENABLED: "good",
     EndpointStatus.FAILING: "warn",
     EndpointStatus.PAUSED: "warn",
     EndpointStatus.DISABLED: "bad",
+    EndpointStatus.REMOVED: "calm",
 }
 
 # The decision after an attempt: its colour and its meaning.

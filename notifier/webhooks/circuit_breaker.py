@@ -61,6 +61,7 @@ class EndpointStatus(StrEnum):
     FAILING = "failing"
     PAUSED = "paused"
     DISABLED = "disabled"
+    REMOVED = "removed"
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,10 @@ class EndpointStatusDetails:
 
 def status_details(endpoint: Endpoint) -> EndpointStatusDetails:
     """Return the status of an endpoint with its details."""
+    if endpoint.removed_at:
+        return EndpointStatusDetails(
+            EndpointStatus.REMOVED, endpoint.removed_at, endpoint.disabled_reason
+        )
     if endpoint.disabled_at:
         return EndpointStatusDetails(
             EndpointStatus.DISABLED, endpoint.disabled_at, endpoint.disabled_reason

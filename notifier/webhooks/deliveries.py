@@ -1,4 +1,4 @@
-"""The state of deliveries: create, settle, mark dead, hold, release, restart."""
+"""The state of deliveries: create, settle, mark dead, hold, release, cancel, restart."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -165,6 +165,21 @@ def release(session: Session, endpoint_id: int, *, now: datetime) -> int:
     return _start_schedule(session, held, now)
 
 
+def cancel(session: Session, endpoint_id: int, reason: str, *, now: datetime) -> int:
+    """Cancel an endpoint's pending and held deliveries; return how many there were.
+
+    An attempt in progress is fenced: only its success still counts.
+    """
+    opened = _lock_query(endpoint_id, DeliveryStatus.PENDING, DeliveryStatus.HELD)
+    cancelled = session.execute(
+        update(Delivery)
+        .where(Delivery.id.in_(opened))
+        .values(status=DeliveryStatus.CANCELLED, settled_at=now, reason=reason, **_NO_LEASE)
+        .returning(Delivery.id)
+    )
+    return len(cancelled.all())
+
+
 def make_due_now(session: Session, endpoint_id: int, *, now: datetime) -> int:
     """Make an endpoint's waiting deliveries due on a new schedule; return how many there were.
 
@@ -213,11 +228,11 @@ def _start_schedule(
     return len(started.all())
 
 
-def _lock_query(endpoint_id: int, status: DeliveryStatus) -> Select[tuple[int]]:
+def _lock_query(endpoint_id: int, *statuses: DeliveryStatus) -> Select[tuple[int]]:
     # In the order of ids, as in a settlement.
     return (
         select(Delivery.id)
-        .where(Delivery.endpoint_id == endpoint_id, Delivery.status == status)
+        .where(Delivery.endpoint_id == endpoint_id, Delivery.status.in_(statuses))
         .order_by(Delivery.id)
         .with_for_update()
     )

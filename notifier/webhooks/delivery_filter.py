@@ -67,6 +67,8 @@ def scope_of(
 ) -> DeliveryScope:
     """Return a filter's scope; `disabled` restricts it to disabled or to enabled endpoints.
 
+    Those that were removed are then left out.
+
     `leave_out` has no effect on a status that the filter asks for.
     """
     query = select(Endpoint.id).order_by(Endpoint.id)
@@ -74,7 +76,9 @@ def scope_of(
         query = query.where(Endpoint.id == criteria.endpoint_id)
     if disabled is not None:
         is_disabled = Endpoint.disabled_at.is_not(None)
-        query = query.where(is_disabled if disabled else ~is_disabled)
+        query = query.where(
+            is_disabled if disabled else ~is_disabled, Endpoint.removed_at.is_(None)
+        )
     statuses = [status for status in DeliveryStatus if status not in leave_out]
     chosen = statuses if criteria.status is None else [criteria.status]
     return DeliveryScope(

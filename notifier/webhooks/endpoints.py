@@ -1,4 +1,4 @@
-"""Endpoints: register, list, disable, enable, change, and their signing secrets."""
+"""Endpoints: register, list, disable, enable, change, remove, and their signing secrets."""
 
 from collections import defaultdict
 from collections.abc import Collection, Sequence
@@ -19,6 +19,7 @@ from notifier import signals
 from notifier.errors import (
     EndpointChangedError,
     EndpointExistsError,
+    EndpointRemovedError,
     EndpointUnknownError,
     EndpointUrlError,
 )
@@ -47,7 +48,7 @@ def register(
     endpoint: Endpoint | None = session.scalar(
         db.insert(session, Endpoint)
         .values(url=url, event_types=_unique(event_types), created_at=now)
-        .on_conflict_do_nothing(index_elements=["url"])
+        .on_conflict_do_nothing(index_elements=["url"], index_where=Endpoint.removed_at.is_(None))
         .returning(Endpoint)
     )
     if endpoint is None:
@@ -63,9 +64,10 @@ def get(session: Session, endpoint_id: int) -> Endpoint:
     return endpoint
 
 
-def list_all(session: Session) -> list[Endpoint]:
-    """Return every endpoint, oldest first."""
-    return list(session.scalars(select(Endpoint).order_by(Endpoint.id)))
+def list_all(session: Session, *, removed: bool = False) -> list[Endpoint]:
+    """Return every endpoint, oldest first; with `removed` also those that were removed."""
+    query = select(Endpoint).order_by(Endpoint.id)
+    return list(session.scalars(query if removed else query.where(Endpoint.removed_at.is_(None))))
 
 
 def subscribed_to(session: Session, event_type: str, *, lock: bool = True) -> list[Endpoint]:
@@ -73,30 +75,52 @@ def subscribed_to(session: Session, event_type: str, *, lock: bool = True) -> li
 
     The rows are locked, so that none is disabled meanwhile: its delivery would stay pending.
     """
-    query = select(Endpoint).order_by(Endpoint.id)
+    query = select(Endpoint).where(Endpoint.removed_at.is_(None)).order_by(Endpoint.id)
     rows = session.scalars(query.with_for_update(read=True) if lock else query)
     return [row for row in rows if event_type in (row.event_types or EVENT_TYPES)]
 
 
-def disable(session: Session, endpoint_id: int, reason: str, *, now: datetime) -> bool:
+def disable(
+    session: Session, endpoint_id: int, reason: str, *, by: str | None = None, now: datetime
+) -> bool:
     """Disable an endpoint, hold its pending deliveries and signal it; the first reason is kept.
 
-    Return True if it was enabled.
+    `by` is the person who does it, and becomes part of the reason. Return True if it was enabled.
     """
+    reason = f"{reason} ({by})" if by else reason
     endpoint = _lock(session, endpoint_id)
     was_enabled = endpoint.disabled_at is None
     if was_enabled:
-        endpoint.disabled_at, endpoint.disabled_reason = now, reason
+        endpoint.disabled_at, endpoint.disabled_reason, endpoint.disabled_by = now, reason, by
         change = signals.EndpointChange(endpoint_id, endpoint.url, reason, now)
         signals.send(signals.endpoint_disabled, session, change)
     deliveries.hold(session, endpoint_id)
     return was_enabled
 
 
+def remove(session: Session, endpoint_id: int, *, by: str, now: datetime) -> int:
+    """Remove an endpoint and cancel its open deliveries; return how many were cancelled.
+
+    Its row and its deliveries stay, its secrets are deleted, and its URL can be registered again.
+    Repeated calls have no effect.
+    """
+    endpoint = _lock(session, endpoint_id, removed=True)
+    if endpoint.removed_at is None:
+        reason = f"the endpoint was removed ({by})"
+        was_enabled = endpoint.disabled_at is None
+        endpoint.disabled_at = endpoint.disabled_at or now
+        endpoint.removed_at, endpoint.disabled_reason, endpoint.disabled_by = now, reason, by
+        session.execute(delete(EndpointSecret).where(EndpointSecret.endpoint_id == endpoint_id))
+        if was_enabled:
+            change = signals.EndpointChange(endpoint_id, endpoint.url, reason, now)
+            signals.send(signals.endpoint_disabled, session, change)
+    return deliveries.cancel(session, endpoint_id, endpoint.disabled_reason or "", now=now)
+
+
 def enable(session: Session, endpoint_id: int, *, now: datetime) -> tuple[Endpoint, int]:
     """Enable an endpoint as healthy and release its held deliveries; return it and their number."""
     endpoint = _lock(session, endpoint_id)
-    endpoint.disabled_at = endpoint.disabled_reason = None
+    endpoint.disabled_at = endpoint.disabled_reason = endpoint.disabled_by = None
     breaker_store.set_state(endpoint, BreakerState())
     return endpoint, deliveries.release(session, endpoint_id, now=now)
 
@@ -148,11 +172,8 @@ def correct_url(
     if deliveries.any_delivered(session, endpoint_id):
         raise EndpointUrlError(
             f"endpoint {endpoint_id} has accepted deliveries at its current URL",
-            advice=Advice(
-                "Add the new URL, then disable this endpoint.", "endpoints add", ("URL",)
-            ),
+            advice=Advice("Add the new URL, then remove this endpoint.", "endpoints add", ("URL",)),
         )
-    # The URL last: in PostgreSQL its change blocks transactions that write deliveries for it.
     due = deliveries.make_due_now(session, endpoint_id, now=now)
     try:
         with session.begin_nested():
@@ -241,10 +262,12 @@ def _add_secret(session: Session, endpoint: Endpoint, *, vault: Vault, now: date
     return secret
 
 
-def _lock(session: Session, endpoint_id: int) -> Endpoint:
+def _lock(session: Session, endpoint_id: int, *, removed: bool = False) -> Endpoint:
     # KEY SHARE: a transaction that writes a delivery for the endpoint need not wait for this one.
     query = select(Endpoint).where(Endpoint.id == endpoint_id).with_for_update(key_share=True)
     endpoint = session.scalar(query.execution_options(populate_existing=True))
     if endpoint is None:
         raise EndpointUnknownError(f"there is no endpoint {endpoint_id}")
+    if endpoint.removed_at is not None and not removed:
+        raise EndpointRemovedError(f"endpoint {endpoint_id} was removed")
     return endpoint

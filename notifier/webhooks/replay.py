@@ -9,6 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from foundation.db import session as db
+from foundation.errors import Advice
 from foundation.text import count
 from notifier.errors import DeliveryUnknownError, ReplayRefusedError
 from notifier.models import Delivery, DeliveryStatus, Endpoint, Replay
@@ -95,8 +96,8 @@ def replay(
     may have been delivered since. Pauses of all endpoints end, because someone who replays expects
     the receivers to work.
 
-    Raises DeliveryUnknownError, or ReplayRefusedError for a delivery of a disabled endpoint; then
-    nothing is replayed.
+    Raises DeliveryUnknownError, or ReplayRefusedError for a delivery of a disabled or removed
+    endpoint; then nothing is replayed.
     """
     breaker_store.end_pauses(session, now=now)
     replayed: list[int] = []
@@ -137,7 +138,13 @@ def _locked_batches(session: Session, ids: Sequence[int]) -> Iterator[Sequence[A
 
 def _lock_replayable(session: Session, ids: Sequence[int]) -> Sequence[Any]:
     rows = session.execute(
-        select(Delivery.id, Delivery.status, Delivery.endpoint_id, Endpoint.disabled_at)
+        select(
+            Delivery.id,
+            Delivery.status,
+            Delivery.endpoint_id,
+            Endpoint.disabled_at,
+            Endpoint.removed_at,
+        )
         .join(Endpoint, Endpoint.id == Delivery.endpoint_id)
         .where(Delivery.id.in_(ids))
         .order_by(Delivery.id)
@@ -147,6 +154,11 @@ def _lock_replayable(session: Session, ids: Sequence[int]) -> Sequence[Any]:
     if missing:
         raise DeliveryUnknownError(f"there is no delivery {', '.join(map(str, missing))}")
     for row in rows:
+        if row.removed_at is not None:
+            raise ReplayRefusedError(
+                f"delivery {row.id} is for endpoint {row.endpoint_id}, which was removed",
+                advice=Advice("Nothing is sent to a removed endpoint; leave this delivery out."),
+            )
         if row.disabled_at is not None:
             raise ReplayRefusedError(
                 f"delivery {row.id} is for endpoint {row.endpoint_id}, which is disabled",

@@ -12,7 +12,7 @@ from contract import events, signatures
 from contract.signatures import Secret
 from foundation import tracing
 from foundation.db import session as db
-from notifier.errors import EndpointDisabledError
+from notifier.errors import EndpointDisabledError, EndpointRemovedError
 from notifier.models import EndpointPing
 from notifier.services import Services
 from notifier.webhooks import endpoints, outbox
@@ -37,8 +37,8 @@ def send_ping(services: Services, endpoint_id: int) -> PingResult:
     """POST a signed test event to an endpoint, with no session open, and store the result.
 
     If it is accepted and the endpoint was failing, its waiting deliveries become due; if none are
-    waiting, it counts as healthy. Raises EndpointUnknownError, EndpointDisabledError, or
-    DecryptionError.
+    waiting, it counts as healthy. Raises EndpointUnknownError, EndpointRemovedError,
+    EndpointDisabledError, or DecryptionError.
     """
     with services.database.reading() as session:
         url, encrypted = _target(session, endpoint_id)
@@ -67,6 +67,8 @@ def send_ping(services: Services, endpoint_id: int) -> PingResult:
 
 def _target(session: Session, endpoint_id: int) -> tuple[str, Sequence[str]]:
     endpoint = endpoints.get(session, endpoint_id)
+    if endpoint.removed_at is not None:
+        raise EndpointRemovedError(f"endpoint {endpoint_id} was removed")
     if endpoint.disabled_at is not None:
         raise EndpointDisabledError(
             f"endpoint {endpoint_id} is disabled",

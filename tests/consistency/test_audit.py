@@ -36,6 +36,7 @@ NOTIFIER_ROUTES = {
     "endpoints.try_now": "endpoint.retry",
     "endpoints.disable": "endpoint.disable",
     "endpoints.enable": "endpoint.enable",
+    "endpoints.remove": "endpoint.remove",
     "endpoints.correct_url": "endpoint.correct-url",
     "endpoints.set_event_types": "endpoint.set-event-types",
     "endpoint_secrets.register": "endpoint.add",
@@ -45,6 +46,7 @@ NOTIFIER_ROUTES = {
     "admin_api.regenerate_token": "course.regenerate-token",
     "admin_api.load_grades": None,  # data; the course has their time
     "admin_api.add_endpoint": "endpoint.add",
+    "admin_api.remove_endpoint": "endpoint.remove",
     "admin_api.replay_deliveries": "delivery.replay",
     "ingest_api.announce_token": "course.announce-token",
     "ingest_api.receive_moodle_event": "course.delete",
@@ -94,6 +96,7 @@ COMMANDS = {
     "notifier endpoints correct-url": "endpoint.correct-url",
     "notifier endpoints rotate-secret": "endpoint.rotate-secret",
     "notifier endpoints ping": None,
+    "notifier endpoints remove": "endpoint.remove",
     "notifier deliveries list": None,
     "notifier deliveries show": None,
     "notifier deliveries replay": "delivery.replay",

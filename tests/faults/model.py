@@ -49,6 +49,7 @@ class Endpoint:
 
     event_types: Collection[str]
     disabled: bool = False
+    removed: bool = False
     secrets: dict[str, datetime | None] = field(default_factory=dict)
 
     def rotate(self, secret: str, overlap: timedelta, now: datetime) -> None:
@@ -84,7 +85,7 @@ class Sender:
     def emit(self, event: str, kind: str, ids: dict[int, int]) -> None:
         """Add one delivery for each endpoint that receives the event; `ids` are those it got."""
         for number, endpoint in self.endpoints.items():
-            if kind in endpoint.event_types:
+            if kind in endpoint.event_types and not endpoint.removed:
                 status = "held" if endpoint.disabled else "pending"
                 self.deliveries[ids[number]] = Delivery(ids[number], event, number, status)
 
@@ -137,6 +138,13 @@ class Sender:
         self.endpoints[endpoint].disabled = False
         for one in self._of(endpoint, "held"):
             one.status, one.attempts, one.lost_claims = "pending", 0, 0
+
+    def remove(self, endpoint: int) -> None:
+        """Cancel open deliveries; of attempts in progress only a success still counts."""
+        self.endpoints[endpoint].disabled = self.endpoints[endpoint].removed = True
+        for status in ("pending", "held"):
+            for one in self._of(endpoint, status):
+                one.end_lease("cancelled")
 
     def _of(self, endpoint: int, status: str) -> Iterable[Delivery]:
         deliveries = self.deliveries.values()

@@ -84,7 +84,7 @@ def routes(app: Flask) -> set[str]:
     """Return the method and path of every route that is no page."""
     pages = app.extensions["pages"].blueprints | {"assets"}
     return {
-        re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", f"{method} {rule.rule}")
+        re.sub(r"<(?:\w+(?:\([^)]*\))?:)?(\w+)>", r"{\1}", f"{method} {rule.rule}")
         for rule in app.url_map.iter_rules()
         if rule.endpoint.rpartition(".")[0] not in pages and rule.endpoint != "openapi.asset"
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}

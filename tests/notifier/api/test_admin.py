@@ -120,6 +120,17 @@ def test_registered_endpoint_shows_its_secret_once(admin: Admin) -> None:
     assert secret not in listed.text
 
 
+def test_removed_endpoint_is_listed_on_request(admin: Admin, dead: int, store: Store) -> None:
+    open_id = store.add_delivery(1)
+
+    removed = admin("DELETE", "/endpoints/1")
+    listed = [admin("GET", f"/endpoints{query}").json["endpoints"] for query in ("", "?removed=1")]
+
+    assert removed.json == {"endpoint_id": 1, "cancelled": 2}
+    assert [[one["endpoint_id"] for one in found] for found in listed] == [[], [1]]
+    assert store.statuses(open_id, dead) == ["cancelled", "dead"]
+
+
 @pytest.mark.parametrize(
     ("route", "document", "status", "kind"),
     [
@@ -129,6 +140,7 @@ def test_registered_endpoint_shows_its_secret_once(admin: Admin) -> None:
         pytest.param("POST /courses/NONE/token", None, 404, "course-unknown", id="regenerate"),
         pytest.param("PUT /courses/CS102/grades", SCORES, 410, "course-deleted", id="load grades"),
         pytest.param("POST /endpoints", {"url": URL}, 409, "endpoint-exists", id="register again"),
+        pytest.param("DELETE /endpoints/99", None, 404, "endpoint-unknown", id="remove unknown"),
         pytest.param("POST /endpoints", PRIVATE, 422, "endpoint-url-refused", id="private URL"),
         pytest.param(f"POST {REPLAY}", {"ids": [1, 99]}, 404, "delivery-unknown", id="unknown id"),
         pytest.param(f"POST {REPLAY}", {}, 422, "request-invalid", id="replay of nothing"),

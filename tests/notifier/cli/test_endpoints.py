@@ -105,6 +105,25 @@ def test_disable_holds_deliveries_and_enable_releases_them(
     assert enabled.stdout == "Endpoint 1 is enabled; 1 held delivery is queued.\n"
 
 
+def test_remove_cancels_deliveries_and_hides_the_endpoint(
+    store: Store, run: Run, read_json: ReadJson
+) -> None:
+    store.add_delivery(store.add_endpoint(URL).id)
+
+    asked = run("endpoints", "remove", 1)
+    removed = run("endpoints", "remove", 1, "--yes")
+    enabled = run("endpoints", "enable", 1)
+
+    assert asked.exit_code == 2
+    assert f"Remove endpoint 1, {URL}, and cancel 1 delivery?" in asked.stderr
+    assert removed.stdout == "Endpoint 1 is removed; 1 delivery is cancelled.\n"
+    assert "endpoint 1 was removed" in enabled.stderr.lower()
+    assert read_json("endpoints", "list") == []
+    (listed,) = read_json("endpoints", "list", "--removed")
+    assert listed["removed_at"] is not None
+    assert "removed" in run("endpoints", "list", "--removed").stdout
+
+
 def test_set_event_types(store: Store, run: Run) -> None:
     store.add_endpoint(URL)
 

@@ -18,7 +18,7 @@ from notifier.models import DeliveryStatus
 from notifier.monitoring import doctor
 from notifier.webhooks import endpoints
 from notifier.webhooks.circuit_breaker import BreakerState
-from tests.notifier.conftest import Store
+from tests.notifier.conftest import NINE, Store
 
 Find = Callable[[str], Finding]
 SECOND, HOUR, DAY = timedelta(seconds=1), timedelta(hours=1), timedelta(days=1)
@@ -177,6 +177,16 @@ def test_disabled_endpoint_is_found_and_its_deliveries_are_not_late(
     assert (backlog.ok, backlog.found) == (True, "1 held")
     assert not finding.ok
     assert finding.found == f"1 of 1 disabled; endpoint {endpoint.id}: out of order"
+
+
+def test_endpoint_disabled_by_a_person_is_no_finding(find: Find, store: Store) -> None:
+    endpoint, removed = store.add_endpoint(), store.add_endpoint()
+    store.write(endpoints.disable, endpoint.id, "ELMS moves", by="ada", now=NINE)
+    store.write(endpoints.remove, removed.id, by="ada", now=NINE)
+
+    finding = find("endpoints")
+
+    assert (finding.ok, finding.found) == (True, "1, 1 disabled on purpose, none paused")
 
 
 @pytest.mark.parametrize(

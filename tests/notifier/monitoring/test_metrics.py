@@ -8,6 +8,7 @@ import pytest
 
 from notifier.models import DeliveryStatus
 from notifier.monitoring import metrics
+from notifier.webhooks import endpoints
 from notifier.webhooks.circuit_breaker import BreakerState
 from notifier.webhooks.deliveries import Claimed
 from notifier.webhooks.retry_policy import MAX_ATTEMPTS, Failure, WebhookResponse
@@ -132,6 +133,7 @@ def test_gauges_of_deliveries_and_endpoints(store: Store, numbers: Numbers) -> N
     store.add_delivery(healthy.id, status=DeliveryStatus.DEAD)
     store.add_delivery(paused.id)
     store.add_delivery(disabled.id, status=DeliveryStatus.HELD)
+    store.write(endpoints.remove, store.add_endpoint().id, by="ada", now=NINE)
 
     found = numbers()
 

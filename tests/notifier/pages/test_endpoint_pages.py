@@ -175,6 +175,25 @@ def test_disabling_holds_deliveries_until_enabled(
     assert ">1 pending</a>" in enabled
 
 
+def test_removal_asks_then_keeps_the_history(ada: Browser, store: Store) -> None:
+    delivery_id = store.add_delivery(store.add_endpoint().id)
+    before = ada.look("/endpoints/1")
+
+    response = ada.send("/endpoints/1/remove")
+    after, listed = ada.look("/endpoints/1"), ada.look("/endpoints")
+
+    assert "Remove permanently" in before
+    assert "1 open delivery is cancelled." in before
+    assert response.status_code == 303
+    assert "Endpoint removed; 1 delivery was cancelled." in after
+    assert "the endpoint was removed (Ada on the pages)" in after
+    assert "Rotate secret…" not in after
+    assert "No endpoints yet" in listed
+    shown = ada.look(f"/deliveries/{delivery_id}")
+    assert "Cancelled: the endpoint was removed (Ada on the pages)." in shown
+    assert "Replay" not in shown
+
+
 def test_retry_now_ends_the_pause(ada: Browser, make_waiting: Callable[..., None]) -> None:
     make_waiting()
     before = ada.look("/endpoints/1")

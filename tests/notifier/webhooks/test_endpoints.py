@@ -15,12 +15,14 @@ from foundation.http.ssrf import Guard
 from notifier.errors import (
     EndpointChangedError,
     EndpointExistsError,
+    EndpointRemovedError,
     EndpointUnknownError,
     EndpointUrlError,
 )
 from notifier.models import DeliveryStatus, EndpointPing, EndpointSecret
 from notifier.webhooks import endpoints
 from notifier.webhooks.circuit_breaker import BreakerState
+from notifier.webhooks.retry_policy import Delivered, Disable, RetryAt
 from tests.notifier.conftest import LOOPBACK, NINE, Store
 
 HOUR = timedelta(hours=1)
@@ -148,6 +150,65 @@ def test_enabling_releases_held_deliveries_and_forgets_failures(store: Store) ->
     assert (endpoint.disabled_at, endpoint.disabled_reason) == (None, None)
     assert (endpoint.failures, endpoint.failing_since) == (0, None)
     assert (endpoint.failed_at, endpoint.paused_until) == (None, None)
+
+
+def test_removal_cancels_open_deliveries_and_keeps_the_others(store: Store) -> None:
+    made, other = store.add_endpoint(), store.add_endpoint()
+    every = ("pending", "held", "delivered", "dead")
+    ids = [store.add_delivery(made.id, status=one) for one in every]
+    foreign = store.add_delivery(other.id)
+
+    cancelled = store.write(endpoints.remove, made.id, by="ada", now=TEN)
+    again = store.write(endpoints.remove, made.id, by="bob", now=TEN + HOUR)
+
+    row = store.delivery(ids[0])
+    assert (cancelled, again) == (2, 0)
+    assert store.statuses(*ids, foreign) == ["cancelled"] * 2 + ["delivered", "dead", "pending"]
+    assert (row.settled_at, row.reason) == (TEN, "the endpoint was removed (ada)")
+    assert store.endpoint(made.id).removed_at == TEN
+    assert store.read(endpoints.secrets_of, made.id) == []
+
+
+def test_removed_endpoint_gets_nothing_and_frees_its_url(store: Store) -> None:
+    made = store.add_endpoint(RIGHT)
+    store.write(endpoints.remove, made.id, by="ada", now=TEN)
+
+    new = store.add_endpoint(RIGHT)
+
+    listed = [one.id for one in store.read(endpoints.list_all)]
+    asked = [one.id for one in store.read(endpoints.list_all, removed=True)]
+    subscribed = [one.id for one in store.read(endpoints.subscribed_to, "course.deleted")]
+    assert (listed, asked, subscribed) == ([new.id], [made.id, new.id], [new.id])
+    with pytest.raises(EndpointExistsError):
+        store.add_endpoint(RIGHT)
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        pytest.param(lambda session: endpoints.enable(session, 1, now=NINE), id="enable"),
+        pytest.param(lambda session: endpoints.disable(session, 1, "", now=NINE), id="disable"),
+        pytest.param(lambda session: endpoints.set_event_types(session, 1, None), id="change"),
+    ],
+)
+def test_removed_endpoint_cannot_change(store: Store, act: Callable[[Session], object]) -> None:
+    store.write(endpoints.remove, store.add_endpoint().id, by="ada", now=NINE)
+
+    with pytest.raises(EndpointRemovedError):
+        store.write(act)
+
+
+def test_attempt_in_progress_can_still_deliver_for_a_removed_endpoint(store: Store) -> None:
+    made = store.add_endpoint()
+    ids = store.add_deliveries(made.id, 3)
+    accepted, failed, gone = store.claim()
+
+    store.write(endpoints.remove, made.id, by="ada", now=NINE)
+    store.settle((accepted, Delivered()), (failed, RetryAt(TEN)), (gone, Disable("gone")))
+
+    assert store.statuses(*ids) == ["delivered", "cancelled", "cancelled"]
+    assert store.delivery(ids[0]).reason is None
+    assert store.claim(now=TEN + HOUR) == []
 
 
 def test_attempt_keeps_its_lease_over_disable_and_enable(store: Store) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from notifier.errors import DeliveryUnknownError, ReplayRefusedError
 from notifier.models import DeliveryStatus, Replay
+from notifier.webhooks import endpoints
 from notifier.webhooks import replay as replays
 from notifier.webhooks.delivery_filter import DeliveryFilter
 from notifier.webhooks.retry_policy import Dead, Decision, Delivered
@@ -142,6 +143,18 @@ def test_replay_refuses_disabled_endpoint(store: Store) -> None:
     )
     assert refused.value.advice.command == f"endpoints enable {disabled.id}"
     assert (store.statuses(good, held), audit(store)) == (["dead", "held"], [])
+
+
+def test_replay_refuses_removed_endpoint(store: Store) -> None:
+    endpoint = store.add_endpoint()
+    dead = store.add_delivery(endpoint.id, status=DEAD)
+    store.write(endpoints.remove, endpoint.id, by="ada", now=NINE)
+
+    with pytest.raises(ReplayRefusedError) as refused:
+        replay(store, dead)
+
+    assert str(refused.value) == f"delivery {dead} is for endpoint {endpoint.id}, which was removed"
+    assert (store.statuses(dead), audit(store)) == (["dead"], [])
 
 
 def test_replay_refuses_unknown_delivery(store: Store) -> None:
