@@ -306,7 +306,7 @@ def _print_deletions(results: Sequence[DeletionResult], wanted: int, *, as_json:
         click.echo(f"and {len(listed) - _LISTED:,} more unknown; --json lists all")
     if wanted > 1:
         click.echo(_summary(results, wanted))
-    if len(results) < wanted:
+    if len(results) < wanted and wanted > 1:
         click.echo(f"Not reached: {wanted - len(results):,}. Run the command again.")
 
 
