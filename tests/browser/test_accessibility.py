@@ -7,7 +7,16 @@ from tests.browser.conftest import NARROW, WIDE, Open, faults_of
 from tests.browser.edge_cases import DISABLED, NAMES, PAUSED, TITLES
 from tests.browser.university import University
 
-EMPTY = ["/", "/courses", "/deliveries", "/endpoints", "/endpoints/new", "/sample", "/nowhere"]
+EMPTY = [
+    "/",
+    "/audit",
+    "/courses",
+    "/deliveries",
+    "/endpoints",
+    "/endpoints/new",
+    "/sample",
+    "/nowhere",
+]
 EASSESSMENT = [
     "/",
     "/courses",
@@ -22,6 +31,8 @@ EASSESSMENT = [
     "/deliveries/replay?status=dead",
     "/endpoints",
     "/endpoints/new",
+    "/audit",
+    "/audit?since=soon",
     *(f"/endpoints/{number}" for number in (1, PAUSED, DISABLED)),
 ]
 ELMS = [
@@ -36,6 +47,7 @@ ELMS = [
     "/inbox",
     "/inbox?outcome=stale",
     "/sources",
+    "/audit",
 ]
 # What no page can do: it needs a process, a file or a secret of the machine.
 ONLY_COMMANDS = (
