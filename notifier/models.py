@@ -48,6 +48,8 @@ _BINARY_TEXT = Text().with_variant(Text(collation="C"), "postgresql")
 MAX_ID = 2**31 - 1
 # Characters in the URL of an endpoint.
 MAX_URL = 2000
+# Characters in the name of an endpoint.
+MAX_NAME = 100
 
 
 class DeliveryStatus(StrEnum):
@@ -137,6 +139,7 @@ class Endpoint(Base):
 
     id: Mapped[int] = mapped_column(primary_key=True)
     url: Mapped[str] = mapped_column(String(MAX_URL))
+    name: Mapped[str] = mapped_column(String(MAX_NAME), server_default=text("''"))
     event_types: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     disabled_at: Mapped[datetime | None] = mapped_column(UtcDateTime)

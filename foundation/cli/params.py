@@ -50,14 +50,14 @@ def parse_course_id(value: str) -> str:
         raise ValueError(f"'{printable(value)}': {message}") from None
 
 
-def text_of(minimum: int = 0) -> Parsed[str]:
-    """Return the type of text that a database can store, with at least `minimum` characters."""
+def text_of(minimum: int = 0, maximum: int = _MAX_TEXT) -> Parsed[str]:
+    """Return the type of text that a database can store, of `minimum` to `maximum` characters."""
 
     def parse(value: str) -> str:
         if not is_storable(value):
             raise ValueError("the text is not UTF-8")
-        if not minimum <= len(value) <= _MAX_TEXT:
-            raise ValueError(f"{len(value)} characters; expected {minimum} to {_MAX_TEXT}")
+        if not minimum <= len(value) <= maximum:
+            raise ValueError(f"{len(value)} characters; expected {minimum} to {maximum}")
         return value
 
     return Parsed("text", parse)

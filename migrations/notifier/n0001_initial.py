@@ -83,6 +83,7 @@ def upgrade() -> None:
         "endpoints",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("url", sa.String(length=2000), nullable=False),
+        sa.Column("name", sa.String(length=100), server_default=sa.text("''"), nullable=False),
         sa.Column("event_types", sa.JSON(none_as_null=True), nullable=True),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("disabled_at", sa.DateTime(timezone=True), nullable=True),

@@ -117,6 +117,7 @@ def add_endpoint() -> tuple[Json, int]:
             session,
             new.url,
             new.event_types,
+            name=new.name,
             vault=current.vault,
             guard=current.settings.guard,
             now=now,

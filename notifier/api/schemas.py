@@ -26,7 +26,7 @@ from foundation.responses import AuditResponse, Response
 from notifier import models
 from notifier.courses.course_import import ImportedCourses
 from notifier.courses.grade_import import GradesFile
-from notifier.models import MAX_ID, DeliveryStatus
+from notifier.models import MAX_ID, MAX_NAME, DeliveryStatus
 from notifier.webhooks import delivery_queries, failure_advice
 from notifier.webhooks.delivery_filter import DeliveryFilter
 from notifier.webhooks.retry_policy import Failure
@@ -59,6 +59,7 @@ class NewEndpoint(Request):
     """A URL to register; without event types it receives all events about courses."""
 
     url: Annotated[str, Field(min_length=1, max_length=2000)]
+    name: Annotated[str, Field(max_length=MAX_NAME)] = ""
     event_types: Annotated[list[EventType], Field(min_length=1)] | None = None
 
 
@@ -275,6 +276,7 @@ class EndpointResponse(Response):
     """An endpoint and how it has been responding."""
 
     endpoint_id: int
+    name: str
     url: str
     event_types: list[str]
     created_at: Timestamp

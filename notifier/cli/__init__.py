@@ -32,6 +32,7 @@ main = new_program(
                 "disable",
                 "enable",
                 "set-event-types",
+                "set-name",
                 "correct-url",
                 "rotate-secret",
                 "ping",

@@ -14,7 +14,7 @@ from foundation.db import audit
 from foundation.errors import fields_of
 from foundation.text import count, printable, readable
 from notifier.api import schemas
-from notifier.cli.params import ROW_ID
+from notifier.cli.params import ENDPOINT_NAME, ROW_ID
 from notifier.models import Endpoint
 from notifier.monitoring import endpoint_summary
 from notifier.services import Services
@@ -35,8 +35,9 @@ _TYPES = click.Choice([*EVENT_TYPES, *OPERATIONAL_TYPES])
     help="Only events of this type; may be repeated. Default: all events about courses, none "
     "about deliveries and endpoints.",
 )
+@click.option("--name", type=ENDPOINT_NAME, default="", help="Name for people, shown in lists.")
 @json_option
-def add(url: str, event_types: tuple[str, ...], as_json: bool) -> None:
+def add(url: str, event_types: tuple[str, ...], name: str, as_json: bool) -> None:
     """Register URL and print its secret, which is shown only once.
 
     Enter the secret at the receiver (ELMS: `receiver sources add-secret`). If the host cannot be
@@ -48,6 +49,7 @@ def add(url: str, event_types: tuple[str, ...], as_json: bool) -> None:
             session,
             url,
             event_types,
+            name=name,
             vault=services.vault,
             guard=services.settings.guard,
             now=now,
@@ -73,9 +75,15 @@ def list_(removed: bool, as_json: bool) -> None:
         output.print_json([schemas.EndpointResponse.of(row) for row in rows])
         return
     output.print_table(
-        ("endpoint", "URL", "event types", "status", "since", "reason"),
+        ("endpoint", "name", "URL", "event types", "status", "since", "reason"),
         [
-            (row.id, row.url, ", ".join(row.event_types or ["all about courses"]), *_status(row))
+            (
+                row.id,
+                row.name,
+                row.url,
+                ", ".join(row.event_types or ["all about courses"]),
+                *_status(row),
+            )
             for row in rows
         ],
         empty="No endpoints. Register ELMS's webhook URL with `notifier endpoints add URL`.",
@@ -150,6 +158,17 @@ def set_event_types(endpoint_id: int, event_types: tuple[str, ...]) -> None:
             session, context.actor(), "endpoint.set-event-types", endpoint_id, types, now=now
         )
     click.echo(f"Endpoint {endpoint_id} now receives {types}.")
+
+
+@click.command("set-name")
+@click.argument("endpoint_id", type=ROW_ID)
+@click.argument("name", type=ENDPOINT_NAME)
+def set_name(endpoint_id: int, name: str) -> None:
+    """Set the name of ENDPOINT_ID that lists show; an empty NAME removes it."""
+    with context.writing() as (session, now):
+        endpoints.set_name(session, endpoint_id, name)
+        audit.record(session, context.actor(), "endpoint.set-name", endpoint_id, name, now=now)
+    click.echo(f"Endpoint {endpoint_id} is now named {printable(name)!r}.")
 
 
 @click.command("correct-url")

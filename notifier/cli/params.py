@@ -9,7 +9,7 @@ from contract.grades import Points
 from contract.tokens import MOODLE_TOKEN_ID
 from foundation.cli.params import Parsed, text_of
 from foundation.text import printable
-from notifier.models import MAX_ID
+from notifier.models import MAX_ID, MAX_NAME
 
 _POINTS: TypeAdapter[Decimal] = TypeAdapter(Points)
 
@@ -33,5 +33,6 @@ def _parse_token_id(value: str) -> str:
 
 ROW_ID = click.IntRange(1, MAX_ID)
 TITLE = text_of(minimum=1)
+ENDPOINT_NAME = text_of(maximum=MAX_NAME)
 MAXIMUM = Parsed("points", _parse_maximum)
 MOODLE_TOKEN = Parsed("token_id", _parse_token_id)

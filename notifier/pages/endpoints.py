@@ -22,7 +22,7 @@ from foundation.pages.site import current_site
 from foundation.text import count
 from notifier import services
 from notifier.errors import EndpointDisabledError
-from notifier.models import MAX_ID
+from notifier.models import MAX_ID, MAX_NAME
 from notifier.monitoring import endpoint_summary
 from notifier.pages.params import TYPES
 from notifier.webhooks import endpoints as core
@@ -73,6 +73,14 @@ class UrlForm(forms.Form):
     model_config = ConfigDict(str_strip_whitespace=True)
 
     url: str
+
+
+class NameForm(forms.Form):
+    """The name that an endpoint should have."""
+
+    model_config = ConfigDict(str_strip_whitespace=True)
+
+    name: Annotated[str, Field(max_length=MAX_NAME)] = ""
 
 
 class DisableForm(forms.Form):
@@ -206,6 +214,17 @@ def correct_url(endpoint_id: int) -> Response:
         audit.record(session, actor(), "endpoint.correct-url", endpoint_id, url, now=now)
     flash_warning(current.check_host(url), endpoint_id)
     return _done(endpoint_id, "endpoint's URL corrected", f"URL changed. Send a test.{_due(due)}")
+
+
+@endpoints.post(f"{ENDPOINT}/name")
+@signed_in
+def set_name(endpoint_id: int) -> Response:
+    """Change the name of an endpoint."""
+    form = read(NameForm)
+    with services.current().writing() as (session, now):
+        core.set_name(session, endpoint_id, form.name)
+        audit.record(session, actor(), "endpoint.set-name", endpoint_id, form.name, now=now)
+    return _done(endpoint_id, "endpoint named", "Name saved.")
 
 
 @endpoints.post(f"{ENDPOINT}/types")

@@ -36,18 +36,20 @@ def register(
     url: str,
     event_types: Sequence[str] | None = None,
     *,
+    name: str = "",
     vault: Vault,
     guard: Guard,
     now: datetime,
 ) -> tuple[Endpoint, Secret]:
     """Register a URL for event types (None: all course events); return it with its secret.
 
+    `name` is for people, and may be empty.
     The secret is shown only this once. Raises EndpointUrlError or EndpointExistsError.
     """
     url = url_policy.normalize(url, guard)
     endpoint: Endpoint | None = session.scalar(
         db.insert(session, Endpoint)
-        .values(url=url, event_types=_unique(event_types), created_at=now)
+        .values(url=url, name=name, event_types=_unique(event_types), created_at=now)
         .on_conflict_do_nothing(index_elements=["url"], index_where=Endpoint.removed_at.is_(None))
         .returning(Endpoint)
     )
@@ -156,6 +158,11 @@ def set_event_types(
     endpoint = _lock(session, endpoint_id)
     endpoint.event_types = _unique(event_types)
     return endpoint
+
+
+def set_name(session: Session, endpoint_id: int, name: str) -> None:
+    """Give an endpoint a name, or none if it is empty."""
+    _lock(session, endpoint_id).name = name
 
 
 def correct_url(

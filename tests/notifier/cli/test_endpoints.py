@@ -105,6 +105,17 @@ def test_disable_holds_deliveries_and_enable_releases_them(
     assert enabled.stdout == "Endpoint 1 is enabled; 1 held delivery is queued.\n"
 
 
+def test_name_is_shown_and_can_change(store: Store, run: Run, read_json: ReadJson) -> None:
+    run("endpoints", "add", URL, "--name", "ELMS")
+    added = run("endpoints", "list").stdout
+
+    run("endpoints", "set-name", 1, "ELMS production")
+
+    assert " ELMS " in added
+    assert read_json("endpoints", "list")[0]["name"] == "ELMS production"
+    assert run("endpoints", "set-name", 1, "x" * 101).exit_code == 2
+
+
 def test_remove_cancels_deliveries_and_hides_the_endpoint(
     store: Store, run: Run, read_json: ReadJson
 ) -> None:

@@ -175,6 +175,15 @@ def test_disabling_holds_deliveries_until_enabled(
     assert ">1 pending</a>" in enabled
 
 
+def test_name_is_shown_in_the_list(ada: Browser, store: Store) -> None:
+    store.add_endpoint()
+
+    ada.send("/endpoints/1/name", name=" ELMS <1> ")
+
+    assert escape("ELMS <1>") in ada.look("/endpoints")
+    assert store.endpoint(1).name == "ELMS <1>"
+
+
 def test_removal_asks_then_keeps_the_history(ada: Browser, store: Store) -> None:
     delivery_id = store.add_delivery(store.add_endpoint().id)
     before = ada.look("/endpoints/1")
