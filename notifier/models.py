@@ -222,6 +222,7 @@ class Delivery(Base):
             "status",
             "endpoint_id",
             "due_at",
+            "id",
             **_where("status = 'pending' AND lease_token IS NULL"),
         ),
         Index(

@@ -188,7 +188,7 @@ def upgrade() -> None:
         ["endpoint_id", "status", "created_at", "id"],
     )
     for name, columns, condition in (
-        ("ix_deliveries_free", ["status", "endpoint_id", "due_at"], ""),
+        ("ix_deliveries_free", ["status", "endpoint_id", "due_at", "id"], ""),
         ("ix_deliveries_alone", ["status", "due_at"], " AND lost_claims >= 2"),
     ):
         where = sa.text(f"status = 'pending' AND lease_token IS NULL{condition}")

@@ -232,7 +232,7 @@ _FIND_DUE = _find_due_query()
 _FREE_SQL = (
     "FROM deliveries WHERE endpoint_id = {endpoint_id} AND status = 'pending' "
     f"AND lease_token IS NULL AND lost_claims < {ALONE_AFTER} AND due_at <= :now "
-    "ORDER BY due_at {order} LIMIT {limit}"
+    "ORDER BY due_at {order}, id {order} LIMIT {limit}"
 )
 
 

@@ -125,6 +125,15 @@ def test_longest_and_latest_due_are_claimed_alike(store: Store) -> None:
     assert [one.delivery_id for one in store.claim()] == ids[4:6]
 
 
+def test_events_of_one_time_are_claimed_once(store: Store) -> None:
+    """Those of a bulk deletion are due at the same time."""
+    ids = store.add_deliveries(store.add_endpoint().id, 9)
+
+    claimed = store.claim(room=6)
+
+    assert {one.delivery_id for one in claimed} == {*ids[:3], *ids[-3:]}
+
+
 def test_room_is_for_each_endpoint(store: Store) -> None:
     """A backlog of one endpoint leaves room for others (F25)."""
     crowded, quiet, closed = (store.add_endpoint() for _ in range(3))
