@@ -142,6 +142,14 @@ class TokenOfAnotherCourseError(TokenNotEnteredError):
     advice = Advice("Copy the token of this course from its site, and enter that one.")
 
 
+class SyncPausedError(ReceiverError):
+    """Someone paused the grade sync."""
+
+    advice = Advice(
+        "Resume it when its reason is gone; --even-if-paused runs it once.", "runs resume"
+    )
+
+
 class RunInProgressError(ReceiverError):
     """Another grade sync is running."""
 

@@ -188,7 +188,8 @@ class StoredScore(Base):
 class Run(Base):
     """One run of the grade sync; `ended_at` stays None if it was killed.
 
-    `partial`: only the named courses or sources were synced; `stopped` says why it ended early.
+    `partial`: only the named courses or sources were synced. `scheduled`: cron or a timer started
+    it, no person. `stopped` says why it ended early.
     `deleted` of the skipped courses were deleted; those that were known when it started have no
     row in `run_courses`, and are counted from then on.
     The score counts are None if the run did not record them.
@@ -213,6 +214,7 @@ class Run(Base):
     statements: Mapped[int] = mapped_column(default=0)
     seconds: Mapped[float | None] = mapped_column(Double)
     partial: Mapped[bool] = mapped_column(server_default=false())
+    scheduled: Mapped[bool] = mapped_column(server_default=false())
     stopped: Mapped[str | None] = mapped_column(Text)
     exit_code: Mapped[int | None]
 
@@ -274,6 +276,16 @@ class SyncLease(Base):
     holder: Mapped[str | None] = mapped_column(String(255))
     token: Mapped[str | None] = mapped_column(String(32))
     leased_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+class SyncPause(Base):
+    """Since when the grade sync is paused, and by whom; without a row it is not."""
+
+    __tablename__ = "sync_pause"
+
+    name: Mapped[str] = mapped_column(String(20), primary_key=True)
+    paused_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    paused_by: Mapped[str] = mapped_column(String(255))
 
 
 class CounterShard(CounterColumns, Base):

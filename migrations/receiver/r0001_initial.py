@@ -63,6 +63,7 @@ def upgrade() -> None:
         sa.Column("statements", sa.Integer(), nullable=False),
         sa.Column("seconds", sa.Double(), nullable=True),
         sa.Column("partial", sa.Boolean(), server_default=sa.false(), nullable=False),
+        sa.Column("scheduled", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.Column("stopped", sa.Text(), nullable=True),
         sa.Column("exit_code", sa.Integer(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_runs")),
@@ -99,6 +100,13 @@ def upgrade() -> None:
         sa.Column("token", sa.String(length=32), nullable=True),
         sa.Column("leased_until", sa.DateTime(timezone=True), nullable=True),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_sync_lease")),
+    )
+    op.create_table(
+        "sync_pause",
+        sa.Column("name", sa.String(length=20), nullable=False),
+        sa.Column("paused_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("paused_by", sa.String(length=255), nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_sync_pause")),
     )
     op.create_table(
         "users",

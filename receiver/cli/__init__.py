@@ -34,8 +34,8 @@ main = new_program(
         ),
         "runs": LazyGroup(
             "runs",
-            commands_of("receiver.cli.runs", "list", "show"),
-            help="Show past runs of the grade sync.",
+            commands_of("receiver.cli.runs", "list", "show", "pause", "resume"),
+            help="Show past runs of the grade sync; pause and resume its schedule.",
         ),
     },
     help="""ELMS: sources, webhooks, the registry and the grade sync.

@@ -8,6 +8,7 @@ from foundation import csv_writer
 from foundation.cli import output
 from foundation.cli.output import json_option
 from foundation.cli.params import limit_option
+from foundation.db import audit
 from foundation.db import session as db
 from foundation.db.pagination import PageRequest
 from foundation.text import count, printable
@@ -20,7 +21,7 @@ from receiver.cli.schemas import (
     RunResponse,
 )
 from receiver.models import RunCourse
-from receiver.runs import queries
+from receiver.runs import queries, schedule
 from receiver.runs import store as runs
 from receiver.runs.groups import LABELS, ResultGroup, needs_attention
 from receiver.runs.queries import ResultFilter
@@ -129,6 +130,27 @@ def show(
         print_courses(courses)
     else:
         print_groups(groups, run.id)
+
+
+@click.command()
+def pause() -> None:
+    """Pause the grade sync: `sync-grades` does nothing until it is resumed.
+
+    A run in progress continues.
+    """
+    with context.writing() as (session, now):
+        schedule.pause(session, context.auditor().name, now=now)
+        audit.record(session, context.auditor(), "sync.pause", "", now=now)
+    click.echo("The grade sync is paused. Resume it with `receiver runs resume`.")
+
+
+@click.command()
+def resume() -> None:
+    """Resume the grade sync after a pause."""
+    with context.writing() as (session, now):
+        schedule.resume(session)
+        audit.record(session, context.auditor(), "sync.resume", "", now=now)
+    click.echo("The grade sync runs as scheduled.")
 
 
 def _show_people(number: int | None, *, as_csv: bool, as_json: bool) -> None:

@@ -185,6 +185,7 @@ class RunResponse(Response):
     ended_at: datetime | None
     by: str
     partial: bool
+    scheduled: bool
     synced: int
     unchanged: int
     skipped: int

@@ -23,7 +23,7 @@ from foundation.text import printable
 from receiver.cli import context
 from receiver.cli.runs import print_groups
 from receiver.cli.schemas import DryRunResponse, SyncResponse
-from receiver.errors import RunInProgressError
+from receiver.errors import RunInProgressError, SyncPausedError
 from receiver.runs import summary
 from receiver.runs.groups import group_results
 from receiver.services import Services
@@ -61,6 +61,8 @@ from receiver.sync.run import EXIT_LEASED, SyncOptions, SyncRun
     help="Keep running, and start a sync at this interval, for example 15m.",
 )
 @click.option("--dry-run", is_flag=True, help="Only list what would be fetched and skipped.")
+@click.option("--even-if-paused", is_flag=True, help="Run also while the grade sync is paused.")
+@click.option("--requested-by", hidden=True, help="Who requested the run on a page.")
 @json_option
 def sync_grades(
     course_ids: tuple[str, ...],
@@ -69,14 +71,16 @@ def sync_grades(
     concurrency: int | None,
     every: timedelta | None,
     dry_run: bool,
+    even_if_paused: bool,
+    requested_by: str | None,
     as_json: bool,
 ) -> None:
     """Fetch the grades of all courses in the registry; invalid courses are skipped.
 
     What needs attention is printed by reason, then a summary. SIGTERM stops the run and reports
     what was done; a second SIGTERM stops it at once. Exit codes: 0 success (also if deleted courses
-    were skipped), 1 a course failed or has an invalid token, 3 another run is in progress, 4 the
-    database is unusable, 143 stopped by SIGTERM (0 with --every).
+    were skipped, or the grade sync is paused), 1 a course failed or has an invalid token, 3 another
+    run is in progress, 4 the database is unusable, 143 stopped by SIGTERM (0 with --every).
     """
     services: Services = context.checked_services()
     services.warn_of_unknown_variables()
@@ -93,7 +97,10 @@ def sync_grades(
             _explain_empty_run(services)
         return
     options = SyncOptions(
-        holder=output.current_user(),
+        holder=requested_by or output.current_user(),
+        # A person starts it at a terminal or on a page.
+        scheduled=every is not None or not (requested_by or sys.stdin.isatty()),
+        even_if_paused=even_if_paused,
         lease=timedelta(seconds=services.settings.sync_lease),
         course_ids=course_ids,
         sources=names,
@@ -146,6 +153,13 @@ def _run_once(services: Services, options: SyncOptions, *, as_json: bool) -> int
     except RunInProgressError as error:
         output.print_error(str(error), error.advice)
         return EXIT_LEASED
+    except SyncPausedError as error:
+        if as_json:
+            output.print_json({"paused": True, **error.facts})
+        else:
+            click.echo(f"{printable(str(error))}; nothing was requested")
+            click.echo(f" next: {output.next_step(error.advice)}")
+        return 0
     if as_json:
         output.print_json(SyncResponse.of_result(report))
     else:

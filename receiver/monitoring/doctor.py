@@ -9,13 +9,14 @@ from foundation.crypto import Vault
 from foundation.db import session as db
 from foundation.db.session import Database
 from foundation.errors import Advice, DecryptionError
-from foundation.text import count, format_duration
+from foundation.text import count, format_duration, readable
 from receiver.course_state import CourseStatus
 from receiver.gradebook.base import WriteFailure
 from receiver.models import MOODLE, SCHEMA, Entry
 from receiver.moodle.gradebook import NO_STUDENTS, MoodleGradebook
 from receiver.moodle.source import MoodleGradeSource
 from receiver.registry import entries as registry
+from receiver.runs import schedule
 from receiver.runs import store as runs
 from receiver.sources import store as sources
 from receiver.sources.base import (
@@ -166,6 +167,10 @@ def _last_run(session: Session, now: datetime) -> Finding:
         advice = Advice("Run the grade sync once, and schedule it.", "sync-grades")
         return Finding("last run", False, "the grades of all courses were never synced", advice)
     detail = f"run {run.id} started {format_duration(now - run.started_at)} ago"
+    if pause := schedule.get_pause(session):
+        detail += f"; paused since {readable(pause.paused_at)} by {pause.paused_by}"
+        advice = Advice("Resume it when the reason of the pause is gone.", "runs resume")
+        return Finding("last run", now - pause.paused_at <= LATE, detail, advice)
     if now - run.started_at > LATE:
         advice = Advice(
             "Check that cron or a timer runs the grade sync, and its log if it does.",

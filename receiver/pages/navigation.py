@@ -33,8 +33,10 @@ def link_for(advice: Advice, about: str | None = None) -> Link | None:
             return Link("Add a course", url_for("registry.new"))
         case "sources list", _:
             return Link("Sources", url_for("sources.show"))
-        case "runs list", _:
+        case "runs list" | "runs resume", _:
             return Link("Runs", url_for("runs.show"))
+        case "sync-grades", _:
+            return Link("Run now", url_for("runs.show"))
         case "runs show", [number]:
             return Link(f"Run {number}", url_for("runs.show_run", run_id=int(number)))
         case _:

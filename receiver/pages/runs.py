@@ -1,20 +1,24 @@
-"""Runs: the duration of each grade sync and the outcome of each course."""
+"""Runs: the schedule, the duration of each grade sync, and what needs attention in it."""
 
 import math
 from collections.abc import Sequence
 
-from flask import Blueprint, render_template, request
+from flask import Blueprint, flash, g, redirect, render_template, request, url_for
+from werkzeug.wrappers import Response
 
+from foundation.db import audit
 from foundation.db import session as db
-from foundation.pages import pagination
+from foundation.db.pagination import PageRequest
+from foundation.pages import pagination, sessions
 from foundation.pages.charts import Chart, Series
 from foundation.pages.guards import signed_in
 from receiver import services
 from receiver.models import Run
-from receiver.runs import groups, queries, summary
+from receiver.runs import groups, queries, schedule, summary
 from receiver.runs import store as runs
 from receiver.runs.queries import ResultFilter
-from receiver.runs.store import CourseOutcome
+from receiver.runs.store import CourseOutcome, RunStatus
+from receiver.sync import process
 
 run_pages = Blueprint("runs", __name__, template_folder="templates")
 
@@ -25,19 +29,65 @@ _CURSOR_TYPES, _COURSE_CURSOR_TYPES, _PEOPLE_CURSOR_TYPES = (int,), (str, int), 
 @run_pages.get("/runs")
 @signed_in
 def show() -> str:
-    """Show a page of the runs, newest first."""
+    """Show the schedule and a page of the runs, newest first."""
     page_request = pagination.read(request.args, _CURSOR_TYPES)
     with services.current().database.reading() as session:
+        now = db.now(session)
         page = queries.page(session, page_request)
-        statuses = runs.statuses(session, page.rows, now=db.now(session))
+        statuses = runs.statuses(session, page.rows, now=now)
         counts = queries.counts(session, page.rows)
+        pause = schedule.get_pause(session)
+        known = schedule.read(session)
     return render_template(
         "receiver/runs.html",
+        is_first_page=page_request == PageRequest(),
+        pause=pause,
+        schedule=known,
+        is_overdue=known.is_overdue(now=now),
+        is_running=RunStatus.RUNNING in statuses.values(),
         page=page,
         statuses=statuses,
         counts=counts,
         charts=_charts(page.rows[::-1]),
     )
+
+
+@run_pages.post("/runs/start")
+@signed_in
+def start() -> Response:
+    """Start a run now, in a process of its own."""
+    with services.current().database.reading() as session:
+        is_running = runs.is_running(session, now=db.now(session))
+    if is_running:
+        flash("A run is in progress. Wait until it ends.", "error")
+    else:
+        with services.current().writing() as (session, now):
+            audit.record(session, sessions.actor(), "sync.start", "", now=now)
+        process.start(g.current_user.name)
+        flash("The run was started. It is listed here in a few seconds; reload the page.")
+    return redirect(url_for("runs.show"), 303)
+
+
+@run_pages.post("/runs/pause")
+@signed_in
+def pause() -> Response:
+    """Pause the schedule."""
+    with services.current().writing() as (session, now):
+        schedule.pause(session, g.current_user.name, now=now)
+        audit.record(session, sessions.actor(), "sync.pause", "", now=now)
+    flash("The grade sync is paused. A run in progress continues.")
+    return redirect(url_for("runs.show"), 303)
+
+
+@run_pages.post("/runs/resume")
+@signed_in
+def resume() -> Response:
+    """Resume the schedule after a pause."""
+    with services.current().writing() as (session, now):
+        schedule.resume(session)
+        audit.record(session, sessions.actor(), "sync.resume", "", now=now)
+    flash("The grade sync runs as scheduled.")
+    return redirect(url_for("runs.show"), 303)
 
 
 @run_pages.get(_RUN)

@@ -151,14 +151,28 @@ class LastOutcome:
 
 
 def begin(
-    session: Session, holder: str, *, partial: bool = False, deleted: int = 0, now: datetime
+    session: Session,
+    holder: str,
+    *,
+    partial: bool = False,
+    scheduled: bool = False,
+    deleted: int = 0,
+    now: datetime,
 ) -> int:
     """Open the record of a run and return its id.
 
-    `partial`: it is not for every course. `deleted`: how many courses it skips because they are
-    known to be deleted; they are counted, but not recorded one by one.
+    `partial`: it is not for every course. `scheduled`: no person started it. `deleted`: how many
+    courses it skips because they are known to be deleted; they are counted, but not recorded one by
+    one.
     """
-    run = Run(holder=holder, partial=partial, skipped=deleted, deleted=deleted, started_at=now)
+    run = Run(
+        holder=holder,
+        partial=partial,
+        scheduled=scheduled,
+        skipped=deleted,
+        deleted=deleted,
+        started_at=now,
+    )
     session.add(run)
     session.flush()
     return run.id

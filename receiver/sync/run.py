@@ -16,6 +16,7 @@ from receiver.errors import LeaseLostError
 from receiver.gradebook.base import Gradebook, Outage, ScoreCounts
 from receiver.gradebook.database import DatabaseGradebook
 from receiver.models import Entry
+from receiver.runs import schedule
 from receiver.runs import store as runs
 from receiver.runs.lease import RunLease
 from receiver.runs.store import CourseOutcome, CourseResult, ResultReason, RunResult
@@ -40,6 +41,8 @@ class SyncOptions:
     The run ends at the `deadline`, or when `stop` is set.
     `modified_since` requests what changed after that time, instead of what differs from the last
     run. `progress` is called with the number of courses done and of all.
+    `scheduled`: no person started the run. `even_if_paused`: it also runs while the grade sync is
+    paused.
     """
 
     holder: str
@@ -49,6 +52,8 @@ class SyncOptions:
     limits: FetchLimits = field(default_factory=FetchLimits)
     deadline: timedelta = timedelta(hours=1)
     modified_since: datetime | None = None
+    scheduled: bool = False
+    even_if_paused: bool = False
     stop: threading.Event = field(default_factory=threading.Event)
     progress: Callable[[int, int], None] = lambda _done, _all: None
 
@@ -146,8 +151,8 @@ class SyncRun:
     def execute(self) -> RunResult:
         """Fetch the grades of every active course into the gradebook, and return the result.
 
-        Raises RunInProgressError, or the database's error if the registry cannot be read; then no
-        request has been sent. Any later failure is in the result.
+        Raises SyncPausedError, RunInProgressError, or the database's error if the registry cannot
+        be read; then no request has been sent. Any later failure is in the result.
         """
         plan, run_id = self._begin()
         _log.info(
@@ -176,11 +181,18 @@ class SyncRun:
         options = self._options
         with self._database.writing() as session:
             now = db.now(session)
+            if not options.even_if_paused:
+                schedule.check_not_paused(session)
             self._lease.acquire(session, options.holder, now=now)
             plan = self._planner.plan(session)
             partial = bool(options.course_ids or options.sources)
             run_id = runs.begin(
-                session, options.holder, partial=partial, deleted=len(plan.deleted), now=now
+                session,
+                options.holder,
+                partial=partial,
+                scheduled=options.scheduled and not partial,
+                deleted=len(plan.deleted),
+                now=now,
             )
             recorded = plan.skipped + plan.without_activity
             runs.record(session, run_id, recorded)

@@ -63,6 +63,9 @@ RECEIVER_ROUTES = {
     "removal.preview": None,  # reads
     "removal.remove": "entry.remove",
     "tokens.enter": "entry.set-token",
+    "runs.start": "sync.start",
+    "runs.pause": "sync.pause",
+    "runs.resume": "sync.resume",
 }
 # The action that each command records; None for one that reads, sends, or only adds data.
 COMMANDS = {
@@ -131,6 +134,8 @@ COMMANDS = {
     "receiver registry set-activity": "entry.set-activity",
     "receiver grades forget": "entry.forget-grades",
     "receiver runs list": None,
+    "receiver runs pause": "sync.pause",
+    "receiver runs resume": "sync.resume",
     "receiver runs show": None,
 }
 # What the history of a course hands on to the audit table, for every caller.

@@ -205,6 +205,7 @@ class Store:
         ended: bool = True,
         not_recorded: tuple[CourseResult, ...] = (),
         known_deleted: int = 0,
+        scheduled: bool = False,
         **overrides: Any,
     ) -> int:
         """Record a run that took two seconds, or, if not `ended`, one in progress or killed."""
@@ -212,7 +213,14 @@ class Store:
         failed = any(one.outcome is CourseOutcome.FAILED for one in every)
         numbers = {"requests": 2, "statements": 7, "seconds": 1.25, "exit_code": int(failed)}
         with self.database.writing() as session:
-            run_id = runs.begin(session, "ada@elms", partial=partial, deleted=known_deleted, now=at)
+            run_id = runs.begin(
+                session,
+                "ada@elms",
+                partial=partial,
+                scheduled=scheduled,
+                deleted=known_deleted,
+                now=at,
+            )
             runs.record(session, run_id, results)
             if ended:
                 result = RunResult(run_id, every, ScoreCounts(4, 5, 6), **numbers | overrides)

@@ -75,6 +75,8 @@ COMMANDS = {
     "receiver grades forget": "--user ada --yes",
     "receiver runs list": "",
     "receiver runs show": "1",
+    "receiver runs pause": "",
+    "receiver runs resume": "",
     "receiver users add": "ada",
     "receiver users list": "",
     "receiver users set-password": USER,

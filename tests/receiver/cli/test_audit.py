@@ -30,6 +30,8 @@ def test_commands_record_what_they_change(receiver: Receiver, store: Store) -> N
         ),
         (("registry", "remove", "CS101", *EASSESSMENT), ""),
         (("registry", "remove", "--status", "active", "--yes"), ""),
+        (("runs", "pause"), ""),
+        (("runs", "resume"), ""),
         (("grades", "forget", "--user", "ada", "--yes"), ""),
         (("db", "rotate-key"), ""),
         (("db", "prune", "--older-than", "30d"), ""),
@@ -52,6 +54,8 @@ def test_commands_record_what_they_change(receiver: Receiver, store: Store) -> N
         ("entry.set-activity", "CS101", "one: 4/7"),
         ("entry.remove", "CS101", "one"),
         ("entry.remove", "CS102", "one"),
+        ("sync.pause", "", ""),
+        ("sync.resume", "", ""),
         ("entry.forget-grades", "", "0 grades in 0 courses of one user"),
         ("database.rotate-key", "", "2 secrets and 0 tokens"),
         (

@@ -144,6 +144,39 @@ def test_dry_run_sends_no_request(
     assert (site.connections, store.rows(Run)) == (0, [])
 
 
+def test_paused_sync_requests_nothing(
+    courses: None, receiver: Receiver, site: FakeSite, store: Store
+) -> None:
+    paused = receiver("runs", "pause")
+    text, document = receiver("sync-grades"), receiver("sync-grades", "--json")
+    before = site.connections, store.rows(Run)
+    once = receiver("sync-grades", "--even-if-paused", "--course", "CS101")
+    resumed = receiver("runs", "resume")
+    after = receiver("sync-grades", "--course", "CS101")
+
+    assert (paused.exit_code, text.exit_code, document.exit_code, before) == (0, 0, 0, (0, []))
+    assert text.stdout.startswith("the grade sync is paused since ")
+    assert "nothing was requested\n next: Resume it when" in text.stdout
+    assert "`receiver runs resume`" in text.stdout
+    assert json.loads(document.stdout)["paused"] is True
+    assert (once.exit_code, resumed.exit_code, after.exit_code) == (0, 0, 0)
+    assert len(store.rows(Run)) == 2
+
+
+def test_run_without_a_terminal_is_scheduled(
+    courses: None, receiver: Receiver, store: Store
+) -> None:
+    receiver("sync-grades")
+    receiver("sync-grades", "--course", "CS101")
+    receiver("sync-grades", "--requested-by", "Ada")
+
+    assert [(run.holder == "Ada", run.scheduled) for run in store.rows(Run)] == [
+        (False, True),
+        (False, False),
+        (True, False),
+    ]
+
+
 def test_concurrent_run_exits_with_3(  # F29
     courses: None, receiver: Receiver, database: Database, site: FakeSite
 ) -> None:

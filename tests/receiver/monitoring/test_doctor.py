@@ -18,6 +18,7 @@ from receiver.course_state import TokenAnnounced
 from receiver.models import MOODLE
 from receiver.monitoring import doctor
 from receiver.moodle.gradebook import NO_STUDENTS
+from receiver.runs import schedule
 from receiver.runs.store import CourseOutcome, CourseResult
 from receiver.sources import store as sources
 from receiver.sources.base import Misconfigured, SiteOutage
@@ -115,6 +116,19 @@ def test_last_run_is_checked(
 
     assert (found.ok, words in found.found) == (ok, True)
     assert found.ok or found.advice
+
+
+@pytest.mark.parametrize(("days", "ok"), [(0, True), (2, False)], ids=["lately", "long ago"])
+def test_pause_is_named(examine: Examine, store: Store, days: int, ok: bool) -> None:
+    store.add_run(at=datetime.now(UTC) - timedelta(days=3))
+    with store.database.writing() as session:
+        schedule.pause(session, "Ada", now=datetime.now(UTC) - timedelta(days=days))
+
+    found = examine()["last run"]
+
+    assert (found.ok, "by Ada" in found.found) == (ok, True)
+    assert found.advice
+    assert found.advice.command == "runs resume"
 
 
 def test_partial_run_does_not_hide_a_late_schedule(examine: Examine, store: Store) -> None:

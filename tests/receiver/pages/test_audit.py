@@ -17,6 +17,8 @@ def test_pages_record_what_they_change(browser: Browser, store: Store) -> None:
         ("/entries/tokens", {"text": f"course_id,token\nCS101,{tokens[2]}\n"}),
         ("/entries/1/activity", {"gradebook_course": "4", "gradebook_activity": "7"}),
         ("/entries/1/remove", {}),
+        ("/runs/pause", {}),
+        ("/runs/resume", {}),
     ):
         assert browser.post(path, **fields).status == 303
 
@@ -30,6 +32,8 @@ def test_pages_record_what_they_change(browser: Browser, store: Store) -> None:
         ("entry.set-token", "CS101", "one"),
         ("entry.set-activity", "CS101", "one: 4/7"),
         ("entry.remove", "CS101", "one"),
+        ("sync.pause", "", ""),
+        ("sync.resume", "", ""),
     ]
     assert '<a href="/?begins=CS101">' in browser.get("/audit").html
 

@@ -1,14 +1,14 @@
 """The pages of the runs: the list with its charts, and one run with its courses."""
 
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from foundation.db.session import Database
 from foundation.errors import Advice
 from receiver.course_state import CourseStatus
-from receiver.runs import lease
+from receiver.runs import lease, schedule
 from receiver.runs import store as runs
 from receiver.runs.store import CourseOutcome, CourseResult, ResultReason
 from receiver.sources.base import PersonProblem
@@ -56,6 +56,56 @@ def test_list_has_a_bar_and_counts_for_each_run(browser: Browser, store: Store) 
     assert '<rect class="chart-bad" x="80.0" y="0" width="20.0" height="1"/>' in page.html
 
 
+def test_schedule_follows_from_scheduled_runs(browser: Browser, store: Store) -> None:
+    store.add_run(SYNCED)
+    before = browser.get("/runs")
+    started_at = datetime.now(UTC).replace(microsecond=0)
+    for minutes in (31, 16, 1):
+        store.add_run(SYNCED, at=started_at - timedelta(minutes=minutes), scheduled=True)
+
+    page = browser.get("/runs")
+
+    expected = started_at + timedelta(minutes=14)
+    assert "Next run not known yet" in before.text
+    assert (
+        f"Status waiting Next run expected at {expected:%Y-%m-%d %H:%M:%S} UTC : every 15 min, "
+        "as the last 3 scheduled runs"
+    ) in page.text
+
+
+def test_late_schedule_is_overdue(browser: Browser, store: Store) -> None:
+    for minutes in (0, 15, 30):
+        store.add_run(SYNCED, at=NINE + timedelta(minutes=minutes), scheduled=True)
+
+    assert "Status overdue Check that cron or a timer starts" in browser.get("/runs").text
+
+
+def test_sync_is_paused_and_resumed(browser: Browser, store: Store, database: Database) -> None:
+    paused = browser.submit("/runs/pause")
+    with database.reading() as session:
+        pause = schedule.get_pause(session)
+    resumed = browser.submit("/runs/resume")
+
+    assert pause is not None
+    assert pause.paused_by == "Ada"
+    assert "Status paused since" in paused.text
+    assert "by Ada Next run none while it is paused Run now Resume" in paused.text
+    assert "Status waiting" in resumed.text
+
+
+def test_no_second_run_is_started(browser: Browser, store: Store, database: Database) -> None:
+    at = datetime.now(UTC)
+    store.add_run(ended=False, at=at)
+    with database.writing() as session:
+        lease.acquire(session, "ada@elms", timedelta(minutes=5), now=at)
+
+    page = browser.submit("/runs/start")
+
+    assert "A run is in progress. Wait until it ends." in page.text
+    assert "Run now" not in page.text
+    assert "Status running" in page.text
+
+
 def test_charts_need_two_ended_runs(browser: Browser, store: Store) -> None:
     store.add_run(*RESULTS)
     store.add_run(ended=False)
@@ -84,7 +134,7 @@ def test_killed_run_has_what_it_recorded(browser: Browser, store: Store) -> None
 def test_run_in_progress_is_running(browser: Browser, store: Store, database: Database) -> None:
     store.add_run(ended=False)
     with database.writing() as session:
-        at = datetime.now(NINE.tzinfo)
+        at = datetime.now(UTC)
         lease.acquire(session, "ada@elms", timedelta(minutes=5), now=at)
 
     assert "running" in browser.get("/runs").rows[0]
@@ -131,9 +181,8 @@ def test_what_needs_attention_is_grouped_by_reason(browser: Browser, store: Stor
 
     assert page.rows == [
         "temporary failure one 6 courses of one: temporary failure "
-        "CS103 , MA0 , MA1 , MA2 , MA3 , all 6 responded 503 Try again. receiver sync-grades",
-        "token invalid one 1 courses of one: token invalid CS104 rejected "
-        "Try again. receiver sync-grades",
+        "CS103 , MA0 , MA1 , MA2 , MA3 , all 6 responded 503 Try again. Run now",
+        "token invalid one 1 courses of one: token invalid CS104 rejected Try again. Run now",
     ]
     assert f'<a href="/entries/{entry.id}"><bdi class="name">CS103</bdi></a>' in page.html
     assert 'href="/runs/1?reason=transient&amp;source=one"' in page.html
