@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Select, and_, func, select, tuple_
+from sqlalchemy import Select, and_, func, select
 from sqlalchemy.orm import Session
 
 from foundation.db import pagination
@@ -117,11 +117,11 @@ def result_groups(session: Session, run_id: int) -> list[ResultGroup]:
 
 def entry_ids(session: Session, groups: Sequence[ResultGroup]) -> dict[tuple[str, str], int]:
     """Return by source and course id the entry ids of the courses that groups name."""
-    keys = {(course.source, course.course_id) for group in groups for course in group.first}
+    course_ids = {course.course_id for group in groups for course in group.first}
     query = (
         select(Source.name, Entry.course_id, Entry.id)
         .join(Entry, Entry.source_id == Source.id)
-        .where(tuple_(Source.name, Entry.course_id).in_(keys))
+        .where(Entry.course_id.in_(course_ids))
     )
     return {(source, course_id): id_ for source, course_id, id_ in session.execute(query)}
 
