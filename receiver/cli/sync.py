@@ -13,7 +13,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from foundation import tracing
+from foundation import logging, tracing
 from foundation.cli import output, signals
 from foundation.cli.output import json_option
 from foundation.cli.params import COURSE_ID, DURATION, TIMESTAMP
@@ -33,6 +33,8 @@ from receiver.sync import reporter
 from receiver.sync.fetcher import RETRY_WAITS, FetchLimits
 from receiver.sync.planner import Plan, Planner
 from receiver.sync.run import EXIT_LEASED, SyncOptions, SyncRun
+
+_log = logging.get_logger(__name__)
 
 
 @click.command("sync-grades")
@@ -184,9 +186,9 @@ def _explain_empty_run(services: Services) -> None:
 
 @contextmanager
 def _progress() -> Iterator[Callable[[int, int], None]]:
-    """Show a progress bar on a terminal, below the log; yield the function that updates it."""
+    """Yield the function that shows progress: a bar on a terminal, elsewhere log lines."""
     if not sys.stderr.isatty():
-        yield lambda _done, _all: None
+        yield _progress_lines()
         return
     console = Console(stderr=True)
     with Progress(
@@ -195,6 +197,18 @@ def _progress() -> Iterator[Callable[[int, int], None]]:
     ) as bar:  # fmt: skip
         task = bar.add_task("", total=None)
         yield lambda done, courses: bar.update(task, completed=done, total=courses)
+
+
+def _progress_lines() -> Callable[[int, int], None]:
+    shown_at = time.monotonic()
+
+    def show(done: int, courses: int) -> None:
+        nonlocal shown_at
+        if time.monotonic() - shown_at >= output.LINE_SECONDS:
+            shown_at = time.monotonic()
+            _log.info("grade sync in progress", done=done, courses=courses)
+
+    return show
 
 
 def _show_plan(plan: Plan, *, as_json: bool) -> None:

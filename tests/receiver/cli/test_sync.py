@@ -13,6 +13,7 @@ import pytest
 
 from contract.signatures import Secret
 from contract.tokens import CourseToken, MoodleToken
+from foundation.cli import output
 from foundation.crypto import Vault
 from foundation.db.session import Database
 from receiver.course_state import Deleted, TokenAnnounced
@@ -241,6 +242,19 @@ def test_undecryptable_site_token_fails_only_its_site(
     assert (result.exit_code, report["counts"]["synced"]) == (1, 1)
     assert (by_id["7"]["outcome"], by_id["7"]["reason"]) == ("failed", "site_trouble")
     assert "Add the key that encrypted it" in by_id["7"]["next_step"]
+
+
+def test_progress_is_logged_now_and_then(
+    courses: None, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    silent = receiver("sync-grades")
+    monkeypatch.setattr(output, "LINE_SECONDS", 0.0)
+
+    logged = receiver("sync-grades")
+
+    assert "in progress" not in silent.stderr
+    [line] = [one for one in map(json.loads, logged.stderr.splitlines()) if "done" in one]
+    assert (line["event"], line["done"], line["courses"]) == ("grade sync in progress", 2, 2)
 
 
 def test_log_does_not_run_through_the_progress_bar(
