@@ -124,6 +124,9 @@ class Postgres:
         engine.dispose()
 
 
+_POSTGRES = pytest.StashKey[Postgres]()
+
+
 @pytest.fixture(autouse=True)
 def restore_logging() -> Iterator[None]:
     """Undo what making an app, or sending it a request, does to the process's logging."""
@@ -207,14 +210,23 @@ def shared_tls_contexts() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[Postgres]:
+def postgres(pytestconfig: pytest.Config) -> Postgres:
     """The PostgreSQL server that TEST_POSTGRES_URL names, with databases of this run's own."""
     url = os.environ.get(POSTGRES_VARIABLE)
     if not url:
         pytest.fail(f"{NO_POSTGRES}, and CI skips no PostgreSQL test")
-    server = Postgres(url)
-    yield server
-    server.drop_all()
+    server = pytestconfig.stash[_POSTGRES] = Postgres(url)
+    return server
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Drop the databases of the run.
+
+    Not in the fixture, where it would count against the time-out of the last test: each waits for
+    a checkpoint, which takes seconds on a busy disk.
+    """
+    if server := session.config.stash.get(_POSTGRES, None):
+        server.drop_all()
 
 
 @pytest.fixture(scope="session")
