@@ -40,7 +40,7 @@ class Host:
         return [str(_IP), "netns", "exec", self.name, *words]
 
     def cut_off(self) -> None:
-        """Cut the link: packets are lost, and neither side is told."""
+        """Cut the link: packets are lost without an error on either side."""
         _ip("link", "set", self.link, "down")
 
     def connect(self) -> None:

@@ -18,7 +18,7 @@ from foundation.config import ServiceSettings
 from foundation.errors import Advice, ConfigurationError
 from foundation.services import Services
 
-# What .env can hold without quotes, whoever reads it.
+# What .env can hold without quotes, for every program that reads it.
 _PLAIN = re.compile(r"[^\s'\"`\\#$]+")
 _WIDTH = 30
 

@@ -185,7 +185,7 @@ def _progress_lines(length: int, label: str) -> Callable[[int], None]:
 def confirm(question: str) -> None:
     """Ask a question on a terminal, and abort unless the answer is yes.
 
-    Raises UsageError without a terminal: then nobody can answer.
+    Raises UsageError without a terminal, where no one can answer.
     """
     if not _is_terminal():
         raise click.UsageError(f"{question} There is no terminal to ask on: add --yes.")

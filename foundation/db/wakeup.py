@@ -107,7 +107,7 @@ def _socket_wakes(engine: Engine, channel: str, ended: socket.socket) -> Iterato
     with _datagram_socket() as receiver:
         receiver.bind(str(path))
         try:
-            # As SQLite does for its own files, so that whoever may write to the database can send.
+            # As SQLite does for its own files: every user who may write to the database can send.
             path.chmod(file.stat().st_mode & 0o777)
             yield
             while ended not in (ready := _ready(receiver, ended, seconds=_CHECK_SECONDS)):

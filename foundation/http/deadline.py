@@ -49,7 +49,7 @@ class Exchange:
         del _current.exchange
 
     def shorten(self, seconds: float) -> None:
-        """End the exchange in so many seconds, if it does not end sooner."""
+        """End the exchange after at most this number of seconds from now."""
         self.ends_at = min(self.ends_at, time.monotonic() + seconds)
 
     def cancel(self) -> None:
@@ -90,7 +90,7 @@ _current = _Current()
 
 
 def within(seconds: float, *, idle_timeout: float = float("inf")) -> Exchange:
-    """Return an exchange that begins now and may take so many seconds."""
+    """Return an exchange that begins now and may take at most `seconds`."""
     return Exchange(time.monotonic() + seconds, idle_timeout)
 
 

@@ -1,7 +1,7 @@
 """The worker: one thread settles and claims in the database, others post what it has claimed.
 
-Neither waits for the other: a transaction settles everything that has finished and claims ahead,
-while the senders post from memory.
+Sending and the database overlap: a transaction settles everything that has finished and claims
+ahead, while the senders post from memory.
 """
 
 import queue
