@@ -1,9 +1,10 @@
 """The audit table: who did what, when, from where, to what; written in the transaction of it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from types import MappingProxyType
 
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy import Index, MetaData, String, Text, or_, select
@@ -27,11 +28,12 @@ class Channel(StrEnum):
     PAGE = "page"
     API = "api"
     COMMAND = "command"
+    WORKER = "worker"
 
 
 @dataclass(frozen=True)
 class Actor:
-    """Who does something: a user's name, the caller of an API, or the account of a command."""
+    """Who does something: a user's name, an API's caller, the account of a command, a worker."""
 
     name: str
     channel: Channel
@@ -109,9 +111,13 @@ def record_all(
     object_ids: Iterable[str],
     detail: str = "",
     *,
+    details: Mapping[str, str] = MappingProxyType({}),
     now: datetime,
 ) -> None:
-    """Record that an actor did the same to several objects, in one statement."""
+    """Record that an actor did the same to several objects, in one statement.
+
+    `details` has those of single objects, by id, that differ from `detail`.
+    """
     rows = [
         {
             "recorded_at": now,
@@ -121,7 +127,7 @@ def record_all(
             "action": action,
             "object_kind": action.partition(".")[0],
             "object_id": object_id,
-            "detail": detail[:_MAX_DETAIL],
+            "detail": details.get(object_id, detail)[:_MAX_DETAIL],
         }
         for object_id in object_ids
     ]

@@ -63,6 +63,10 @@ def _import(services: Services, rows: Sequence[CourseRow], tokens: BinaryIO) -> 
         audit.record_all(
             session, context.actor(), "course.add", imported.tokens, "imported", now=now
         )
+        titles = imported.titles
+        audit.record_all(
+            session, context.actor(), "course.set-title", titles, details=titles, now=now
+        )
         # Before the commit, or a crash could lose the tokens of stored courses.
         tokens.write(course_import.tokens_csv(imported.tokens).encode())
         tokens.flush()

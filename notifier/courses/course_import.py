@@ -40,13 +40,14 @@ class CourseRow(BaseModel):
 
 @dataclass(frozen=True)
 class ImportedCourses:
-    """What was imported: the counts, the tokens of new courses, and deleted courses, passed over.
+    """What was imported: the counts, the tokens of new courses, the changed titles of others.
 
-    Results of parts can be added.
+    `deleted` were passed over. Results of parts can be added.
     """
 
     counts: ImportResult = field(default_factory=ImportResult)
     tokens: dict[str, CourseToken] = field(default_factory=dict)
+    titles: dict[str, str] = field(default_factory=dict)
     deleted: tuple[str, ...] = ()
 
     def __add__(self, other: "ImportedCourses") -> "ImportedCourses":
@@ -54,6 +55,7 @@ class ImportedCourses:
         return ImportedCourses(
             self.counts + other.counts,
             {**self.tokens, **other.tokens},
+            {**self.titles, **other.titles},
             (*self.deleted, *other.deleted),
         )
 
@@ -95,18 +97,19 @@ def import_courses(
             for course_id, token in tokens.items()
         ],
     )
-    changed, deleted = 0, []
+    titles: dict[str, str] = {}
+    deleted = []
     for row in rows:
         course = stored[row.course_id]
         if course.deleted_at is not None:
             deleted.append(row.course_id)
         elif course.title != row.title:
-            course.title = row.title
+            course.title = titles[row.course_id] = row.title
             course.search_key = search.key(f"{row.course_id} {row.title}")
-            changed += 1
     session.flush()
-    unchanged = len(rows) - len(added) - changed - len(deleted)
-    return ImportedCourses(ImportResult(len(added), changed, unchanged), tokens, tuple(deleted))
+    unchanged = len(rows) - len(added) - len(titles) - len(deleted)
+    counts = ImportResult(len(added), len(titles), unchanged)
+    return ImportedCourses(counts, tokens, titles, tuple(deleted))
 
 
 def tokens_csv(tokens: dict[str, CourseToken]) -> str:

@@ -48,6 +48,8 @@ def run() -> str | tuple[str, int]:
     with services.current().writing() as (session, now):
         imported = core.import_courses(session, rows, now=now)
         audit.record_all(session, actor(), "course.add", imported.tokens, "imported", now=now)
+        titles = imported.titles
+        audit.record_all(session, actor(), "course.set-title", titles, details=titles, now=now)
     _log.info("courses imported", added=imported.counts.added, user=g.current_user.name)
     tokens = f"{','.join(core.TOKEN_COLUMNS)}\n{core.tokens_csv(imported.tokens)}"
     return render_template(

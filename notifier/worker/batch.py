@@ -7,13 +7,17 @@ from datetime import datetime, timedelta
 
 from sqlalchemy.orm import Session
 
-from foundation.db import counters
+from foundation.db import audit, counters
+from foundation.db.audit import Actor, Channel
 from notifier.webhooks import breaker_store, circuit_breaker, deliveries, endpoints, retry_policy
 from notifier.webhooks.circuit_breaker import BreakerState
 from notifier.webhooks.deliveries import Claimed, Settlement, SettleResult
 from notifier.webhooks.retry_policy import AttemptResult, Disable
 from notifier.worker import claims, metrics
 from notifier.worker.claims import DueEndpoint, ExpiredClaim
+
+# Who disables an endpoint that is gone or keeps failing, in the audit table.
+_WORKER = Actor("worker", Channel.WORKER)
 
 
 @dataclass(frozen=True)
@@ -184,7 +188,7 @@ def _disable_gone(session: Session, settled: SettleResult, now: datetime) -> dic
     return {
         endpoint_id: reason
         for endpoint_id, reason in gone.items()
-        if endpoints.disable(session, endpoint_id, reason, now=now)
+        if _disable(session, endpoint_id, reason, now)
     }
 
 
@@ -197,5 +201,13 @@ def _disable_failing(
         if circuit_breaker.is_failing_for(state, disable_after, now=now)
     }
     for endpoint_id, reason in disabled.items():
-        endpoints.disable(session, endpoint_id, reason, now=now)
+        _disable(session, endpoint_id, reason, now)
     return disabled
+
+
+def _disable(session: Session, endpoint_id: int, reason: str, now: datetime) -> bool:
+    """Disable an endpoint; return True, and record it, if it was enabled."""
+    was_enabled = endpoints.disable(session, endpoint_id, reason, now=now)
+    if was_enabled:
+        audit.record(session, _WORKER, "endpoint.disable", endpoint_id, reason, now=now)
+    return was_enabled

@@ -138,6 +138,7 @@ def _page(entry_id: int, faults: Faults) -> str:
         )
         history_page = history.page(session, entry.id, page_request)
         last = queries.of_course(session, entry.source.name, entry.course_id)
+        changes = audit.about(session, "entry", entry.course_id)
     # The activity as it is, or as it was sent and refused.
     fields = tuple(ActivityForm.model_fields)
     sent = request.form if faults and fields[0] in request.form else {}
@@ -147,6 +148,7 @@ def _page(entry_id: int, faults: Faults) -> str:
         listed=listed,
         state=registry.state_of(entry),
         history=history_page,
+        changes=changes,
         runs=last,
         activity={name: sent.get(name, getattr(entry, name) or "") for name in fields},
         faults=faults,

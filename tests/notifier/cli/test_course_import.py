@@ -40,6 +40,7 @@ def test_import_writes_new_tokens_to_a_private_file(
     FILE.write_text("course_id,title\nCS101,Algorithms\n2026/Économie 1,x\n")
 
     result = run("courses", "import", FILE, "--tokens-to", TOKENS)
+    FILE.write_text("course_id,title\nCS101,Databases\n2026/Économie 1,x\n")
     again = read_json("courses", "import", FILE, "--tokens-to", TOKENS)
 
     first, *_ = result.stdout.splitlines()
@@ -47,15 +48,17 @@ def test_import_writes_new_tokens_to_a_private_file(
     assert "receiver registry import" in result.stdout
     assert "eas_" not in result.output
     assert tokens() == stored_tokens(store)
-    assert [(entry.action, entry.object_id) for entry in store.all(AuditEntry)] == [
-        ("course.add", "2026/Économie 1"),
-        ("course.add", "CS101"),
+    changes = [(entry.action, entry.object_id, entry.detail) for entry in store.all(AuditEntry)]
+    assert changes == [
+        ("course.add", "2026/Économie 1", "imported"),
+        ("course.add", "CS101", "imported"),
+        ("course.set-title", "CS101", "Databases"),
     ]
     assert stat.S_IMODE(TOKENS.stat().st_mode) == 0o600
     assert again == {
         "added": 0,
-        "changed": 0,
-        "unchanged": 2,
+        "changed": 1,
+        "unchanged": 1,
         "deleted": [],
         "tokens_file": "tokens.csv",
     }

@@ -52,6 +52,7 @@ def test_new_courses_get_tokens_and_others_get_titles(store: Store) -> None:
     assert store.read(courses.current_token, store.course("CS1")) == old.token_id
     token = store.read(courses.current_token, store.course("CS4"))
     assert token == imported.tokens["CS4"].token_id
+    assert imported.titles == {"CS1": "Économie"}
 
 
 def test_statements_do_not_grow_with_the_number_of_courses(store: Store) -> None:

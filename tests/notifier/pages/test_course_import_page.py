@@ -7,6 +7,7 @@ from base64 import b64decode
 import pytest
 
 from contract.tokens import CourseToken
+from foundation.db.audit import AuditEntry
 from notifier.courses import service as courses
 from notifier.pages import course_import as pages
 from tests.notifier.conftest import NINE, Store
@@ -34,6 +35,8 @@ def test_imported_courses_show_their_tokens_once(
     assert "1 new, 1 changed, 0 unchanged" in page
     assert "Deleted courses (1)" in page
     assert store.course("CS101").title == "New"
+    changes = [(one.action, one.object_id, one.detail) for one in store.all(AuditEntry)]
+    assert changes == [("course.add", "É1", "imported"), ("course.set-title", "CS101", "New")]
     assert token not in capsys.readouterr().err
     assert token not in str(store.rows())
 

@@ -11,6 +11,7 @@ from sqlalchemy import select
 
 from contract.events import OPERATIONAL_TYPES
 from foundation import logging
+from foundation.db import audit
 from notifier.models import Delivery, Event
 from notifier.webhooks import endpoints
 from notifier.webhooks.circuit_breaker import PAUSED_AFTER, SHORTEST_PAUSE, BreakerState
@@ -126,6 +127,9 @@ def test_days_of_failure_disable_the_endpoint(store: Store) -> None:
     assert settled.disabled == {endpoint.id: "it has been failing since 2026-11-17 09:00 UTC"}
     assert (row.disabled_at, row.disabled_reason) == (NINE, settled.disabled[endpoint.id])
     assert store.statuses(*ids) == ["held", "held"]
+    [change] = store.read(lambda session: audit.about(session, "endpoint", endpoint.id))
+    assert (change.actor, change.channel, change.action) == ("worker", "worker", "endpoint.disable")
+    assert change.detail == row.disabled_reason
 
 
 def test_time_alone_disables_nothing(store: Store) -> None:

@@ -36,6 +36,7 @@ def test_pages_record_what_they_change(browser: Browser, store: Store) -> None:
         ("sync.resume", "", ""),
     ]
     assert '<a href="/?begins=CS101">' in browser.get("/audit").html
+    assert "entry.set-activity" in browser.get("/entries/1").html
 
 
 def test_removal_of_many_courses_is_recorded_for_each(browser: Browser, store: Store) -> None:
