@@ -46,9 +46,18 @@ def parse_since(text: str, *, now: datetime) -> datetime:
         ) from None
 
 
-def count(value: int, one: str, many: str | None = None) -> str:
-    """Return a number with its noun: 1 course, 2,000 courses."""
-    return f"{value:,} {one if value == 1 else many or one + 's'}"
+def count(value: int, one: str, many: str | None = None, *, limit: int | None = None) -> str:
+    """Return a number with its noun: 1 course, 2,000 courses, more than 10,000 courses.
+
+    `limit` is up to where it was counted; a larger number means that there are more.
+    """
+    noun = one if value == 1 else many or one + "s"
+    return f"{number(value, limit=limit)} {noun}"
+
+
+def number(value: int, *, limit: int | None = None) -> str:
+    """Return a number with thousands separators; "more than" the limit if it is larger."""
+    return f"{value:,}" if limit is None or value <= limit else f"more than {limit:,}"
 
 
 def format_duration(time: timedelta) -> str:

@@ -5,8 +5,8 @@ from datetime import datetime
 import click
 
 from foundation.cli import context, output
-from foundation.cli.output import json_option
-from foundation.cli.params import SINCE, TEXT, limit_option
+from foundation.cli.output import csv_option, json_option
+from foundation.cli.params import TEXT, limit_option, time_options
 from foundation.db import audit
 from foundation.db.audit import AuditEntry, AuditFilter
 from foundation.db.pagination import PageRequest
@@ -19,23 +19,30 @@ _ENTRY = click.IntRange(1, 2**31 - 1)  # PostgreSQL refuses to compare with larg
 @click.option("--actor", type=TEXT, help="Only what this actor did.")
 @click.option("--action", type=TEXT, help="Only this action such as user.add, or kind of object.")
 @click.option("--object", "object_id", type=TEXT, help="Only what was done to this id.")
-@click.option(
-    "--since", type=SINCE, help="Only since this time: 2h, yesterday, or 2026-11-22T09:00 (UTC)."
-)
+@time_options("entries")
 @click.option("--before", type=_ENTRY, help="Start before this entry (next page).")
 @limit_option("entries")
+@csv_option
 @json_option
 def list_(
     actor: str | None,
     action: str | None,
     object_id: str | None,
     since: datetime | None,
+    until: datetime | None,
     before: int | None,
     limit: int,
+    as_csv: bool,
     as_json: bool,
 ) -> None:
     """List what was done, by whom, when, and from where, newest first."""
-    criteria = AuditFilter(actor=actor, action=action, object_id=object_id, since=since)
+    criteria = AuditFilter(
+        actor=actor, action=action, object_id=object_id, since=since, until=until
+    )
+    if as_csv:
+        rows = audit.export(context.checked_services().database, criteria)
+        output.print_csv(audit.COLUMNS, rows, as_json=as_json)
+        return
     with context.reading() as session:
         page_request = PageRequest()
         if before is not None:
@@ -44,6 +51,7 @@ def list_(
                 raise click.UsageError(f"there is no entry {before}")
             page_request = PageRequest(after=audit.cursor_of(entry))
         page = audit.find(session, criteria, page_request, limit=limit)
+        total = audit.count(session, criteria)
     if as_json:
         output.print_json([AuditResponse.of_entry(row) for row in page.rows])
         return
@@ -64,5 +72,5 @@ def list_(
         ],
         empty="No entries match.",
     )
-    if page.after is not None:
-        click.echo(f"More: add --before {page.rows[-1].id}")
+    more = "" if page.after is None else f"--before {page.rows[-1].id}"
+    output.print_total(len(page.rows), total, "entry", "entries", more=more)

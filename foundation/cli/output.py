@@ -19,8 +19,9 @@ from rich.text import Text
 
 from foundation import csv_writer
 from foundation.db import session as db
+from foundation.db.pagination import COUNTED
 from foundation.errors import Advice, ConfigurationError, DatabaseSetupError, Refusal
-from foundation.text import escaped, printable, readable
+from foundation.text import count, escaped, printable, readable
 
 EXIT_REFUSED = 1
 EXIT_USAGE = 2
@@ -120,6 +121,18 @@ def print_csv(
         raise click.UsageError("give either --csv or --json")
     for text in csv_writer.stream(columns, batches):
         click.echo(text, nl=False)
+
+
+def print_total(shown: int, total: int, noun: str, nouns: str | None = None, *, more: str) -> None:
+    """Print how many rows of a list are shown, of how many, as `pagination.count` counts them.
+
+    `more` is the option that shows the next page, or empty if there is none.
+    """
+    found = count(total, noun, nouns, limit=COUNTED)
+    if more:
+        click.echo(f"{shown:,} of {found}. More: add {printable(more)}")
+    elif total:
+        click.echo(found)
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, empty: str) -> None:

@@ -94,6 +94,17 @@ TIMESTAMP = Parsed("timestamp", _parse_timestamp)
 SINCE = Parsed("time", _parse_since)  # relative ones too
 
 
+def time_options(noun: str) -> Callable[[_Command], _Command]:
+    """Return the options `--since` and `--until` of a command that lists things."""
+    since = click.option(
+        "--since",
+        type=SINCE,
+        help=f"Only {noun} since this time: 2h, yesterday, or 2026-11-22T09:00 (UTC).",
+    )
+    until = click.option("--until", type=SINCE, help=f"Only {noun} before this time.")
+    return lambda command: since(until(command))
+
+
 def limit_option(
     noun: str, *, default: int = 100, maximum: int = 10_000
 ) -> Callable[[_Command], _Command]:

@@ -1,25 +1,28 @@
 """The audit table: who did what, when, from where, to what; written in the transaction of it."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from types import MappingProxyType
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
-from sqlalchemy import Index, MetaData, String, Text, or_, select
+from sqlalchemy import Index, MetaData, Select, String, Text, or_, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from foundation.db import pagination
 from foundation.db import session as db
-from foundation.db.pagination import PAGE, Cursor, Page, PageRequest
-from foundation.db.session import NAMING, NEVER_REUSED, UtcDateTime
+from foundation.db.pagination import BATCH, PAGE, Cursor, Page, PageRequest
+from foundation.db.session import NAMING, NEVER_REUSED, Database, UtcDateTime
 from foundation.text import printable
 
 # Characters that are stored; a client behind a web server may send any address.
 _MAX_ADDRESS, _MAX_DETAIL = 64, 500
 # Entries that the page of an object shows.
 _LAST = 10
+COLUMNS = ("recorded_at", "actor", "channel", "address", "action", "object_id", "detail")
+"""The columns of an exported list."""
 
 
 class Channel(StrEnum):
@@ -84,6 +87,7 @@ class AuditFilter(BaseModel):
     action: str | None = None
     object_id: str | None = None
     since: datetime | None = None
+    until: datetime | None = None
 
 
 def add_audit_table(metadata: MetaData) -> None:
@@ -142,6 +146,34 @@ def find(
     limit: int = PAGE,
 ) -> Page[AuditEntry]:
     """Return a page of the entries that match, newest first."""
+    return pagination.read(
+        session,
+        _matching(criteria),
+        (AuditEntry.recorded_at, AuditEntry.id),
+        lambda row: (row.AuditEntry, cursor_of(row.AuditEntry)),
+        page_request,
+        limit=limit,
+        descending=True,
+    )
+
+
+def count(session: Session, criteria: AuditFilter) -> int:
+    """Return the number of entries that match, as `pagination.count` does."""
+    return pagination.count(session, _matching(criteria))
+
+
+def export(database: Database, criteria: AuditFilter) -> Iterator[Sequence[dict[str, Any]]]:
+    """Yield batches of rows with `COLUMNS`, newest first, each read in its own transaction."""
+
+    def read(session: Session, cursor: Cursor | None) -> Page[dict[str, Any]]:
+        page = find(session, criteria, PageRequest(after=cursor), limit=BATCH)
+        rows = [{name: getattr(entry, name) for name in COLUMNS} for entry in page.rows]
+        return Page(rows, None, page.after)
+
+    return pagination.batches(database, read)
+
+
+def _matching(criteria: AuditFilter) -> Select[tuple[AuditEntry]]:
     query = select(AuditEntry)
     if criteria.actor is not None:
         query = query.where(AuditEntry.actor == criteria.actor)
@@ -152,15 +184,9 @@ def find(
         query = query.where(AuditEntry.object_id == criteria.object_id)
     if criteria.since is not None:
         query = query.where(AuditEntry.recorded_at >= criteria.since)
-    return pagination.read(
-        session,
-        query,
-        (AuditEntry.recorded_at, AuditEntry.id),
-        lambda row: (row.AuditEntry, cursor_of(row.AuditEntry)),
-        page_request,
-        limit=limit,
-        descending=True,
-    )
+    if criteria.until is not None:
+        query = query.where(AuditEntry.recorded_at < criteria.until)
+    return query
 
 
 def about(session: Session, kind: str, object_id: str | int) -> list[AuditEntry]:

@@ -1,18 +1,21 @@
 """Keyset pagination: a page of a query from a cursor on, read by index however far down it is."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
-from sqlalchemy import ColumnElement, Row, Select, tuple_
+from sqlalchemy import ColumnElement, Row, Select, func, select, tuple_
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from foundation.db.session import Database
+from foundation.text import printable
 
 # Rows on a page.
 PAGE = 50
 # Rows that an export reads at once.
 BATCH = 1000
+# Rows up to which the length of a list is counted.
+COUNTED = 10_000
 
 _Shown = TypeVar("_Shown")
 Cursor = tuple[Any, ...]
@@ -45,6 +48,32 @@ class PageRequest:
     def backwards(self) -> bool:
         """Whether the page is read from its end."""
         return self.before is not None
+
+
+@dataclass(frozen=True)
+class Sort:
+    """The order of a list: a column's name, its keys, which together are unique, the direction."""
+
+    name: str
+    keys: tuple[Key, ...]
+    descending: bool = False
+
+    @classmethod
+    def parse(cls, text: str, columns: Mapping[str, tuple[Key, ...]]) -> Self:
+        """Return the order of a text such as title, or -title for descending.
+
+        `columns` are the keys by name. Raises ValueError for another name.
+        """
+        name = text.removeprefix("-")
+        if name not in columns:
+            known = ", ".join(columns)
+            raise ValueError(f"'{printable(text[:40])}' is not a column to sort by ({known})")
+        return cls(name, columns[name], text.startswith("-"))
+
+    @property
+    def kinds(self) -> tuple[type, ...]:
+        """The types of a cursor's values."""
+        return tuple(key.type.python_type for key in self.keys)
 
 
 def beyond(keys: Sequence[Key], cursor: Cursor, *, descending: bool) -> ColumnElement[bool]:
@@ -95,6 +124,32 @@ def read(
         query = query.where(beyond(keys, page_request.cursor, descending=descending))
     ordered = in_order(query, keys, descending=descending).limit(limit + 1)
     return page_of([show(row) for row in session.execute(ordered)], page_request, limit)
+
+
+def read_sorted(
+    session: Session,
+    query: Select[Any],
+    sort: Sort,
+    page_request: PageRequest,
+    *,
+    limit: int = PAGE,
+) -> Page[Any]:
+    """Return a page of the entities that a query selects, in an order of the caller's choice."""
+    return read(
+        session,
+        query.add_columns(*sort.keys),
+        sort.keys,
+        lambda row: (row[0], tuple(row[1:])),
+        page_request,
+        limit=limit,
+        descending=sort.descending,
+    )
+
+
+def count(session: Session, query: Select[Any], *, limit: int = COUNTED) -> int:
+    """Return the number of a query's rows, up to `limit` + 1, which means that there are more."""
+    found = query.order_by(None).limit(limit + 1).subquery()
+    return session.scalar(select(func.count()).select_from(found)) or 0
 
 
 def batches(

@@ -1,6 +1,7 @@
 """The app of a service with pages: sessions, forms, templates, security headers, refusals."""
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from flask import Blueprint, Flask, Response, g
@@ -10,6 +11,7 @@ from contract.problems import ProblemType
 from foundation.config import ServiceSettings, variable
 from foundation.crypto import derive
 from foundation.db import session as db
+from foundation.db.pagination import COUNTED
 from foundation.db.session import Database
 from foundation.errors import ConfigurationError, DatabaseSetupError
 from foundation.pages import assets, error_pages, forms, sessions
@@ -78,6 +80,8 @@ def new_app(
         site.globals,
         site=site,
         asset=assets.url_of,
+        counted=COUNTED,
+        server_time=lambda: datetime.now(UTC),
         database_problem=lambda: _database_problem(services.database),
     )
     app.context_processor(lambda: {"current_user": g.get("current_user")})

@@ -1,33 +1,29 @@
 """Audit: who changed what, newest first."""
 
-from datetime import UTC, datetime
-from typing import Annotated
+from datetime import datetime
 
-from flask import Blueprint, render_template, request
-from pydantic import BeforeValidator, ConfigDict
+from flask import Blueprint, Response, render_template, request
+from pydantic import ConfigDict
 
 from foundation.db import audit
 from foundation.db.audit import AuditFilter
-from foundation.pages import forms, pagination
+from foundation.errors import Advice
+from foundation.pages import downloads, forms, pagination
 from foundation.pages.guards import signed_in
 from foundation.services import Services
-from foundation.text import parse_since
 
 audit_pages = Blueprint("audit", __name__, template_folder="templates")
 
 _CURSOR = (datetime, int)
 
 
-def _parse_since(text: object) -> datetime:
-    return parse_since(str(text), now=datetime.now(UTC))
-
-
 class AuditParams(AuditFilter):
     """A filter from a query string."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True, str_strip_whitespace=True)
+    model_config = ConfigDict(frozen=True, str_strip_whitespace=True)
 
-    since: Annotated[datetime, BeforeValidator(_parse_since)] | None = None
+    since: forms.Time | None = None
+    until: forms.Time | None = None
 
 
 @audit_pages.get("/audit")
@@ -35,17 +31,27 @@ class AuditParams(AuditFilter):
 def listed() -> str:
     """Show the entries that match a filter."""
     params = forms.from_query(AuditParams)
-    page = None
+    page, total = None, 0
     if isinstance(params, AuditParams):
         with Services.current().database.reading() as session:
             page = audit.find(session, params, pagination.read(request.args, _CURSOR))
-    # As they were entered, so that "2h" stays relative.
-    entered = {name: request.args.get(name, "") for name in AuditFilter.model_fields}
+            total = audit.count(session, params)
     return render_template(
         "pages/audit.html",
         faults={} if isinstance(params, AuditParams) else params,
-        entered=entered,
-        query={name: value for name, value in entered.items() if value.strip()},
+        query=forms.entered(AuditFilter.model_fields),
         page=page,
+        total=total,
         to_query=pagination.to_query,
     )
+
+
+@audit_pages.get("/audit.csv")
+@signed_in
+def export() -> Response:
+    """Return all entries that match a filter as a CSV file."""
+    params = forms.require_valid(
+        forms.from_query(AuditParams), advice=Advice("Go back and change the filters.")
+    )
+    rows = audit.export(Services.current().database, params)
+    return downloads.csv_file("audit", audit.COLUMNS, rows)

@@ -2,12 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
-from foundation.text import count
-
-
-def number(value: int) -> str:
-    """Return a whole number with thousands separators."""
-    return f"{value:,}"
+from foundation.text import count, number
 
 
 def iso(at: datetime) -> str:

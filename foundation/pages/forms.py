@@ -2,12 +2,13 @@
 
 from collections.abc import Collection
 from contextlib import closing
-from typing import Any, TypeVar
+from datetime import UTC, datetime
+from typing import Annotated, Any, TypeVar
 
 from flask import Flask, current_app, request
 from flask_wtf.csrf import CSRFError, CSRFProtect, generate_csrf
 from markupsafe import Markup
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
 from contract.strict_json import is_storable
@@ -15,13 +16,15 @@ from foundation import csv_reader
 from foundation.errors import Advice
 from foundation.pages.errors import FormRefusedError
 from foundation.pages.filters import sentence
-from foundation.text import validation_message
+from foundation.text import parse_since, printable, validation_message
 from foundation.web.errors import RequestInvalidError, RequestMalformedError
 
 MAX_BYTES = 256 * 1024
 """The maximum size of a form."""
 MAX_FILE_BYTES = 4 * 1024 * 1024
 """The maximum size of a form with a file or a long list."""
+CURSORS = ("after", "before")
+"""The parameters that say which page of a list is shown."""
 _TOKEN = "csrf_token"  # noqa: S105 - a field's name, no secret
 _Model = TypeVar("_Model", bound=BaseModel)
 
@@ -33,6 +36,14 @@ class Form(BaseModel):
     """The fields of a form; one that is not known is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _parse_time(text: object) -> datetime:
+    return parse_since(str(text), now=datetime.now(UTC))
+
+
+Time = Annotated[datetime, BeforeValidator(_parse_time)]
+"""A time as users enter it: 2h, yesterday, or a date with or without the time of day, in UTC."""
 
 
 def protect(app: Flask) -> None:
@@ -80,8 +91,35 @@ def pasted_or_uploaded() -> str:
 
 
 def from_query(model: type[_Model]) -> _Model | Faults:
-    """Return the query string as a model, or its errors; empty fields are ignored."""
-    return _validated(model, {name: value for name, value in request.args.items() if value.strip()})
+    """Return the query string as a model, or its errors; empty fields are ignored.
+
+    Raises RequestInvalidError for a parameter that is unknown or repeated.
+    """
+    require_known(model.model_fields)
+    fields = {name: value for name, value in request.args.items() if name in model.model_fields}
+    return _validated(model, {name: value for name, value in fields.items() if value.strip()})
+
+
+def require_known(names: Collection[str]) -> None:
+    """Raise RequestInvalidError unless the query string has only these parameters and a cursor."""
+    known = sorted({*names, *CURSORS})
+    for name, values in request.args.lists():
+        if name in known and len(values) == 1:
+            continue
+        what = "is given more than once" if name in known else "is unknown"
+        raise RequestInvalidError(
+            f"the parameter '{printable(name[:40])}' {what}",
+            advice=Advice(f"Remove it from the address. Known parameters: {', '.join(known)}."),
+        )
+
+
+def entered(names: Collection[str]) -> dict[str, str]:
+    """Return the filter of a list as it was entered, without empty fields and the cursor.
+
+    A time such as 2h stays relative, so that links to the list keep it.
+    """
+    given = {name: request.args.get(name, "").strip() for name in names if name not in CURSORS}
+    return {name: value for name, value in given.items() if value}
 
 
 def require_valid(read: _Model | Faults, *, advice: Advice) -> _Model:

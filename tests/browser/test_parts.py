@@ -27,6 +27,20 @@ def test_times_are_local_or_utc(page: Page) -> None:
     expect(time).to_have_text("22 Nov 2026, 10:00:00")
 
 
+def test_times_in_lists_are_relative_or_exact(page: Page) -> None:
+    time = page.locator("time[data-ago]")
+    expect(time).to_have_text("2 h ago")
+    expect(time).to_have_attribute(
+        "title", re.compile(r"^\d+ \w+ \d{4}, [\d:]{8} \(\d{4}-\d\d-\d\d [\d:.]{15} UTC\)$")
+    )
+
+    page.get_by_role("button", name="Show exact times").click()
+    expect(time).to_have_text(re.compile(r"^\d+ \w+ \d{4}, [\d:]{8}$"))
+    page.reload()
+    page.get_by_role("button", name="Show relative times").click()
+    expect(time).to_have_text("2 h ago")
+
+
 @pytest.mark.parametrize("fragment", ["", "#%"], ids=["no fragment", "invalid fragment"])
 def test_part_refreshes_itself(page: Page, fragment: str) -> None:
     page.goto(f"{page.url}{fragment}")

@@ -19,6 +19,11 @@ def test_count_takes_an_irregular_plural() -> None:
     assert count(2, "entry", "entries") == "2 entries"
 
 
+def test_count_stops_at_its_limit() -> None:
+    assert count(10_000, "course", limit=10_000) == "10,000 courses"
+    assert count(10_001, "course", limit=10_000) == "more than 10,000 courses"
+
+
 @pytest.mark.parametrize(
     ("duration", "words"),
     [

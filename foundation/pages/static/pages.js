@@ -1,26 +1,53 @@
-// Progressive enhancement: local times, copy buttons, selecting all, live refresh, opening linked
+// Progressive enhancement: local and relative times, copy buttons, selecting all, live refresh, opening linked
 // details.
 // Every page works without it.
 "use strict";
 
 (() => {
   const UTC = "pages-times-in-utc";
+  const EXACT = "pages-times-exact";
   const zone = Intl.DateTimeFormat().resolvedOptions().timeZone || "UTC";
   const local = new Intl.DateTimeFormat("en-GB", {
     year: "numeric", month: "short", day: "numeric",
     hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false,
   });
 
-  function inUtc() {
-    try { return localStorage.getItem(UTC) === "yes"; } catch { return false; }
+  // The clock of the server less that of this machine, which may be wrong.
+  const skew = (Date.parse(document.body.dataset.serverTime) || Date.now()) - Date.now();
+
+  function chosen(key) {
+    try { return localStorage.getItem(key) === "yes"; } catch { return false; }
+  }
+
+  function choose(key) {
+    try { localStorage.setItem(key, chosen(key) ? "no" : "yes"); } catch { return; }
+    showTimes(document);
+    showZone();
+  }
+
+  // How long ago, or in how long; nothing for more than 30 days.
+  function distance(at) {
+    const seconds = (Date.now() + skew - at) / 1000;
+    const size = Math.abs(seconds);
+    if (size < 60) return seconds < 0 ? "in 1 min" : "just now";
+    if (size >= 30 * 86400) return undefined;
+    const [length, unit] = size < 3600 ? [60, "min"] : size < 2 * 86400 ? [3600, "h"] : [86400, "days"];
+    const number = `${Math.floor(size / length)} ${unit}`;
+    return seconds < 0 ? `in ${number}` : `${number} ago`;
   }
 
   function showTimes(root) {
-    const utc = inUtc();
+    const utc = chosen(UTC), exact = chosen(EXACT);
     for (const time of root.querySelectorAll("time[datetime]")) {
       time.dataset.utc ??= time.textContent;
       const at = new Date(time.dateTime);
-      const shown = utc || Number.isNaN(at.getTime()) ? time.dataset.utc : local.format(at);
+      if (Number.isNaN(at.getTime())) continue;
+      let shown = utc ? time.dataset.utc : local.format(at);
+      if (time.matches("[data-ago]")) {
+        time.dataset.title ??= time.title;
+        time.title = utc ? time.dataset.title : `${shown} (${time.dataset.title})`;
+        if (!exact) shown = distance(at) ?? shown;
+      }
       if (time.textContent !== shown) time.textContent = shown;
     }
   }
@@ -28,16 +55,14 @@
   function showZone() {
     const label = document.querySelector("[data-zone]");
     const button = document.querySelector("[data-zone-switch]");
-    if (!label || !button || zone === "UTC") return;
-    label.textContent = inUtc() ? "Times are in UTC." : `Times are in ${zone}; hover for UTC.`;
-    button.textContent = inUtc() ? `Show ${zone}` : "Show UTC";
+    const ago = document.querySelector("[data-ago-switch]");
+    if (!label || !button || !ago) return;
+    ago.textContent = chosen(EXACT) ? "Show relative times" : "Show exact times";
+    ago.hidden = !document.querySelector("[data-ago]");
+    if (zone === "UTC") return;
+    label.textContent = chosen(UTC) ? "Times are in UTC." : `Times are in ${zone}; hover for UTC.`;
+    button.textContent = chosen(UTC) ? `Show ${zone}` : "Show UTC";
     button.hidden = false;
-  }
-
-  function switchZone() {
-    try { localStorage.setItem(UTC, inUtc() ? "no" : "yes"); } catch { return; }
-    showTimes(document);
-    showZone();
   }
 
   function offerCopies(root) {
@@ -129,14 +154,16 @@
   }
 
   document.addEventListener("click", (event) => {
-    const button = event.target.closest("[data-copy], [data-zone-switch]");
+    const button = event.target.closest("[data-copy], [data-zone-switch], [data-ago-switch]");
     if (!button) return;
-    if (button.matches("[data-copy]")) copy(button); else switchZone();
+    if (button.matches("[data-copy]")) copy(button);
+    else choose(button.matches("[data-zone-switch]") ? UTC : EXACT);
   });
   showTimes(document);
   showZone();
   offerCopies(document);
   offerTicks();
+  setInterval(() => showTimes(document), 30000);
   addEventListener("hashchange", unfold);
   unfold();
   document.querySelectorAll("[data-refresh]").forEach(refresh);

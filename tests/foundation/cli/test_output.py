@@ -32,6 +32,31 @@ def test_empty_table_is_a_sentence(capsys: Capture) -> None:
 
 
 @pytest.mark.parametrize(
+    ("shown", "total", "more", "line"),
+    [
+        pytest.param(0, 0, "", "", id="empty"),
+        pytest.param(3, 3, "", "3 courses\n", id="all"),
+        pytest.param(
+            100, 5003, "--after A", "100 of 5,003 courses. More: add --after A\n", id="first page"
+        ),
+        pytest.param(
+            100,
+            10_001,
+            "--after A",
+            "100 of more than 10,000 courses. More: add --after A\n",
+            id="uncounted",
+        ),
+    ],
+)
+def test_total_says_how_many_are_shown(
+    capsys: Capture, shown: int, total: int, more: str, line: str
+) -> None:
+    output.print_total(shown, total, "course", more=more)
+
+    assert capsys.readouterr().out == line
+
+
+@pytest.mark.parametrize(
     ("title", "printed"),
     [
         pytest.param(HOSTILE, ESCAPED, id="control characters"),

@@ -3,13 +3,14 @@
 import itertools
 import math
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
 
 from flask import Blueprint, Flask, flash, render_template
 from pydantic import AfterValidator, BaseModel, Field
 
+from foundation.db.pagination import Sort
 from foundation.errors import Advice
 from foundation.pages import forms
 from foundation.pages.charts import Chart, Series
@@ -54,6 +55,8 @@ def show() -> str:
         text=TEXT,
         tones=TONES,
         at=datetime(2026, 11, 22, 9, 0, 0, 123456, tzinfo=UTC),
+        recent=datetime.now(UTC) - timedelta(hours=2, minutes=5),
+        sort=Sort("number", (), descending=True),
         bars=Chart("bars", "Deliveries by hour", _STEPS, bars, stacked=True),
         lines=Chart(
             "lines",

@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 from flask.testing import FlaskClient
 
 from foundation.db import audit
@@ -22,6 +23,7 @@ def test_page_shows_matching_entries(signed_in: FlaskClient, database: Database)
 
     assert '<a href="/audit?actor=Ada"><bdi class="name">Ada</bdi></a>' in page
     assert "page, 192.0.2.7" in page
+    assert "1 entry found, newest first." in page
     assert "&lt;Bob&gt;" in page
     assert "Carol" not in page
 
@@ -30,6 +32,43 @@ def test_page_explains_a_time_that_is_none(signed_in: FlaskClient) -> None:
     page = signed_in.get("/audit?since=soon").text
 
     assert "&#39;soon&#39; is not a time such as 2h, yesterday or 2026-11-22T09:00" in page
+
+
+def test_each_filter_is_a_link_that_removes_it(signed_in: FlaskClient) -> None:
+    page = signed_in.get("/audit?actor=Ada&since=2h&until=&after=[]").text
+
+    assert '<a href="/audit?since=2h"><span class="unseen">Remove the filter </span>Actor:' in page
+    assert '<a href="/audit?actor=Ada"><span class="unseen">Remove the filter </span>From:' in page
+    assert "Remove the filter </span>Before" not in page
+
+
+@pytest.mark.parametrize(
+    ("query", "detail"),
+    [
+        pytest.param("user=Ada", "parameter &#39;user&#39; is unknown", id="unknown"),
+        pytest.param("actor=A&actor=B", "&#39;actor&#39; is given more than once", id="repeated"),
+        pytest.param("%E2%80%AE" + "x" * 99, "&#39;\\u202exxx", id="hostile"),
+    ],
+)
+def test_parameter_that_has_no_effect_is_refused(
+    signed_in: FlaskClient, query: str, detail: str
+) -> None:
+    page = signed_in.get(f"/audit?{query}")
+
+    assert page.status_code == 422
+    assert detail in page.text
+    assert "Known parameters: action, actor, after, before, object_id, since, until." in page.text
+
+
+def test_entries_are_exported(signed_in: FlaskClient, database: Database) -> None:
+    with database.writing() as session:
+        audit.record_all(session, ADA, "user.add", ["Bob", "Carol"], now=NINE)
+        audit.record(session, ADA, "user.remove", "Bob", now=NINE)
+
+    rows = signed_in.get("/audit.csv?action=user.add").text.splitlines()
+
+    assert rows[0] == "\ufeffrecorded_at,actor,channel,address,action,object_id,detail"
+    assert [row.split(",")[5] for row in rows[1:]] == ["Carol", "Bob"]
 
 
 def test_page_goes_through_the_list(signed_in: FlaskClient, database: Database) -> None:
@@ -55,10 +94,15 @@ def test_command_lists_what_commands_did(run_program: Run) -> None:
     listed = run_program("audit", "list", "--object", "Ada", "--since", "1h", "--limit", "1")
     older = run_program("audit", "list", "--before", "2", "--json")
     unknown = run_program("audit", "list", "--before", "9")
+    exported = run_program(
+        "audit", "list", "--action", "user.add", "--until", "2200-01-01", "--csv"
+    )
 
     assert "user.remove" in listed.stdout
     assert "user.add" not in listed.stdout
-    assert listed.stdout.endswith("More: add --before 2\n")
+    assert listed.stdout.endswith("1 of 2 entries. More: add --before 2\n")
+    assert exported.stdout.splitlines()[0].startswith("recorded_at,actor,")
+    assert len(exported.stdout.splitlines()) == 2
     [entry] = json.loads(older.stdout)
     assert (entry["action"], entry["channel"], entry["address"]) == ("user.add", "command", None)
     assert "@" in entry["actor"]

@@ -66,7 +66,7 @@ def test_list_can_be_downloaded(ada: Browser, store: Store) -> None:
         pytest.param({"status": "dead", "endpoint_id": "1", "course_id": "CS2"}, [2], id="several"),
         pytest.param({"since": " 2026-11-22 09:01Z "}, [2, 1], id="since"),
         pytest.param({"until": "2026-11-22T10:02:00+01:00"}, [1], id="until, another time zone"),
-        pytest.param({"status": "", "since": " ", "x": "y"}, [2, 1], id="empty fields"),
+        pytest.param({"status": "", "since": " "}, [2, 1], id="empty fields"),
         pytest.param({"event_type": "token.regenerated"}, [], id="no match"),
     ],
 )
