@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from contract.events import wire_time
+
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -27,7 +29,7 @@ def cell(value: Any) -> str:
         return ""
     if isinstance(value, bool):
         return "yes" if value else "no"
-    text = value.isoformat() if isinstance(value, datetime) else str(value)
+    text = wire_time(value) if isinstance(value, datetime) else str(value)
     return f"'{text}" if text.startswith(_FORMULA) or _is_marked(text) else text
 
 

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from contract.events import wire_time
 from foundation.text import escaped, printable
 
 REDACTED = "[redacted]"
@@ -72,6 +73,8 @@ def _safe_value(value: Any) -> Any:
         return redact(str(value))
     if value is None or isinstance(value, bool | int | float):
         return value
+    if isinstance(value, datetime):
+        return wire_time(value)
     if isinstance(value, Mapping):
         return _redacted(value)
     if isinstance(value, list | tuple | set | frozenset):

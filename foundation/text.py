@@ -94,12 +94,17 @@ def printable(text: str) -> str:
     )
 
 
+def format_timestamp(at: datetime) -> str:
+    """Return a timestamp in UTC, to the second: 2026-11-22 09:00:00 UTC."""
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
 def readable(value: object) -> str:
     """Return a value as text for people: a dash for nothing, timestamps in UTC."""
     if value is None or value == "":
         return "-"
     if isinstance(value, datetime):
-        return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+        return format_timestamp(value)
     if isinstance(value, bool):
         return "yes" if value else "no"
     return printable(str(value))

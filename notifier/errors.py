@@ -4,6 +4,7 @@ from datetime import datetime
 
 from contract.problems import ProblemType
 from foundation.errors import Advice, Refusal
+from foundation.text import format_timestamp
 
 
 class NotifierError(Refusal):
@@ -44,7 +45,7 @@ class CourseDeletedError(NotifierError):
     ) -> "CourseDeletedError":
         """Return the refusal with the time and the version of the deletion."""
         return cls(
-            f"the course {course_id!r} was deleted at {deleted_at:%Y-%m-%d %H:%M:%S} UTC",
+            f"the course {course_id!r} was deleted at {format_timestamp(deleted_at)}",
             advice=advice,
             course_id=course_id,
             course_version=version,

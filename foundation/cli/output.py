@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from contract.events import wire_time
 from foundation import csv_writer
 from foundation.db import session as db
 from foundation.db.pagination import COUNTED
@@ -103,8 +104,8 @@ def print_json(document: Any) -> None:
 
 def _json_default(value: Any) -> Any:
     if hasattr(value, "model_dump"):
-        return value.model_dump(exclude_unset=True)
-    return value.isoformat() if isinstance(value, datetime) else str(value)
+        return value.model_dump(mode="json", exclude_unset=True)
+    return wire_time(value) if isinstance(value, datetime) else str(value)
 
 
 def csv_option(command: _Command) -> _Command:

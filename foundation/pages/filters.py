@@ -2,17 +2,8 @@
 
 from datetime import UTC, datetime, timedelta
 
-from foundation.text import count, number
-
-
-def iso(at: datetime) -> str:
-    """Return a timestamp in RFC 3339, to the microsecond."""
-    return at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-
-
-def utc_seconds(at: datetime) -> str:
-    """Return a timestamp in UTC, to the second."""
-    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+from contract.events import wire_time
+from foundation.text import count, format_timestamp, number
 
 
 def utc_microseconds(at: datetime) -> str:
@@ -52,8 +43,8 @@ FILTERS = {
     "sentence": sentence,
     "number": number,
     "count_of": count,
-    "iso": iso,
-    "utc_seconds": utc_seconds,
+    "iso": wire_time,
+    "utc_seconds": format_timestamp,
     "utc_microseconds": utc_microseconds,
     "milliseconds": milliseconds,
     "duration": duration,

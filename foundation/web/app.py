@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 from werkzeug.exceptions import BadHost, HTTPException, NotFound, RequestEntityTooLarge
 
 from contract import strict_json
+from contract.events import wire_time
 from contract.problems import MEDIA_TYPE, Problem, ProblemType
 from foundation import logging, tracing
 from foundation.db import session as db
@@ -240,7 +241,7 @@ def to_problem(refusal: Refusal) -> Problem:
         _log.error("refusal without a problem type", refusal=type(refusal).__name__)
         kind = ProblemType.INTERNAL_ERROR
     facts = {
-        name: fact.isoformat() if isinstance(fact, datetime) else fact
+        name: wire_time(fact) if isinstance(fact, datetime) else fact
         for name, fact in {"action": refusal.advice.command, **refusal.facts}.items()
         if fact is not None
     }

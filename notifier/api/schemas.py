@@ -1,7 +1,6 @@
 """The requests and responses of eAssessment's API, which also make `--json` and openapi.json."""
 
 from collections.abc import Sequence
-from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated, Any, Self
@@ -11,9 +10,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    PlainSerializer,
     SecretStr,
-    WithJsonSchema,
 )
 
 from contract.events import EVENT_TYPES, OPERATIONAL_TYPES, CourseId, Version, WireTime
@@ -22,7 +19,7 @@ from contract.tokens import MOODLE_TOKEN_ID, MoodleToken
 from foundation.db.audit import AuditEntry
 from foundation.errors import fields_of
 from foundation.import_result import ImportResult
-from foundation.responses import AuditResponse, Response
+from foundation.responses import AuditResponse, Response, Timestamp
 from notifier import models
 from notifier.courses.course_import import ImportedCourses
 from notifier.courses.grade_import import GradesFile
@@ -35,11 +32,6 @@ _TYPES = "|".join([*EVENT_TYPES, *OPERATIONAL_TYPES]).replace(".", r"\.")
 EventType = Annotated[str, Field(pattern=f"^({_TYPES})$")]
 _ATTEMPTS = "Attempts that were made, all in all; a replay does not reset the number."
 RowId = Annotated[int, Field(ge=1, le=MAX_ID)]
-Timestamp = Annotated[
-    datetime,
-    PlainSerializer(datetime.isoformat, return_type=str, when_used="json"),
-    WithJsonSchema({"type": "string", "format": "date-time"}),
-]
 
 
 class Request(BaseModel):

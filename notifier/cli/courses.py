@@ -16,7 +16,7 @@ from foundation.db import audit
 from foundation.db import session as db
 from foundation.db.session import Database
 from foundation.errors import Advice
-from foundation.text import count, printable
+from foundation.text import count, format_timestamp, printable
 from notifier.api import schemas
 from notifier.api.schemas import DeletionOutcome, DeletionResult
 from notifier.cli.params import MOODLE_TOKEN, TITLE
@@ -276,7 +276,7 @@ def _deletion_result(
             code, detail = DeletionOutcome.DELETED, f"deleted; {_describe(deliveries)}"
         case CourseDeletedError(facts={"deleted_at": deleted_at}):
             code = DeletionOutcome.ALREADY_DELETED
-            detail = f"already deleted at {deleted_at:%Y-%m-%d %H:%M:%S} UTC"
+            detail = f"already deleted at {format_timestamp(deleted_at)}"
         case _:
             code = DeletionOutcome.UNKNOWN
             detail = f"refused: {outcome}. {output.next_step(outcome.advice)}"

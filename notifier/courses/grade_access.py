@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session, aliased
 from contract.grades import Score
 from contract.tokens import CourseToken, MalformedTokenError
 from foundation.db import session as db
+from foundation.text import readable
 from notifier.errors import (
     BatchFullError,
     CourseDeletedError,
@@ -217,7 +218,7 @@ def _access(
         )
     if row.superseded_at is not None:
         return TokenRegeneratedError(
-            f"the token {row.token_id} was replaced at {row.superseded_at:%Y-%m-%d %H:%M:%S} UTC; "
+            f"the token {row.token_id} was replaced at {readable(row.superseded_at)}; "
             f"the current one is {row.current_token_id}",
             course_id=course_id,
             course_version=row.version,

@@ -10,7 +10,7 @@ from foundation.crypto import Vault
 from foundation.db import session as db
 from foundation.db.session import Database
 from foundation.errors import Advice
-from foundation.text import format_duration
+from foundation.text import format_duration, format_timestamp, readable
 from notifier.models import SCHEMA, Delivery, DeliveryStatus, Endpoint
 from notifier.webhooks import delivery_queries, endpoints
 from notifier.webhooks.circuit_breaker import PAUSED_AFTER
@@ -71,7 +71,7 @@ def _endpoints(session: Session) -> Finding:
         first = failing[0]
         summary = (
             f"{len(failing)} of {len(every)} failing and paused; endpoint {first.id} since "
-            f"{first.failing_since:%Y-%m-%d %H:%M} UTC, failures in a row: {first.failures}"
+            f"{readable(first.failing_since)}, failures in a row: {first.failures}"
         )
         text = "Send a test event to see its response; its deliveries wait until it accepts one."
         advice = Advice(text, "endpoints ping", (str(first.id),))
@@ -92,7 +92,7 @@ def _backlog(session: Session, now: datetime) -> Finding:
     if attempted is not None and attempted >= now - LATE:
         advice = Advice("The running workers cannot keep up: start more of them.", "work")
         return Finding("backlog", False, late, advice)
-    since = f"since {attempted:%Y-%m-%d %H:%M} UTC" if attempted else "yet"
+    since = f"since {format_timestamp(attempted)}" if attempted else "yet"
     advice = Advice("Start a worker, or look into its log to see why it sends nothing.", "work")
     return Finding("backlog", False, f"{late}, and nothing was attempted {since}", advice)
 

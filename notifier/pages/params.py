@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, ConfigDict, Field
 
-from contract.events import EVENT_TYPES, OPERATIONAL_TYPES
+from contract.events import EVENT_TYPES, OPERATIONAL_TYPES, wire_time
 from foundation.db.pagination import PageRequest
 from foundation.text import parse_timestamp
 from notifier.models import MAX_ID, DeliveryStatus
@@ -63,6 +63,6 @@ class DeliveryParams(DeliveryFilter):
 def query_of(delivery_filter: DeliveryFilter) -> dict[str, Any]:
     """Return a filter as query parameters, with timestamps to the microsecond."""
     return {
-        name: value.isoformat().replace("+00:00", "Z") if isinstance(value, datetime) else value
+        name: wire_time(value) if isinstance(value, datetime) else value
         for name, value in delivery_filter.conditions().items()
     }

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from foundation.db import audit, counters
 from foundation.db.audit import Actor, Channel
+from foundation.text import readable
 from notifier.webhooks import breaker_store, circuit_breaker, deliveries, endpoints, retry_policy
 from notifier.webhooks.circuit_breaker import BreakerState
 from notifier.webhooks.deliveries import Claimed, Settlement, SettleResult
@@ -196,7 +197,7 @@ def _disable_failing(
     session: Session, failing: Mapping[int, BreakerState], disable_after: timedelta, now: datetime
 ) -> dict[int, str]:
     disabled = {
-        endpoint_id: f"it has been failing since {state.failing_since:%Y-%m-%d %H:%M} UTC"
+        endpoint_id: f"it has been failing since {readable(state.failing_since)}"
         for endpoint_id, state in failing.items()
         if circuit_breaker.is_failing_for(state, disable_after, now=now)
     }

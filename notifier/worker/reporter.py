@@ -101,7 +101,7 @@ def _log_failed(log: Logger, one: Settlement, due_at: datetime, failing: set[int
         WARNING if is_first else DEBUG,
         "attempt failed, will be retried",
         **_failed_fields(one),
-        due_at=due_at.isoformat(),
+        due_at=due_at,
         **fields_of(advice),
     )
 
@@ -112,7 +112,7 @@ def _log_change(log: Logger, endpoint_id: int, change: BreakerChange) -> None:
         log.info(
             "endpoint accepts events again",
             endpoint_id=endpoint_id,
-            failing_since=before.failing_since.isoformat(),
+            failing_since=before.failing_since,
             failing_seconds=round((change.at - before.failing_since).total_seconds()),
             failed_attempts=before.failures,
         )
@@ -121,7 +121,7 @@ def _log_change(log: Logger, endpoint_id: int, change: BreakerChange) -> None:
             "endpoint paused",
             endpoint_id=endpoint_id,
             failed_attempts=after.failures,
-            paused_until=after.paused_until.isoformat(),
+            paused_until=after.paused_until,
             next_step="No action needed: a single attempt is made when the pause ends, and its "
             "deliveries wait.",
         )

@@ -1,11 +1,10 @@
 """What the commands of ELMS print with `--json`: one model for each noun."""
 
 from collections.abc import Iterable
-from datetime import datetime
 from typing import Any, Self
 
 from foundation.errors import fields_of
-from foundation.responses import Response
+from foundation.responses import Response, Timestamp
 from receiver.course_advice import CourseStatusDetails
 from receiver.models import Entry, HistoryEntry, Run, RunCourse, Source
 from receiver.registry.entries import state_of
@@ -18,7 +17,7 @@ class SecretResponse(Response):
     """The id of a webhook secret, never the secret."""
 
     secret_id: int
-    created_at: datetime
+    created_at: Timestamp
 
 
 class SourceResponse(Response):
@@ -29,7 +28,7 @@ class SourceResponse(Response):
     kind: str
     site_token_set: bool
     webhook_path: str
-    created_at: datetime
+    created_at: Timestamp
     secrets: list[SecretResponse]
 
     @classmethod
@@ -51,13 +50,13 @@ class EntryResponse(Response):
     source: str
     status: str
     reason: str | None
-    since: datetime | None
+    since: Timestamp | None
     failing: bool
     next_step: str | None
     action: str | None
     stored_token_id: str | None
-    added_at: datetime | None
-    synced_at: datetime | None
+    added_at: Timestamp | None
+    synced_at: Timestamp | None
     gradebook_course: str | None
     gradebook_activity: str | None
 
@@ -80,7 +79,7 @@ class ListedEntryResponse(EntryResponse):
     """A course with its outcome in the last run that had it."""
 
     last_outcome: str | None
-    last_outcome_at: datetime | None
+    last_outcome_at: Timestamp | None
 
     @classmethod
     def of_last(
@@ -98,7 +97,7 @@ class ListedEntryResponse(EntryResponse):
 class HistoryLine(Response):
     """A fact or a change of a course, and the status that followed."""
 
-    at: datetime
+    at: Timestamp
     actor: str
     actor_name: str
     event: str
@@ -110,12 +109,12 @@ class EntryDetails(EntryResponse):
     """A course with its stored facts and its history, newest first."""
 
     course_version: int | None
-    deleted_at: datetime | None
+    deleted_at: Timestamp | None
     announced_token_id: str | None
-    announced_at: datetime | None
+    announced_at: Timestamp | None
     rejected_token_id: str | None
     rejected_reason: str | None
-    rejected_at: datetime | None
+    rejected_at: Timestamp | None
     history: list[HistoryLine]
 
     @classmethod
@@ -139,7 +138,7 @@ class CourseResultResponse(Response):
     outcome: str
     reason: str | None
     detail: str | None
-    since: datetime | None
+    since: Timestamp | None
     next_step: str | None
     action: str | None
 
@@ -181,8 +180,8 @@ class RunResponse(Response):
     """A recorded run; `deleted` of the skipped courses were deleted."""
 
     run_id: int
-    began_at: datetime
-    ended_at: datetime | None
+    began_at: Timestamp
+    ended_at: Timestamp | None
     by: str
     partial: bool
     scheduled: bool

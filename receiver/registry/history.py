@@ -10,10 +10,10 @@ from typing import Any, Self
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
-from contract.events import wire_time
 from foundation.db import audit, pagination
 from foundation.db import session as db
 from foundation.db.pagination import Page, PageRequest
+from foundation.text import format_timestamp
 from receiver import course_state
 from receiver.course_state import (
     Cause,
@@ -99,7 +99,7 @@ def entry_for_fact(
     match fact:
         case Deleted(course_version=version, at=at):
             event = HistoryEvent.COURSE_DELETED
-            detail = f"version {version}, deleted at {wire_time(at)}"
+            detail = f"version {version}, deleted at {format_timestamp(at)}"
         case TokenAnnounced(course_version=version, token_id=token_id):
             is_webhook = actor.kind == ActorKind.WEBHOOK
             event = HistoryEvent.TOKEN_REGENERATED if is_webhook else HistoryEvent.TOKEN_ANNOUNCED

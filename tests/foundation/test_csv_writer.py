@@ -13,7 +13,7 @@ from foundation import csv_writer
         pytest.param(None, "", id="nothing"),
         pytest.param(0, "0", id="zero"),
         pytest.param(True, "yes", id="yes"),
-        pytest.param(datetime(2026, 11, 22, 9, tzinfo=UTC), "2026-11-22T09:00:00+00:00", id="time"),
+        pytest.param(datetime(2026, 11, 22, tzinfo=UTC), "2026-11-22T00:00:00.000000Z", id="time"),
         pytest.param("=1+1", "'=1+1", id="formula"),
         pytest.param("'CS101", "'CS101", id="apostrophe"),
     ],

@@ -81,7 +81,7 @@ def test_json_line_has_the_message_and_its_fields(
         "event": "course deleted",
         "level": "info",
         "logger": "sample",
-        "at": "2026-11-22 00:00:00+00:00",
+        "at": "2026-11-22T00:00:00.000000Z",
         "token": None,
         "points": "7.5",
         "which": ["a"],

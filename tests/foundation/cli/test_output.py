@@ -80,7 +80,7 @@ def test_long_value_is_wrapped_and_not_cut(capsys: Capture) -> None:
 def test_json_has_other_values_as_text(capsys: Capture) -> None:
     output.print_json({"at": datetime(2026, 11, 22, 9, tzinfo=UTC), "n": Decimal("7.50")})
 
-    assert json.loads(capsys.readouterr().out) == {"at": "2026-11-22T09:00:00+00:00", "n": "7.50"}
+    assert json.loads(capsys.readouterr().out) == {"at": "2026-11-22T09:00:00.000000Z", "n": "7.50"}
 
 
 @pytest.mark.parametrize(

@@ -180,7 +180,7 @@ def test_refusal_becomes_a_problem_with_its_facts() -> None:
     document = problem_in(response_to(refusal), 410, "course-deleted")
 
     assert (document["detail"], document["course_id"]) == ("deleted", "CS101")
-    assert document["deleted_at"] == "2026-11-22T09:00:00+00:00"
+    assert document["deleted_at"] == "2026-11-22T09:00:00.000000Z"
     assert "unknown" not in document
 
 

@@ -192,9 +192,9 @@ def test_delivery_is_listed_with_its_status(admin: Admin, store: Store, dead: in
         "url": URL,
         "status": "dead",
         "attempts": 1,
-        "occurred_at": "2026-11-22T09:00:00.123456+00:00",
+        "occurred_at": "2026-11-22T09:00:00.123456Z",
         "due_at": None,
-        "settled_at": "2026-11-22T09:00:00.123456+00:00",
+        "settled_at": "2026-11-22T09:00:00.123456Z",
         "reason": "10 attempts failed",
     }
 

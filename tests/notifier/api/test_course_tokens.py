@@ -131,7 +131,7 @@ def test_refusal_has_the_facts_as_members(get: Get, tokens: Tokens, refused: Ref
         "course_id": "CS101",
         "course_version": 2,
         "token_id": tokens.current.token_id,
-        "regenerated_at": "2026-11-22T10:00:00.123456+00:00",
+        "regenerated_at": "2026-11-22T10:00:00.123456Z",
         "next_step": "Ask the eAssessment administrator for the new token and enter it in ELMS.",
     }.items() <= problem.items()
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
+from contract.events import wire_time
 from contract.tokens import CourseToken, MoodleToken
 from notifier.cli import main
 from notifier.courses import service as courses
@@ -77,7 +78,7 @@ def test_list_prints_csv_that_no_spreadsheet_computes(store: Store, run: Run) ->
     result = run("courses", "list", "--csv", "--limit", "1")
     refused = run("courses", "list", "--csv", "--json")
 
-    at = NINE.isoformat()
+    at = wire_time(NINE)
     assert result.stdout.splitlines() == [
         "course_id,title,course_version,token_id,created_at,deleted_at",
         f"7,In a Moodle,1,,{at},",

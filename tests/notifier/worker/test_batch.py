@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from contract.events import OPERATIONAL_TYPES
+from contract.events import OPERATIONAL_TYPES, wire_time
 from foundation import logging
 from foundation.db import audit
 from notifier.models import Delivery, Event
@@ -124,7 +124,7 @@ def test_days_of_failure_disable_the_endpoint(store: Store) -> None:
     settled, _ = process(store, (tried, REFUSED))
 
     row = store.endpoint(endpoint.id)
-    assert settled.disabled == {endpoint.id: "it has been failing since 2026-11-17 09:00 UTC"}
+    assert settled.disabled == {endpoint.id: "it has been failing since 2026-11-17 09:00:00 UTC"}
     assert (row.disabled_at, row.disabled_reason) == (NINE, settled.disabled[endpoint.id])
     assert store.statuses(*ids) == ["held", "held"]
     [change] = store.read(lambda session: audit.about(session, "endpoint", endpoint.id))
@@ -337,7 +337,7 @@ def test_recovery_is_logged_with_duration_and_failures(
     settled, _ = process(store, (tried, WebhookResponse(200)), now=NINE + MINUTE)
 
     _, line = reported(capsys, settled)
-    assert line["failing_since"] == (NINE - HOUR).isoformat()
+    assert line["failing_since"] == wire_time(NINE - HOUR)
     assert (line["failing_seconds"], line["failed_attempts"]) == (3660, 7)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
+from contract.events import wire_time
 from contract.problems import ProblemType
 from contract.tokens import CourseToken, MoodleToken
 from receiver.course_state import Deleted, TokenAnnounced, TokenRejected
@@ -94,12 +95,12 @@ def test_list_shows_status_and_last_result_of_each_course(receiver: Receiver, st
     filtered = receiver("registry", "list", "--status", "token_invalid", "--json")
 
     assert empty.stdout.startswith("No courses match. Add one with")
-    for words in ("failing", "failed", "course_deleted", "2026-11-22 09:00:00Z"):
+    for words in ("failing", "failed", "course_deleted", "2026-11-22 09:00:00 UTC"):
         assert words in table
     assert (active["status"], active["last_outcome"]) == ("active", "failed")
     assert active["last_outcome_at"].startswith("20")
     assert (invalid["course_id"], invalid["status"]) == ("CS103", "token_invalid")
-    assert (invalid["since"], invalid["last_outcome"]) == (NINE.isoformat(), None)
+    assert (invalid["since"], invalid["last_outcome"]) == (wire_time(NINE), None)
     assert invalid["action"] == "registry set-token CS103"
     assert json.loads(filtered.stdout) == [invalid]
 
@@ -117,7 +118,7 @@ def test_show_prints_state_and_history(receiver: Receiver, store: Store) -> None
     assert known["rejected_reason"] == "unknown"
     assert known["history"] == [
         {
-            "at": NINE.isoformat(),
+            "at": wire_time(NINE),
             "actor": "webhook",
             "actor_name": "msg_1",
             "event": "token.regenerated",
