@@ -73,6 +73,16 @@ class SecretExistsError(ReceiverError):
     advice = Advice("No action needed: the secret is already stored.", "sources list")
 
 
+class LastSecretError(ReceiverError):
+    """The secret is the last one of its source, and its removal was not confirmed."""
+
+    advice = Advice("Add the new secret first. To remove the last one all the same, try again.")
+
+
+class SourceInUseError(ReceiverError):
+    """The source has courses in the grade sync, or stored grades."""
+
+
 class SecretUnknownError(ReceiverError):
     """The source has no secret with this id."""
 

@@ -12,6 +12,8 @@ main = new_program(
                 "receiver.cli.sources",
                 "add",
                 "list",
+                "set-url",
+                "remove",
                 "add-secret",
                 "remove-secret",
                 "set-site-token",

@@ -21,20 +21,22 @@ from receiver.sources import store as sources
 @click.option("--user", "user_id", type=TEXT, help="Grades of the user with this id.")
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 def forget(course_id: str | None, source: str | None, user_id: str | None, yes: bool) -> None:
-    """Delete stored grades permanently: of a course, of a user, or of a user in a course.
+    """Delete stored grades permanently: of a course, of all courses of a source, or of a user.
+
+    With several options, only grades that match all of them.
 
     The next grade sync stores again what eAssessment still has: forget them there first. Grades in
     ELMS's Moodle are not deleted. On a terminal it asks for confirmation, unless --yes is given.
     """
-    if course_id is None and user_id is None:
-        raise click.UsageError("give --course, --user, or both")
-    if source is not None and course_id is None:
-        raise click.UsageError("--source needs --course")
+    if course_id is None and user_id is None and source is None:
+        raise click.UsageError("give --course, --source, or --user")
     entry_ids: list[int] | None = None
     with context.reading() as session:
         if course_id is not None:
             chosen = sources.choose(session, source, course_id=course_id)
             entry_ids = [registry.get_any(session, chosen, course_id).id]
+        elif source is not None:
+            entry_ids = registry.ids_of(session, sources.get(session, source))
         stored = gradebook.count_by_entry(session, entry_ids=entry_ids, user_id=user_id)
     if stored and not yes and sys.stdin.isatty():
         click.confirm(f"Delete {_grades(stored)} permanently?", abort=True)
@@ -42,6 +44,7 @@ def forget(course_id: str | None, source: str | None, user_id: str | None, yes: 
         deleted = gradebook.forget(session, entry_ids=entry_ids, user_id=user_id)
         # Without the user's id, which is to be forgotten too.
         detail = _grades(deleted) + (" of one user" if user_id is not None else "")
+        detail += f" in {source}" if source is not None else ""
         audit.record(
             session, context.auditor(), "entry.forget-grades", course_id or "", detail, now=now
         )

@@ -140,6 +140,7 @@ def show(course_id: str, source: str | None, limit: int, as_json: bool) -> None:
     type=click.Choice([status.value for status in CourseStatus]),
     help="Remove all courses with this status, of --source if given.",
 )
+@click.option("--all", "every", is_flag=True, help="Remove all courses of --source.")
 @click.option(
     "--from-file",
     "file",
@@ -152,6 +153,7 @@ def remove(
     course_id: str | None,
     source: str | None,
     status: str | None,
+    every: bool,
     file: BinaryIO | None,
     yes: bool,
 ) -> None:
@@ -160,15 +162,18 @@ def remove(
     Many courses are removed after a confirmation, 500 at a time: if the command is interrupted, run
     it again. A course that is not in the registry is passed over.
     """
-    if sum(value is not None for value in (course_id, status, file)) != 1 or (file and source):
-        raise click.UsageError("give COURSE_ID, --status, or --from-file alone")
+    if [course_id is None, status is None, file is None, not every].count(False) != 1:
+        raise click.UsageError("give COURSE_ID, --status, --all, or --from-file")
+    if (file and source) or (every and not source):
+        raise click.UsageError("--all needs --source, and --from-file excludes it")
     services: Services = context.checked_services()
     if file is not None:
         registry_bulk.remove_listed(services, file, yes=yes)
-    elif status is not None:
-        registry_bulk.remove_with_status(services, CourseStatus(status), source, yes=yes)
     elif course_id is not None:
         _remove_one(services, course_id, source)
+    else:
+        wanted = CourseStatus(status) if status else None
+        registry_bulk.remove_found(services, wanted, source, yes=yes)
 
 
 def _remove_one(services: Services, course_id: str, source: str | None) -> None:

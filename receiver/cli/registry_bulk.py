@@ -144,10 +144,10 @@ def enter_tokens(services: Services, file: BinaryIO) -> None:
         raise click.exceptions.Exit(output.EXIT_REFUSED)
 
 
-def remove_with_status(
-    services: Services, status: CourseStatus, source: str | None, *, yes: bool
+def remove_found(
+    services: Services, status: CourseStatus | None, source: str | None, *, yes: bool
 ) -> None:
-    """Remove the courses with a status from the grade sync."""
+    """Remove the courses with a status, of a source, or both from the grade sync."""
     with services.database.reading() as session:
         source_id = sources.get(session, source).id if source else None
         selected = listing.find_selected(session, EntryFilter(status, source_id))

@@ -80,6 +80,43 @@ def list_(as_json: bool) -> None:
     )
 
 
+@click.command("set-url")
+@click.argument("name")
+@click.argument("url")
+def set_url(name: str, url: str) -> None:
+    """Set the URL of the site NAME, if it has moved.
+
+    Its courses, tokens and secrets stay, and its webhooks are not affected. For another site, add
+    another source.
+    """
+    with context.writing() as (session, now):
+        source = sources.get(session, name)
+        sources.set_url(session, source, url, now=now)
+        url = source.url
+        audit.record(session, context.auditor(), "source.set-url", name, url, now=now)
+    click.echo(f"The URL of {name} is {url} now; the next grade sync fetches all grades from it.")
+
+
+@click.command()
+@click.argument("name")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+def remove(name: str, yes: bool) -> None:
+    """Remove the source NAME, which has no courses in the grade sync and no stored grades.
+
+    Its secrets and what it reported are deleted, and its webhooks are refused. Asks for
+    confirmation, unless --yes is given.
+    """
+    if not yes:
+        with context.reading() as session:
+            url = sources.get(session, name).url
+        output.confirm(f"Remove the source {name}, {url}, and what it reported?")
+    with context.writing() as (session, now):
+        source = sources.get(session, name)
+        sources.remove(session, source)
+        audit.record(session, context.auditor(), "source.remove", name, source.url, now=now)
+    click.echo(f"The source {name} is removed.")
+
+
 @click.command("add-secret")
 @click.argument("name")
 def add_secret(name: str) -> None:
@@ -103,12 +140,19 @@ def add_secret(name: str) -> None:
 @click.command("remove-secret")
 @click.argument("name")
 @click.argument("secret_id", type=click.IntRange(1, 2**31 - 1))
-def remove_secret(name: str, secret_id: int) -> None:
-    """Remove the secret SECRET_ID of NAME; webhooks signed with it are refused."""
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+def remove_secret(name: str, secret_id: int, yes: bool) -> None:
+    """Remove the secret SECRET_ID of NAME; webhooks signed with it are refused.
+
+    Asks for confirmation if it is the last one, unless --yes is given.
+    """
+    with context.reading() as session:
+        is_last = [secret.id for secret in sources.get(session, name).secrets] == [secret_id]
+    if is_last and not yes:
+        output.confirm(f"Remove the last secret of {name}, so that all its webhooks are refused?")
     with context.writing() as (session, now):
         source = sources.get(session, name)
-        left = len(source.secrets) - 1
-        sources.remove_secret(session, source, secret_id)
+        left = sources.remove_secret(session, source, secret_id, even_last=is_last or yes)
         detail = f"secret {secret_id}"
         audit.record(session, context.auditor(), "source.remove-secret", name, detail, now=now)
     click.echo(f"The secret {secret_id} is removed; {name} has {left} left.")

@@ -14,6 +14,16 @@ from receiver.pages.runs import run_pages
 from receiver.pages.sources import source_pages
 from receiver.pages.tokens import token_pages
 
+# The pages where actions are done, by label and endpoint.
+_PAGES = {
+    "registry list": ("Registry", "registry.show"),
+    "registry add": ("Add a course", "registry.new"),
+    "sources list": ("Sources", "sources.show"),
+    "runs list": ("Runs", "runs.show"),
+    "runs resume": ("Runs", "runs.show"),
+    "sync-grades": ("Run now", "runs.show"),
+}
+
 
 def link_for(advice: Advice, about: str | None = None) -> Link | None:
     """Return the link to the page where an advice's action is done, or None if there is none.
@@ -27,20 +37,16 @@ def link_for(advice: Advice, about: str | None = None) -> Link | None:
             return _form("Enter a token", "enter-token", args, about)
         case "registry set-activity", args:
             return _form("Choose the activity", "activity", args, about)
-        case "registry list", _:
-            return Link("Registry", url_for("registry.show"))
-        case "registry add", _:
-            return Link("Add a course", url_for("registry.new"))
-        case "sources list", _:
-            return Link("Sources", url_for("sources.show"))
-        case "runs list" | "runs resume", _:
-            return Link("Runs", url_for("runs.show"))
-        case "sync-grades", _:
-            return Link("Run now", url_for("runs.show"))
+        case "registry remove", ["--all", "--source", name]:
+            return Link(f"Courses of {name}", url_for("registry.show", source=name))
+        case "sources add-secret", [name]:
+            return Link(f"Source {name}", url_for("sources.show_source", name=name))
         case "runs show", [number]:
             return Link(f"Run {number}", url_for("runs.show_run", run_id=int(number)))
-        case _:
-            return None
+    if advice.action not in _PAGES:
+        return None
+    label, endpoint = _PAGES[advice.action]
+    return Link(label, url_for(endpoint))
 
 
 def _form(label: str, anchor: str, args: tuple[str, ...], about: str | None) -> Link:
@@ -56,7 +62,7 @@ def url_of(kind: str, object_id: str) -> str | None:
         case "entry" if object_id:
             return url_for("registry.show", begins=object_id)
         case "source":
-            return url_for("sources.show")
+            return url_for("sources.show_source", name=object_id)
         case _:
             return None
 

@@ -1,12 +1,33 @@
-"""The sources: the eAssessment sites, their last webhook and last request."""
+"""The sources: the eAssessment sites, their URLs and secrets, last webhook and last request."""
 
 from collections.abc import Sequence
 
-from flask import Blueprint, render_template, request
+from flask import Blueprint, flash, redirect, render_template, request, url_for
+from pydantic import ConfigDict
+from werkzeug.wrappers import Response
 
+from contract.signatures import Secret, SecretError
+from contract.tokens import MalformedTokenError, MoodleToken
+from foundation.db import audit
+from foundation.errors import Advice
+from foundation.pages import forms
+from foundation.pages.error_pages import render_refusal
+from foundation.pages.filters import sentence
+from foundation.pages.forms import Faults
 from foundation.pages.guards import signed_in
+from foundation.pages.sessions import actor
 from receiver import services
-from receiver.errors import SourceUnknownError
+from receiver.errors import (
+    LastSecretError,
+    ReceiverError,
+    RunInProgressError,
+    SecretExistsError,
+    SecretUnknownError,
+    SourceInUseError,
+    SourceInvalidError,
+    SourceKindError,
+    SourceUnknownError,
+)
 from receiver.models import Source
 from receiver.runs import queries
 from receiver.runs import store as runs
@@ -14,11 +35,41 @@ from receiver.sources import store as sources
 
 source_pages = Blueprint("sources", __name__, template_folder="templates")
 
+_SOURCE = "/sources/<name>"
+
+
+class UrlForm(forms.Form):
+    """The URL that a source should have."""
+
+    model_config = ConfigDict(str_strip_whitespace=True)
+
+    url: str
+
+
+class SecretForm(forms.Form):
+    """A webhook secret to add."""
+
+    secret: str
+
+
+class RemoveSecretForm(forms.Form):
+    """Whether the secret is removed if it is the last one."""
+
+    even_last: bool = False
+
+
+class SiteTokenForm(forms.Form):
+    """The site-wide token of a Moodle."""
+
+    model_config = ConfigDict(str_strip_whitespace=True)
+
+    site_token: str
+
 
 @source_pages.get("/sources")
 @signed_in
 def show() -> str:
-    """Show each source with the ids of its secrets; adding and rotating are commands."""
+    """Show the sources."""
     with services.current().database.reading() as session:
         all_sources = sources.list_all(session)
         last_webhooks = sources.last_received(session)
@@ -30,6 +81,135 @@ def show() -> str:
         last_runs=last_runs,
         runs_searched=runs.RUNS_SEARCHED,
     )
+
+
+@source_pages.get(_SOURCE)
+@signed_in
+def show_source(name: str) -> str:
+    """Show one source and its actions."""
+    return _page(name, {})
+
+
+@source_pages.post(f"{_SOURCE}/url")
+@signed_in
+def set_url(name: str) -> Response | tuple[str, int]:
+    """Change the URL of a source."""
+    form = forms.parse_form(UrlForm)
+    if not isinstance(form, UrlForm):
+        return _page(name, form), 422
+    try:
+        with services.current().writing() as (session, now):
+            source = sources.get(session, name)
+            sources.set_url(session, source, form.url, now=now)
+            audit.record(session, actor(), "source.set-url", name, source.url, now=now)
+    except (SourceInvalidError, RunInProgressError) as refusal:
+        return _page(name, {"url": render_refusal(refusal)}), 422
+    return _done(name, "URL saved. The next grade sync fetches all grades from it.")
+
+
+@source_pages.post(f"{_SOURCE}/secrets")
+@signed_in
+def add_secret(name: str) -> Response | tuple[str, int]:
+    """Add a webhook secret to those of a source."""
+    form, current = forms.parse_form(SecretForm), services.current()
+    if not isinstance(form, SecretForm):
+        return _page(name, form), 422
+    try:
+        secret = Secret.parse(form.secret)
+        with current.writing() as (session, now):
+            source = sources.get(session, name)
+            row = sources.add_secret(session, source, secret, vault=current.vault, now=now)
+            audit.record(session, actor(), "source.add-secret", name, f"secret {row.id}", now=now)
+    except SecretError as error:
+        return _page(name, {"secret": sentence(str(error))}), 422
+    except SecretExistsError as refusal:
+        return _page(name, {"secret": render_refusal(refusal)}), 422
+    return _done(name, f"Secret {row.id} added.")
+
+
+@source_pages.post(f"{_SOURCE}/secrets/<int(max=2147483647):secret_id>/remove")
+@signed_in
+def remove_secret(name: str, secret_id: int) -> Response:
+    """Remove a webhook secret; the last one only if the form named it so."""
+    advice = Advice("Go back to the page of the source and try again.")
+    form = forms.require_valid(forms.parse_form(RemoveSecretForm), advice=advice)
+    try:
+        with services.current().writing() as (session, now):
+            source = sources.get(session, name)
+            sources.remove_secret(session, source, secret_id, even_last=form.even_last)
+            detail = f"secret {secret_id}"
+            audit.record(session, actor(), "source.remove-secret", name, detail, now=now)
+    except (LastSecretError, SecretUnknownError) as refusal:
+        return _refused(name, refusal)
+    return _done(name, f"Secret {secret_id} removed.")
+
+
+@source_pages.post(f"{_SOURCE}/site-token")
+@signed_in
+def set_site_token(name: str) -> Response | tuple[str, int]:
+    """Set the site-wide token of a Moodle."""
+    form, current = forms.parse_form(SiteTokenForm), services.current()
+    if not isinstance(form, SiteTokenForm):
+        return _page(name, form), 422
+    try:
+        token = MoodleToken.parse(form.site_token)
+        with current.writing() as (session, now):
+            source = sources.get(session, name)
+            sources.set_site_token(session, source, token, vault=current.vault)
+            audit.record(session, actor(), "source.set-site-token", name, now=now)
+    except MalformedTokenError as error:
+        return _page(name, {"site_token": sentence(str(error))}), 422
+    except SourceKindError as refusal:
+        return _refused(name, refusal)
+    return _done(name, "Site token saved.")
+
+
+@source_pages.post(f"{_SOURCE}/remove")
+@signed_in
+def remove(name: str) -> Response:
+    """Remove a source that has no courses and no grades."""
+    try:
+        with services.current().writing() as (session, now):
+            source = sources.get(session, name)
+            sources.remove(session, source)
+            audit.record(session, actor(), "source.remove", name, source.url, now=now)
+    except SourceInUseError as refusal:
+        return _refused(name, refusal)
+    flash(f"The source {name} was removed.")
+    return redirect(url_for("sources.show"), 303)
+
+
+def _page(name: str, faults: Faults) -> str:
+    with services.current().database.reading() as session:
+        source = sources.get(session, name)
+        last_webhook = sources.last_received(session)[source.id]
+        last_run = queries.last_fetches(session).get(source.id)
+        changes = audit.about(session, "source", name)
+    return render_template(
+        "receiver/source.html",
+        source=source,
+        last_webhook=last_webhook,
+        last_run=last_run,
+        runs_searched=runs.RUNS_SEARCHED,
+        changes=changes,
+        # As it is, or as it was sent and refused.
+        url=request.form.get("url", source.url),
+        faults=faults,
+    )
+
+
+def _done(name: str, message: str) -> Response:
+    flash(message)
+    return _to(name)
+
+
+def _refused(name: str, refusal: ReceiverError) -> Response:
+    flash(render_refusal(refusal), "error")
+    return _to(name)
+
+
+def _to(name: str) -> Response:
+    return redirect(url_for("sources.show_source", name=name), 303)
 
 
 def chosen_source_id(all_sources: Sequence[Source]) -> int | None:

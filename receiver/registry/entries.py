@@ -285,6 +285,11 @@ def get_added_locked(session: Session, entry_id: int) -> Entry:
     return entry
 
 
+def ids_of(session: Session, source: Source) -> list[int]:
+    """Return the ids of the entries of a source, added or not."""
+    return list(session.scalars(select(Entry.id).where(Entry.source_id == source.id)))
+
+
 def list_added(
     session: Session,
     *,

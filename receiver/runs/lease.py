@@ -33,7 +33,7 @@ def acquire(session: Session, holder: str, duration: timedelta, *, now: datetime
     Raises RunInProgressError with its holder and expiry if another run holds it.
     """
     token = secrets.token_hex(16)
-    session.execute(db.insert(session, SyncLease).values(name=_NAME).on_conflict_do_nothing())
+    _create(session)
     acquired: Any = session.execute(
         update(SyncLease)
         .where(
@@ -47,12 +47,16 @@ def acquire(session: Session, holder: str, duration: timedelta, *, now: datetime
         .values(holder=holder, token=token, leased_until=now + duration)
     )
     if not acquired.rowcount:
-        lease = session.get_one(SyncLease, _NAME)
-        raise RunInProgressError(
-            f"another grade sync is running: {lease.holder}, "
-            f"its lease lasts until {readable(lease.leased_until)}"
-        )
+        raise _in_progress(session.get_one(SyncLease, _NAME))
     return token
+
+
+def check_free(session: Session, *, now: datetime) -> None:
+    """Raise RunInProgressError if a run holds the lease; none takes it before the commit."""
+    _create(session)
+    lease = session.get_one(SyncLease, _NAME, with_for_update=True)
+    if lease.leased_until is not None and lease.leased_until > now:
+        raise _in_progress(lease)
 
 
 def renew(session: Session, token: str, duration: timedelta, *, now: datetime) -> None:
@@ -78,6 +82,17 @@ def release(session: Session, token: str) -> None:
 def current(session: Session) -> SyncLease | None:
     """Return the lease with its holder and expiry, or None before the first run."""
     return session.get(SyncLease, _NAME)
+
+
+def _create(session: Session) -> None:
+    session.execute(db.insert(session, SyncLease).values(name=_NAME).on_conflict_do_nothing())
+
+
+def _in_progress(lease: SyncLease) -> RunInProgressError:
+    return RunInProgressError(
+        f"a grade sync is running: {lease.holder}, "
+        f"its lease lasts until {readable(lease.leased_until)}"
+    )
 
 
 class RunLease:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from pydantic import TypeAdapter, ValidationError
-from sqlalchemy import select
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session, selectinload
 
 from contract.events import SourceName
@@ -15,17 +15,30 @@ from foundation.crypto import Vault
 from foundation.db import session as db
 from foundation.errors import Advice
 from foundation.http import hosts
+from foundation.text import count
 from receiver.errors import (
     CourseIdError,
+    LastSecretError,
     SecretExistsError,
     SecretUnknownError,
     SourceExistsError,
+    SourceInUseError,
     SourceInvalidError,
     SourceKindError,
     SourceUnclearError,
     SourceUnknownError,
 )
-from receiver.models import API, MOODLE, Entry, InboxMessage, Source, SourceSecret
+from receiver.models import (
+    API,
+    MOODLE,
+    Entry,
+    HistoryEntry,
+    InboxMessage,
+    Source,
+    SourceSecret,
+    StoredScore,
+)
+from receiver.runs import lease
 
 # The next step if there is no source yet.
 FIRST_STEP = Advice("Add eAssessment as a source.", "sources add", ("NAME", "--url", "URL"))
@@ -49,17 +62,64 @@ def add(session: Session, name: str, url: str, kind: str = API, *, now: datetime
     """Add a source, or raise SourceInvalidError or SourceExistsError."""
     if not _is_name(name):
         raise SourceInvalidError(f"{name!r} is not a valid name of a source")
-    if fault := hosts.site_url_error(url):
-        raise SourceInvalidError(fault)
     source: Source | None = session.scalar(
         db.insert(session, Source)
-        .values(name=name, url=url.rstrip("/"), kind=kind, created_at=now)
+        .values(name=name, url=_site_url(url), kind=kind, created_at=now)
         .on_conflict_do_nothing(index_elements=["name"])
         .returning(Source)
     )
     if source is None:
         raise SourceExistsError(f"the source {name} already exists")
     return source
+
+
+def set_url(session: Session, source: Source, url: str, *, now: datetime) -> None:
+    """Change the URL of a source, so that the next sync requests all grades of its courses there.
+
+    Raises SourceInvalidError, or RunInProgressError while a sync may still use the old URL.
+    """
+    lease.check_free(session, now=now)
+    source.url = _site_url(url)
+    # The other server may give the same etags to other grades.
+    session.execute(update(Entry).where(Entry.source_id == source.id).values(etag=None))
+
+
+def remove(session: Session, source: Source) -> None:
+    """Remove a source, and what it reported about courses that are not in the grade sync.
+
+    Raises SourceInUseError if it has courses in the grade sync, or stored grades.
+    """
+    _lock(session, source)
+    of_source = select(Entry.id).where(Entry.source_id == source.id)
+    scores = select(StoredScore.entry_id).where(StoredScore.entry_id.in_(of_source)).distinct()
+    for found, what, advice in (
+        (
+            of_source.where(Entry.added_at.is_not(None)),
+            "in the grade sync",
+            Advice(
+                "Remove its courses first; their grades are kept.",
+                "registry remove",
+                ("--all", "--source", source.name),
+            ),
+        ),
+        (
+            scores,
+            "with stored grades",
+            Advice(
+                "Delete these grades first, or keep the source.",
+                "grades forget",
+                ("--source", source.name),
+            ),
+        ),
+    ):
+        if courses := session.scalars(select(func.count()).select_from(found.subquery())).one():
+            raise SourceInUseError(
+                f"the source {source.name} has {count(courses, 'course')} {what}", advice=advice
+            )
+    session.execute(delete(HistoryEntry).where(HistoryEntry.entry_id.in_(of_source)))
+    for table in (Entry, InboxMessage, SourceSecret):
+        session.execute(delete(table).where(table.source_id == source.id))
+    session.execute(delete(Source).where(Source.id == source.id))
 
 
 def list_all(session: Session) -> list[Source]:
@@ -135,12 +195,23 @@ def add_secret(
     return row
 
 
-def remove_secret(session: Session, source: Source, secret_id: int) -> None:
-    """Remove a secret of a source, or raise SecretUnknownError."""
-    row = session.get(SourceSecret, secret_id)
-    if row is None or row.source_id != source.id:
+def remove_secret(
+    session: Session, source: Source, secret_id: int, *, even_last: bool = False
+) -> int:
+    """Remove a secret of a source, and return how many it has left.
+
+    Raises SecretUnknownError, or LastSecretError unless `even_last`: without a secret, all webhooks
+    of the source are refused.
+    """
+    _lock(session, source)
+    secrets = select(SourceSecret).where(SourceSecret.source_id == source.id)
+    rows = {row.id: row for row in session.scalars(secrets)}
+    if secret_id not in rows:
         raise SecretUnknownError(f"the source {source.name} has no secret {secret_id}")
-    session.delete(row)
+    if len(rows) == 1 and not even_last:
+        raise LastSecretError(f"the secret {secret_id} is the last one of {source.name}")
+    session.delete(rows[secret_id])
+    return len(rows) - 1
 
 
 def set_site_token(session: Session, source: Source, token: MoodleToken, *, vault: Vault) -> None:
@@ -177,6 +248,16 @@ def reencrypt(session: Session, *, vault: Vault) -> int:
     for source in moodles:
         source.encrypted_site_token = vault.reencrypt(str(source.encrypted_site_token))
     return len(rows) + len(moodles)
+
+
+def _lock(session: Session, source: Source) -> None:
+    session.execute(select(Source.id).where(Source.id == source.id).with_for_update())
+
+
+def _site_url(url: str) -> str:
+    if fault := hosts.site_url_error(url):
+        raise SourceInvalidError(fault)
+    return url.rstrip("/")
 
 
 def _is_name(name: str) -> bool:

@@ -30,6 +30,7 @@ DESCRIPTION = ApiDescription(
             },
             problems=(
                 P.SIGNATURE_REFUSED,
+                P.SOURCE_UNKNOWN,
                 P.SOURCE_MISMATCH,
                 P.WEBHOOK_ID_REUSED,
                 P.REQUEST_MALFORMED,

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from flask import Blueprint, Flask, current_app, request
+from sqlalchemy.exc import IntegrityError
 
 from contract import events, signatures
 from foundation import logging
@@ -36,8 +37,12 @@ def receive(source: str) -> dict[str, Any]:
     sender, webhook_id, raw = _verified(source)
     web.require_json()
     event = _parsed(raw)
-    with services.current().database.writing() as session:
-        outcome = inbox.accept(session, sender, webhook_id, event, raw)
+    try:
+        with services.current().database.writing() as session:
+            outcome = inbox.accept(session, sender, webhook_id, event, raw)
+    except IntegrityError:  # raised if the source was removed since it was read
+        WebhookSources.of(current_app).get(source, read=True)
+        raise
     _log.info(
         "webhook accepted",
         source=sender.name,

@@ -47,6 +47,7 @@ ELMS = [
     "/inbox",
     "/inbox?outcome=stale",
     "/sources",
+    "/sources/eassessment",
     "/audit",
 ]
 # What no page can do: it needs a process, a file or a secret of the machine.

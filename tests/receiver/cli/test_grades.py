@@ -51,6 +51,12 @@ def grades(store: Store) -> None:
             [("CS101", "eve"), ("CS102", "ada"), ("CS102", "eve")],
             id="user in a course",
         ),
+        pytest.param(
+            ["--source", "one", "--user", "ada"],
+            "deleted 2 grades in 2 courses\n",
+            [("CS101", "eve"), ("CS102", "eve")],
+            id="user in a source",
+        ),
     ],
 )
 def test_grades_are_forgotten(
@@ -88,8 +94,8 @@ def test_grades_in_a_moodle_are_named(receiver: Receiver, environment: pytest.Mo
     ("words", "code", "error"),
     [
         pytest.param(["--course", "CS999"], 1, "'CS999' of one is not in", id="unknown course"),
-        pytest.param([], 2, "give --course, --user, or both", id="nothing"),
-        pytest.param(["--user", "ada", "--source", "one"], 2, "--source needs", id="source alone"),
+        pytest.param([], 2, "give --course, --source, or --user", id="nothing"),
+        pytest.param(["--source", "two"], 1, "there is no source 'two'", id="unknown source"),
     ],
 )
 def test_nothing_is_forgotten_by_mistake(

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from contract.signatures import Secret
-from receiver.models import SourceSecret
+from receiver.models import Source, SourceSecret
 from tests.receiver.cli.conftest import Receiver
 from tests.receiver.conftest import Store
 
@@ -53,12 +53,42 @@ def test_remove_secret(receiver: Receiver, store: Store) -> None:
     store.add_source("one", secrets=(Secret.generate(), Secret.generate()))
 
     first = receiver("sources", "remove-secret", "one", "1")
-    last = receiver("sources", "remove-secret", "one", "2")
+    unasked = receiver("sources", "remove-secret", "one", "2")
+    last = receiver("sources", "remove-secret", "one", "2", "--yes")
     repeated = receiver("sources", "remove-secret", "one", "2")
 
     assert first.stdout == "The secret 1 is removed; one has 1 left.\n"
+    assert unasked.exit_code == 2
+    assert "Remove the last secret of one, so that all its webhooks are refused?" in unasked.stderr
     assert "Its webhooks are refused until" in last.stdout
     assert (repeated.exit_code, "the source one has no secret 2" in repeated.stderr) == (1, True)
+
+
+def test_set_url(receiver: Receiver, store: Store) -> None:
+    store.add_source("one", URL)
+
+    invalid = receiver("sources", "set-url", "one", "ftp://x.example")
+    changed = receiver("sources", "set-url", "one", "https://moved.example/")
+
+    assert (invalid.exit_code, "not an http or https URL" in invalid.stderr) == (1, True)
+    assert changed.stdout.startswith("The URL of one is https://moved.example now; the next")
+    assert [source.url for source in store.rows(Source)] == ["https://moved.example"]
+
+
+def test_remove_refuses_source_with_courses(receiver: Receiver, store: Store) -> None:
+    store.add_course("CS101", source="one")
+
+    unasked = receiver("sources", "remove", "one")
+    refused = receiver("sources", "remove", "one", "--yes")
+    emptied = receiver("registry", "remove", "--all", "--source", "one", "--yes")
+    removed = receiver("sources", "remove", "one", "--yes")
+
+    assert (unasked.exit_code, "Remove the source one, http" in unasked.stderr) == (2, True)
+    assert refused.exit_code == 1
+    assert "the source one has 1 course in the grade sync" in refused.stderr
+    assert "Run `receiver registry remove --all --source one`" in refused.stderr
+    assert (emptied.exit_code, removed.stdout) == (0, "The source one is removed.\n")
+    assert store.rows(Source) == []
 
 
 def test_list_shows_no_secrets(receiver: Receiver, store: Store) -> None:

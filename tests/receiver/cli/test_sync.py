@@ -187,7 +187,7 @@ def test_concurrent_run_exits_with_3(  # F29
     result = receiver("sync-grades")
 
     assert (result.exit_code, site.connections) == (3, 0)
-    assert "error: another grade sync is running: ada@elms" in result.stderr
+    assert "error: a grade sync is running: ada@elms" in result.stderr
     assert "its lease lasts until " in result.stderr
     assert " next: Wait until it ends. If it was killed, its lease expires" in result.stderr
 

@@ -19,6 +19,10 @@ ENTRY = "/entries/1"
         pytest.param("registry list", (), None, "/", id="registry"),
         pytest.param("registry add", (), None, "/entries/new", id="add a course"),
         pytest.param("sources list", (), None, "/sources", id="sources"),
+        pytest.param("sources add-secret", ("one",), None, "/sources/one", id="a source"),
+        pytest.param(
+            "registry remove", ("--all", "--source", "one"), None, "/?source=one", id="its courses"
+        ),
         pytest.param("runs list", (), None, "/runs", id="runs"),
         pytest.param("runs show", ("3",), None, "/runs/3", id="a run"),
         pytest.param("db upgrade", (), None, None, id="no page"),

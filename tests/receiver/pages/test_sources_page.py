@@ -1,54 +1,144 @@
-"""The page of the sources."""
+"""The pages of the sources."""
+
+import pytest
 
 from contract.events import UnknownEvent
 from contract.signatures import Secret
 from contract.tokens import MoodleToken
 from foundation.crypto import Vault
+from foundation.db.audit import AuditEntry
 from foundation.db.session import Database
-from receiver.models import MOODLE
+from receiver.models import MOODLE, Source
 from receiver.runs.store import CourseOutcome, CourseResult
 from receiver.sources import store as sources
 from tests.receiver.conftest import NINE, Store
 from tests.receiver.pages.conftest import Browser
 
+URL = "https://one.example"
+SITE_TOKEN = "0123456789abcdef" * 2
+
 
 def test_source_has_its_last_webhook_and_request(browser: Browser, store: Store) -> None:
-    store.add_source("one", "https://one.example", (Secret.generate(),))
+    store.add_source("one", URL, (Secret.generate(),))
     store.receive("msg_1", UnknownEvent(type="endpoint.ping"))
     store.add_run(CourseResult("one", "CS101", CourseOutcome.UNCHANGED))
 
-    page = browser.get("/sources")
+    listed, page = browser.get("/sources"), browser.get("/sources/one")
 
+    nine = "2026-11-22 09:00:00 UTC"
+    assert listed.rows == [f"one {URL} 1 {nine} {nine} , in run 1"]
     assert (
-        "one Interface Grades API URL https://one.example "
-        "Webhook path POST /webhooks/one "
-        "Webhook secrets secret 1, entered 2026-11-22 09:00:00 UTC "
-        "Courses Show courses of one Last webhook 2026-11-22 09:00:00 UTC "
-        "Last request 2026-11-22 09:00:00 UTC , in run 1"
+        f"Interface Grades API URL {URL} Webhook path POST /webhooks/one "
+        f"Last webhook {nine} Last request {nine} , in run 1"
     ) in page.text
+    assert f"Secret 1 added {nine}" in page.text
 
 
 def test_secrets_are_not_shown(browser: Browser, database: Database, vault: Vault) -> None:
-    secret, token = Secret.generate(), MoodleToken("0123456789abcdef" * 2)
+    secret, token = Secret.generate(), MoodleToken(SITE_TOKEN)
     with database.writing() as session:
         source = sources.add(session, "moodle", "https://m.example", MOODLE, now=NINE)
         row = sources.add_secret(session, source, secret, vault=vault, now=NINE)
         sources.set_site_token(session, source, token, vault=vault)
         encrypted = [row.encrypted, str(source.encrypted_site_token)]
 
-    page = browser.get("/sources")
+    page = browser.get("/sources/moodle")
 
-    assert "secret 1, entered" in page.text
-    assert "Site token stored" in page.text
+    assert "Secret 1 added" in page.text
+    assert "Site token One is stored; it cannot be shown." in page.text
     for hidden in (secret.reveal().removeprefix("whsec_"), token.text, *encrypted):
         assert hidden not in page.html
 
 
-def test_missing_secrets_are_shown_with_the_command(browser: Browser, store: Store) -> None:
+def test_source_is_changed_on_its_page(browser: Browser, store: Store) -> None:
+    store.add_source("one", URL, (Secret.generate(),), MOODLE)
+    new = Secret.generate()
+
+    added = browser.submit("/sources/one/secrets", secret=f" {new.reveal()}\n")
+    removed = browser.submit("/sources/one/secrets/1/remove")
+    again = browser.submit("/sources/one/secrets/1/remove")
+    kept = browser.submit("/sources/one/secrets/2/remove")
+    moved = browser.submit("/sources/one/url", url=" https://moved.example/ ")
+    token = browser.submit("/sources/one/site-token", site_token=SITE_TOKEN)
+
+    assert "Secret 2 added." in added.text
+    assert "Secret 1 removed." in removed.text
+    assert "The source one has no secret 1." in again.text
+    assert "The secret 2 is the last one of one. Add the new secret first." in kept.text
+    assert "It is the last one: all webhooks of one are refused" in kept.text
+    assert "URL https://moved.example Webhook path" in moved.text
+    assert "Site token saved." in token.text
+    with store.database.reading() as session:
+        source = sources.get(session, "one")
+        assert sources.secrets_of(source, vault=store.vault) == [new]
+        assert sources.site_token_of(source, vault=store.vault) == MoodleToken(SITE_TOKEN)
+
+    last = browser.submit("/sources/one/secrets/2/remove", even_last="true")
+
+    assert "none Webhooks are refused until a secret is added." in last.text
+    assert [(row.actor, row.action, row.detail) for row in store.rows(AuditEntry)] == [
+        ("Ada", "source.add-secret", "secret 2"),
+        ("Ada", "source.remove-secret", "secret 1"),
+        ("Ada", "source.set-url", "https://moved.example"),
+        ("Ada", "source.set-site-token", ""),
+        ("Ada", "source.remove-secret", "secret 2"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("form", "fields", "message"),
+    [
+        pytest.param(
+            "one/secrets", {"secret": "whsec_planted"}, "A webhook secret is `whsec_`", id="secret"
+        ),
+        pytest.param("one/secrets", {"secret": ""}, "A webhook secret", id="no secret"),
+        pytest.param("one/secrets", {}, "This field is required.", id="no field"),
+        pytest.param("one/url", {"url": "ftp://one"}, "is not an http or https URL", id="URL"),
+        pytest.param("m/site-token", {"site_token": "planted!"}, "A Moodle token is", id="token"),
+    ],
+)
+def test_invalid_value_is_refused(
+    browser: Browser, store: Store, form: str, fields: dict[str, str], message: str
+) -> None:
+    store.add_source("one", URL)
+    store.add_source("m", kind=MOODLE)
+    before = store.everything()
+
+    page = browser.post(f"/sources/{form}", **fields)
+
+    assert (page.status, message in page.text) == (422, True)
+    assert "planted" not in page.html  # a secret is not sent back
+    assert store.everything() == before
+
+
+def test_source_without_courses_can_be_removed(browser: Browser, store: Store) -> None:
+    store.add_course("CS101")
+
+    refused = browser.submit("/sources/one/remove")
+    store.add_source("empty")
+    removed = browser.submit("/sources/empty/remove")
+    missing = browser.post("/sources/empty/remove")
+
+    assert "The source one has 1 course in the grade sync. Remove its courses first" in refused.text
+    assert '<a href="/?source=one">Courses of one</a>' in refused.html
+    assert "The source empty was removed." in removed.text
+    assert missing.status == 404
+    assert [source.name for source in store.rows(Source)] == ["one"]
+
+
+def test_site_token_of_another_source_is_refused(browser: Browser, store: Store) -> None:
+    store.add_source("one")
+
+    page = browser.submit("/sources/one/site-token", site_token=SITE_TOKEN)
+
+    assert "The source one is not a Moodle, but of the kind api." in page.text
+
+
+def test_missing_secrets_and_requests_are_shown(browser: Browser, store: Store) -> None:
     store.add_source("moodle", kind=MOODLE)
 
-    page = browser.get("/sources")
+    page = browser.get("/sources/moodle")
 
-    assert "receiver sources add-secret moodle" in page.text
-    assert "receiver sources set-site-token moodle" in page.text
+    assert "none Webhooks are refused until a secret is added." in page.text
+    assert "None is stored. It is needed to confirm deletions." in page.text
     assert "Last webhook never Last request not in the last 20 runs" in page.text

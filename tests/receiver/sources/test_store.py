@@ -2,26 +2,35 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from decimal import Decimal
 
 import pytest
 from pydantic import SecretStr
 
+from contract.grades import Score
 from contract.signatures import Secret
 from contract.tokens import MoodleToken
 from foundation.crypto import Vault
 from foundation.errors import DecryptionError
 from receiver.errors import (
+    LastSecretError,
+    RunInProgressError,
     SecretExistsError,
     SecretUnknownError,
     SourceExistsError,
+    SourceInUseError,
     SourceInvalidError,
     SourceKindError,
     SourceUnclearError,
     SourceUnknownError,
 )
-from receiver.models import MOODLE
+from receiver.gradebook import database as gradebook
+from receiver.models import MOODLE, Entry, HistoryEntry, InboxMessage, SourceSecret
+from receiver.registry import entries as registry
+from receiver.runs import lease
 from receiver.sources import store as sources
-from tests.receiver.conftest import ENCRYPTION_KEY, NINE, Store
+from tests.receiver.conftest import ENCRYPTION_KEY, NINE, WEBHOOK, Store, make_deleted
 
 OTHER_KEY = "YWJjZGVmZ2hpamtsbW5vcHFyc3R1dnd4eXphYmNkZWY="
 SITE_TOKEN = MoodleToken("0123456789abcdef0123456789abcdef")
@@ -124,10 +133,97 @@ def test_secret_is_removed(store: Store) -> None:
         with pytest.raises(SecretUnknownError, match=f"two has no secret {number}"):
             sources.remove_secret(session, two, number)
 
-        sources.remove_secret(session, one, number)
+        with pytest.raises(LastSecretError, match=f"the secret {number} is the last one of one"):
+            sources.remove_secret(session, one, number)
 
+        left = sources.remove_secret(session, one, number, even_last=True)
+
+    assert left == 0
     with store.database.reading() as session:
         assert sources.get_webhook_source(session, "one", vault=store.vault).secrets == ()
+
+
+def test_concurrent_removals_leave_the_last_secret(store: Store) -> None:
+    store.add_source("one", secrets=(Secret.generate(), Secret.generate()))
+    start = threading.Barrier(2)
+
+    def remove(secret_id: int) -> str:
+        start.wait()
+        try:
+            with store.database.writing() as session:
+                sources.remove_secret(session, sources.get(session, "one"), secret_id)
+        except LastSecretError:
+            return "refused"
+        return "removed"
+
+    with ThreadPoolExecutor(2) as pool:
+        results = list(pool.map(remove, (1, 2)))
+
+    assert sorted(results) == ["refused", "removed"]
+    assert len(store.rows(SourceSecret)) == 1
+
+
+def test_new_url_is_asked_for_all_grades(store: Store) -> None:
+    store.update(store.add_course("CS101", source="one"), etag='"1"')
+    store.update(store.add_course("CS101", source="two"), etag='"2"')
+
+    with store.database.writing() as session:
+        source = sources.get(session, "one")
+        sources.set_url(session, source, "https://moved.example/", now=NINE)
+
+    one, two = store.entry("CS101", "one"), store.entry("CS101", "two")
+    assert (one.source.url, one.etag) == ("https://moved.example", None)
+    assert two.etag == '"2"'
+
+
+def test_url_is_not_changed_during_a_run(store: Store) -> None:
+    store.add_source("one", "https://one.example")
+    minute = timedelta(minutes=1)
+    with store.database.writing() as session:
+        lease.acquire(session, "ada@elms", minute, now=NINE)
+
+    with (
+        store.database.writing() as session,
+        pytest.raises(RunInProgressError, match="a grade sync is running: ada@elms"),
+    ):
+        sources.set_url(session, sources.get(session, "one"), "https://two.example", now=NINE)
+
+    with store.database.writing() as session:  # a killed run, whose lease has expired
+        source = sources.get(session, "one")
+        sources.set_url(session, source, "https://two.example", now=NINE + minute)
+
+
+def test_removed_source_leaves_nothing_behind(store: Store) -> None:
+    store.add_source("one", secrets=(Secret.generate(),))
+    store.receive("msg_1", make_deleted())
+    other = store.add_course("CS101", source="two")
+
+    with store.database.writing() as session:
+        sources.remove(session, sources.get(session, "one"))
+
+    with pytest.raises(SourceUnknownError), store.database.reading() as session:
+        sources.get(session, "one")
+    assert [entry.id for entry in store.rows(Entry)] == [other.id]
+    assert {line.entry_id for line in store.rows(HistoryEntry)} == {other.id}
+    assert store.rows(InboxMessage) + store.rows(SourceSecret) == []
+
+
+def test_source_in_use_is_not_removed(store: Store) -> None:
+    entry = store.add_course("CS101", source="one")
+    score = Score(user_id="ada", score_given=Decimal(7), score_maximum=Decimal(10), timestamp=NINE)
+    with store.database.writing() as session:
+        gradebook.write(session, {entry.id: [score]})
+        source = sources.get(session, "one")
+        with pytest.raises(SourceInUseError, match="one has 1 course in the grade sync"):
+            sources.remove(session, source)
+        registry.remove(session, source, "CS101", actor=WEBHOOK, now=NINE)
+        with pytest.raises(SourceInUseError, match="one has 1 course with stored grades"):
+            sources.remove(session, source)
+        gradebook.forget(session, entry_ids=[entry.id])
+
+        sources.remove(session, source)
+
+    assert store.rows(Entry) == []
 
 
 def test_concurrent_adds_of_a_name_add_one_source(store: Store) -> None:

@@ -84,6 +84,15 @@ def test_secret_that_is_added_or_removed_counts_soon(post: Post, app: Flask, sto
         assert statuses("removed") == {401}
 
 
+def test_source_that_was_just_removed_is_unknown(post: Post, app: Flask) -> None:
+    assert post().status_code == 200
+
+    with services.of(app).database.writing() as session:
+        sources.remove(session, sources.get(session, SITE))
+
+    check_refused(post(webhook_id="msg_2"), ProblemType.SOURCE_UNKNOWN, 404)
+
+
 @pytest.mark.parametrize("database_kind", ["sqlite"], indirect=True)
 def test_many_webhooks_at_once_are_all_accepted(post: Post, app: Flask, store: Store) -> None:
     """The writers of a process take turns, so that none waits longer than SQLite allows."""
