@@ -53,7 +53,7 @@ def test_sync_is_paused_until_it_is_resumed(database: Database) -> None:
     with database.writing() as session:
         schedule.pause(session, "ada", now=NINE)
         schedule.pause(session, "bob", now=NINE + QUARTER)
-        with pytest.raises(SyncPausedError, match="2026-11-22 09:00:00Z by ada"):
+        with pytest.raises(SyncPausedError, match="2026-11-22 09:00:00 UTC by ada"):
             schedule.check_not_paused(session)
 
         schedule.resume(session)
