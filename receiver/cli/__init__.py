@@ -30,6 +30,9 @@ main = new_program(
             },
             help="Manage the courses in the grade sync: their status and their tokens.",
         ),
+        "inbox": LazyGroup(
+            "inbox", commands_of("receiver.cli.inbox", "list"), help="Show the webhooks received."
+        ),
         **commands_of("receiver.cli.sync", "sync-grades"),
         "grades": LazyGroup(
             "grades", commands_of("receiver.cli.grades", "forget"), help="Delete stored grades."

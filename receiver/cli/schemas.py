@@ -130,6 +130,18 @@ class EntryDetails(EntryResponse):
         )
 
 
+class WebhookResponse(Response):
+    """An accepted webhook and what it did."""
+
+    received_at: Timestamp
+    source: str
+    webhook_id: str
+    event_type: str
+    course_id: str | None
+    course_version: int | None
+    outcome: str
+
+
 class CourseResultResponse(Response):
     """The result of one course in a run, or in a dry run."""
 

@@ -2,13 +2,16 @@
 
 from datetime import datetime
 
-from flask import Blueprint, render_template, request
+from flask import Blueprint, Response, render_template, request
+from pydantic import BaseModel, ConfigDict
+from sqlalchemy.orm import Session
 
-from foundation.pages import pagination
+from foundation.errors import Advice
+from foundation.pages import downloads, forms, pagination
 from foundation.pages.guards import signed_in
 from receiver import services
 from receiver.pages import labels
-from receiver.pages.sources import chosen_source_id, source_choices
+from receiver.pages.sources import source_choices
 from receiver.sources import store as sources
 from receiver.webhooks import inbox
 from receiver.webhooks.inbox import InboxFilter, WebhookOutcome
@@ -16,29 +19,66 @@ from receiver.webhooks.inbox import InboxFilter, WebhookOutcome
 inbox_pages = Blueprint("inbox", __name__, template_folder="templates")
 
 _CURSOR_TYPES = (datetime, int, str)
-_FIELDS = ("outcome", "source", "course_id", "webhook_id")
+
+
+class InboxParams(BaseModel):
+    """A filter from a query string."""
+
+    model_config = ConfigDict(frozen=True, str_strip_whitespace=True)
+
+    q: str | None = None
+    course_id: str | None = None
+    outcome: WebhookOutcome | None = None
+    source: str | None = None
+    webhook_id: str | None = None
+    since: forms.Time | None = None
+    until: forms.Time | None = None
+
+    def criteria(self, session: Session) -> InboxFilter:
+        """Return which webhooks are listed, or raise SourceUnknownError."""
+        return InboxFilter(
+            self.outcome,
+            sources.get(session, self.source).id if self.source else None,
+            self.course_id,
+            self.webhook_id,
+            self.q,
+            self.since,
+            self.until,
+        )
 
 
 @inbox_pages.get("/inbox")
 @signed_in
 def show() -> str:
     """Show a page of the webhooks, newest first."""
+    params = _params()
     page_request = pagination.read(request.args, _CURSOR_TYPES)
-    chosen = {name: value for name in _FIELDS if (value := request.args.get(name, "").strip())}
     with services.current().database.reading() as session:
+        criteria = params.criteria(session)
+        page = inbox.page(session, criteria, page_request)
+        total = inbox.count(session, criteria)
         all_sources = sources.list_all(session)
-        outcome = chosen.get("outcome")
-        inbox_filter = InboxFilter(
-            WebhookOutcome(outcome) if outcome in set(WebhookOutcome) else None,
-            chosen_source_id(all_sources),
-            chosen.get("course_id"),
-            chosen.get("webhook_id"),
-        )
-        page = inbox.page(session, inbox_filter, page_request)
     return render_template(
         "receiver/inbox.html",
         page=page,
+        total=total,
         outcomes=[(outcome.value, outcome.value) for outcome in labels.MEANINGS],
         sources=source_choices(all_sources),
-        chosen=chosen,
+        query=forms.entered(InboxParams.model_fields),
+    )
+
+
+@inbox_pages.get("/inbox.csv")
+@signed_in
+def export() -> Response:
+    """Return all webhooks that match a filter as a CSV file."""
+    params, database = _params(), services.current().database
+    with database.reading() as session:
+        criteria = params.criteria(session)
+    return downloads.csv_file("inbox", inbox.COLUMNS, inbox.export(database, criteria))
+
+
+def _params() -> InboxParams:
+    return forms.require_valid(
+        forms.from_query(InboxParams), advice=Advice("Go back and change the filters.")
     )

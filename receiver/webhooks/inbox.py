@@ -1,18 +1,33 @@
 """The inbox: accepts each webhook once and applies its event to the registry, one transaction."""
 
 import hashlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import cache
 from typing import Any
 
-from sqlalchemy import TextualSelect, and_, bindparam, delete, select, text, tuple_, update
+from sqlalchemy import (
+    ColumnElement,
+    Row,
+    Select,
+    TextualSelect,
+    and_,
+    bindparam,
+    delete,
+    select,
+    text,
+    tuple_,
+    update,
+)
 from sqlalchemy.orm import Session
 
 from contract.events import CourseDeleted, Event, Ping, TokenRegenerated, UnknownEvent
 from foundation.db import counters, pagination
-from foundation.db.pagination import Page, PageRequest
+from foundation.db import session as db
+from foundation.db.pagination import Cursor, Page, PageRequest
+from foundation.db.session import Database
 from receiver.course_state import Deleted, Fact, TokenAnnounced
 from receiver.errors import SourceMismatchError, WebhookIdReusedError
 from receiver.models import Entry, InboxMessage, Source
@@ -56,14 +71,31 @@ def _insert(dialect: str) -> TextualSelect:
     return statement.bindparams(*typed).columns(_INBOX.c.received_at)
 
 
+COLUMNS = (
+    *("received_at", "source", "webhook_id", "event_type"),
+    *("course_id", "course_version", "outcome"),
+)
+"""The columns of an exported list."""
+
+# Up to this many courses that a search finds are looked up by an index; the messages of more are
+# so frequent that reading all messages in order finds a page of them soon.
+_FEW_COURSES = 200
+
+
 @dataclass(frozen=True)
 class InboxFilter:
-    """Which messages to list: of this outcome, source, course, or webhook id."""
+    """Which messages to list; None is no condition, and `since` and `until` apply to the receipt.
+
+    `matching` is a part of the course id, in any case.
+    """
 
     outcome: WebhookOutcome | None = None
     source_id: int | None = None
     course_id: str | None = None
     webhook_id: str | None = None
+    matching: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -73,6 +105,24 @@ class ListedMessage:
     message: InboxMessage
     source: str
     entry: Entry | None
+
+    @property
+    def row(self) -> dict[str, Any]:
+        """What lists for programs say: `COLUMNS`."""
+        return {
+            "received_at": self.message.received_at,
+            "source": self.source,
+            "webhook_id": self.message.webhook_id,
+            "event_type": self.message.type,
+            "course_id": self.message.course_id,
+            "course_version": self.message.course_version,
+            "outcome": self.message.outcome,
+        }
+
+    @property
+    def cursor(self) -> Cursor:
+        """Its position in the list."""
+        return (self.message.received_at, self.message.source_id, self.message.webhook_id)
 
 
 def accept(
@@ -157,15 +207,57 @@ def page(
     *,
     limit: int = pagination.PAGE,
 ) -> Page[ListedMessage]:
-    """Return a page of accepted webhooks, newest first, in one query."""
+    """Return a page of accepted webhooks, newest first, in one query; in two for a search."""
     same_course = and_(
         Entry.source_id == InboxMessage.source_id, Entry.course_id == InboxMessage.course_id
     )
     query = (
-        select(InboxMessage, Source.name, Entry)
+        _matching(session, inbox_filter)
+        .add_columns(Source.name, Entry)
         .join(Source, Source.id == InboxMessage.source_id)
         .outerjoin(Entry, same_course)
     )
+
+    def show(row: Row[Any]) -> tuple[ListedMessage, Cursor]:
+        listed = ListedMessage(*row)
+        return listed, listed.cursor
+
+    keys = (InboxMessage.received_at, InboxMessage.source_id, InboxMessage.webhook_id)
+    return pagination.read(session, query, keys, show, page_request, limit=limit, descending=True)
+
+
+def count(session: Session, inbox_filter: InboxFilter) -> int:
+    """Return the number of webhooks that match, as `pagination.count` does."""
+    query = _matching(session, inbox_filter).with_only_columns(InboxMessage.webhook_id)
+    return pagination.count(session, query)
+
+
+def export(database: Database, inbox_filter: InboxFilter) -> Iterator[Sequence[dict[str, Any]]]:
+    """Yield batches of rows with `COLUMNS`, newest first, each read in its own transaction."""
+
+    def read(session: Session, cursor: Cursor | None) -> Page[dict[str, Any]]:
+        request = PageRequest(after=cursor)
+        found = page(session, inbox_filter, request, limit=pagination.BATCH)
+        return Page([listed.row for listed in found.rows], None, found.after)
+
+    return pagination.batches(database, read)
+
+
+def cursor_of(session: Session, webhook_id: str, source_id: int | None) -> Cursor:
+    """Return the position of a webhook in the list; raise ValueError unless there is one."""
+    inbox_filter = InboxFilter(webhook_id=webhook_id, source_id=source_id)
+    rows = page(session, inbox_filter, PageRequest(), limit=2).rows
+    if len(rows) != 1:
+        raise ValueError(
+            f"several sources sent {webhook_id}: name one"
+            if rows
+            else f"no webhook {webhook_id} was received"
+        )
+    return rows[0].cursor
+
+
+def _matching(session: Session, inbox_filter: InboxFilter) -> Select[tuple[InboxMessage]]:
+    query = select(InboxMessage)
     for column, value in (
         (InboxMessage.outcome, inbox_filter.outcome),
         (InboxMessage.source_id, inbox_filter.source_id),
@@ -177,19 +269,22 @@ def page(
     if inbox_filter.webhook_id is not None:
         # The primary key begins with the source, so the id is looked up in each source.
         query = query.where(InboxMessage.source_id.in_(select(Source.id)))
-    keys = (InboxMessage.received_at, InboxMessage.source_id, InboxMessage.webhook_id)
-    return pagination.read(
-        session,
-        query,
-        keys,
-        lambda row: (
-            ListedMessage(*row),
-            (row[0].received_at, row[0].source_id, row[0].webhook_id),
-        ),
-        page_request,
-        limit=limit,
-        descending=True,
-    )
+    if inbox_filter.matching is not None:
+        query = query.where(_of_course(session, inbox_filter.matching))
+    if inbox_filter.since is not None:
+        query = query.where(InboxMessage.received_at >= inbox_filter.since)
+    if inbox_filter.until is not None:
+        query = query.where(InboxMessage.received_at < inbox_filter.until)
+    return query
+
+
+def _of_course(session: Session, text: str) -> ColumnElement[bool]:
+    # Each course that a webhook was about has an entry.
+    courses = select(Entry.course_id).where(Entry.course_id.icontains(text, autoescape=True))
+    found = session.scalars(courses.distinct().limit(_FEW_COURSES + 1)).all()
+    if len(found) <= _FEW_COURSES:
+        return db.among(InboxMessage.course_id, found)
+    return InboxMessage.course_id.icontains(text, autoescape=True)
 
 
 def prune(session: Session, before: datetime, limit: int) -> int:

@@ -140,6 +140,7 @@ COMMANDS = {
     "receiver registry import": "entry.set-token",
     "receiver registry set-activity": "entry.set-activity",
     "receiver grades forget": "entry.forget-grades",
+    "receiver inbox list": None,
     "receiver runs list": None,
     "receiver runs pause": "sync.pause",
     "receiver runs resume": "sync.resume",

@@ -112,6 +112,13 @@ def test_failure_rolls_the_message_back(database: Database, store: Store) -> Non
         pytest.param(InboxFilter(course_id="CS101"), ["msg_2", "msg_1"], id="course"),
         pytest.param(InboxFilter(webhook_id="msg_1"), ["msg_1"], id="webhook id"),
         pytest.param(InboxFilter(source_id=2), [], id="source without webhooks"),
+        pytest.param(InboxFilter(matching="s10"), ["msg_2", "msg_1"], id="part of the course id"),
+        pytest.param(InboxFilter(matching="_"), [], id="no wildcard"),
+        pytest.param(
+            InboxFilter(since=NINE + timedelta(seconds=2), until=NINE + timedelta(seconds=3)),
+            ["msg_2"],
+            id="time",
+        ),
         pytest.param(
             InboxFilter(WebhookOutcome.APPLIED, 1, "CS101"), ["msg_1"], id="several filters"
         ),
@@ -128,8 +135,27 @@ def test_filter_selects_messages(
 
     with database.reading() as session:
         page = inbox.page(session, inbox_filter, PageRequest())
+        count = inbox.count(session, inbox_filter)
 
     assert [row.message.webhook_id for row in page.rows] == expected
+    assert count == len(expected)
+
+
+@pytest.mark.parametrize("few", [0, 9], ids=["many courses", "few courses"])
+def test_search_finds_webhooks_of_many_courses(
+    database: Database, store: Store, monkeypatch: pytest.MonkeyPatch, few: int
+) -> None:
+    monkeypatch.setattr(inbox, "_FEW_COURSES", few)
+    for number, course_id in enumerate(("Bio/1", "ABIO_2", "Ébio", "CS1")):
+        store.receive(f"msg_{number}", make_deleted(course_id=course_id))
+
+    def found(text: str) -> list[str]:
+        with database.reading() as session:
+            rows = inbox.page(session, InboxFilter(matching=text), PageRequest()).rows
+        return [row.message.webhook_id for row in rows]
+
+    assert found("bIo") == ["msg_2", "msg_1", "msg_0"]
+    assert (found("Éb"), found("bio_"), found("o/1")) == (["msg_2"], ["msg_1"], ["msg_0"])
 
 
 def test_pages_have_every_message_once(database: Database, store: Store) -> None:
