@@ -65,9 +65,10 @@ class DeliveryStatus(StrEnum):
 class Course(Base):
     """A course; deletion sets `deleted_at` and is final.
 
-    `version` grows with every deletion and regeneration, `grades_version` with every import that
-    changes a grade, at `grades_changed_at`. A course of a Moodle has no tokens here: Moodle issues
-    its own. `search_key` is `search.key` of id and title.
+    `version` grows with every deletion and regeneration. These and a new title set `changed_at`.
+    `grades_version` grows with every import that changes a grade, at `grades_changed_at`. A course
+    of a Moodle has no tokens here: Moodle issues its own. `search_key` is `search.key` of id and
+    title.
     """
 
     __tablename__ = "courses"
@@ -86,6 +87,7 @@ class Course(Base):
     grades_version: Mapped[int]
     grades_changed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    changed_at: Mapped[datetime] = mapped_column(UtcDateTime)
     deleted_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     tokens: Mapped[list["IssuedToken"]] = relationship(
         back_populates="course", order_by="IssuedToken.id"

@@ -13,7 +13,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from foundation.db import pagination
 from foundation.db import session as db
-from foundation.db.pagination import BATCH, PAGE, Cursor, Page, PageRequest
+from foundation.db.pagination import BATCH, FIRST_PAGE, PAGE, Cursor, Page, PageRequest
 from foundation.db.session import NAMING, NEVER_REUSED, Database, UtcDateTime
 from foundation.text import printable
 
@@ -141,7 +141,7 @@ def record_all(
 def find(
     session: Session,
     criteria: AuditFilter,
-    page_request: PageRequest = PageRequest(),  # noqa: B008 - immutable
+    page_request: PageRequest = FIRST_PAGE,
     *,
     limit: int = PAGE,
 ) -> Page[AuditEntry]:

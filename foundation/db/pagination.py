@@ -76,6 +76,9 @@ class Sort:
         return tuple(key.type.python_type for key in self.keys)
 
 
+FIRST_PAGE = PageRequest()
+
+
 def beyond(keys: Sequence[Key], cursor: Cursor, *, descending: bool) -> ColumnElement[bool]:
     """Return the condition for the rows that come after a cursor in the order of the keys."""
     position = tuple_(*keys)

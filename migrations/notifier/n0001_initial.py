@@ -52,6 +52,7 @@ def upgrade() -> None:
         sa.Column("grades_version", sa.Integer(), nullable=False),
         sa.Column("grades_changed_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("changed_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("deleted_at", sa.DateTime(timezone=True), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_courses")),
         sa.UniqueConstraint("course_id", name=op.f("uq_courses_course_id")),

@@ -124,6 +124,7 @@ class CourseResponse(Response):
     title: str
     course_version: int
     created_at: Timestamp
+    changed_at: Timestamp
     deleted_at: Timestamp | None
 
     @classmethod

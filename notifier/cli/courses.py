@@ -4,6 +4,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from typing import BinaryIO
 
 import click
@@ -11,9 +12,18 @@ import click
 from contract.tokens import CourseToken, MalformedTokenError, MoodleToken
 from foundation.cli import context, output
 from foundation.cli.output import csv_option, json_option
-from foundation.cli.params import COURSE_ID, TEXT, limit_option, parse_course_id, read_text
+from foundation.cli.params import (
+    COURSE_ID,
+    SINCE,
+    TEXT,
+    Parsed,
+    limit_option,
+    parse_course_id,
+    read_text,
+)
 from foundation.db import audit
 from foundation.db import session as db
+from foundation.db.pagination import PageRequest, Sort
 from foundation.db.session import Database
 from foundation.errors import Advice
 from foundation.text import count, format_timestamp, printable
@@ -36,7 +46,8 @@ from notifier.webhooks.delivery_filter import DeliveryFilter
 # A course id as a Moodle assigns it.
 _MOODLE_COURSE_ID = re.compile(r"[1-9][0-9]{0,17}", re.ASCII)
 # What a search finds, in the help of its option.
-_FOUND = "courses whose id starts with TEXT, or whose id and title have all its words"
+_FOUND = "courses whose id and title contain all words of TEXT, in any case"
+_SORT = Parsed("column", lambda text: Sort.parse(text, listing.SORTS))
 # The number of courses that a confirmation names, and that a result lists one by one.
 _NAMED = 3
 _LISTED = 20
@@ -57,35 +68,59 @@ def add(course_id: str, title: str, as_json: bool) -> None:
 
 @click.command("list")
 @click.option("--deleted/--not-deleted", default=None, help="Only deleted courses, or only others.")
+@click.option(
+    "--deleted-since",
+    type=SINCE,
+    help="Only courses deleted since this time: 2h, yesterday, or 2026-11-22T09:00 (UTC).",
+)
 @click.option("--matching", type=TEXT, default="", help=f"Only {_FOUND}.")
-@click.option("--after", type=TEXT, default="", help="Start after this course id (next page).")
+@click.option(
+    "--sort",
+    type=_SORT,
+    metavar="[-]COLUMN",
+    help=f"Sort by {', '.join(listing.SORTS)}; -COLUMN sorts descending. Default: by id, or for a "
+    "search ids that start with it first.",
+)
+@click.option("--after", type=TEXT, help="Start after this course id (next page).")
 @limit_option("courses")
 @csv_option
 @json_option
 def list_(
-    deleted: bool | None, matching: str, after: str, limit: int, as_csv: bool, as_json: bool
+    deleted: bool | None,
+    deleted_since: datetime | None,
+    matching: str,
+    sort: Sort | None,
+    after: str | None,
+    limit: int,
+    as_csv: bool,
+    as_json: bool,
 ) -> None:
-    """List courses by id."""
-    criteria = CourseFilter(matching, deleted)
+    """List courses."""
+    criteria = CourseFilter(matching, deleted, deleted_since)
     if as_csv:
         batches = listing.export(context.checked_services().database, criteria)
         output.print_csv(listing.COLUMNS, batches, as_json=as_json)
         return
     with context.reading() as session:
-        page = listing.page(session, criteria, after=after, limit=limit)
+        page_request = PageRequest(after=(after,) if after else None)
+        page = listing.page(session, criteria, page_request, sort=sort, limit=limit)
+        total = listing.count(session, criteria)
     rows = page.rows
     if as_json:
         output.print_json([schemas.CourseResponse.of(row) for row in rows])
         return
     output.print_table(
-        ("course", "title", "version", "created", "deleted"),
-        [(row.course_id, row.title, row.version, row.created_at, row.deleted_at) for row in rows],
+        ("course", "title", "version", "created", "changed", "deleted"),
+        [
+            (row.course_id, row.title, row.version, row.created_at, row.changed_at, row.deleted_at)
+            for row in rows
+        ],
         empty="No courses match."
-        if matching or after or deleted is not None
+        if after or criteria != CourseFilter()
         else "No courses. Add one with `notifier courses add COURSE_ID --title TITLE`.",
     )
-    if page.after is not None:
-        click.echo(f"More: add --after {printable(rows[-1].course_id)}")
+    more = f"--after {page.after[0]}" if page.after else ""
+    output.print_total(len(rows), total, "course", more=more)
 
 
 @click.command()

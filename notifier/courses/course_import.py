@@ -106,6 +106,7 @@ def import_courses(
         elif course.title != row.title:
             course.title = titles[row.course_id] = row.title
             course.search_key = search.key(f"{row.course_id} {row.title}")
+            course.changed_at = now
     session.flush()
     unchanged = len(rows) - len(added) - len(titles) - len(deleted)
     counts = ImportResult(len(added), len(titles), unchanged)

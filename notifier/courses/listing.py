@@ -2,28 +2,53 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
 from foundation.db import pagination
-from foundation.db.pagination import Cursor, Page, PageRequest
+from foundation.db.pagination import FIRST_PAGE, Cursor, Key, Page, PageRequest, Sort
 from foundation.db.session import Database
 from notifier.courses import search
 from notifier.courses import service as courses
 from notifier.models import Course
 
-COLUMNS = ("course_id", "title", "course_version", "token_id", "created_at", "deleted_at")
+COLUMNS = (
+    "course_id",
+    "title",
+    "course_version",
+    "token_id",
+    "created_at",
+    "changed_at",
+    "deleted_at",
+)
 """The columns of an exported list."""
+# Characters of a title that order a list: a title can be long.
+_SORTED_TITLE = 100
+_NEVER = datetime(1, 1, 1, tzinfo=UTC)
+_BY_ID = Sort("id", (Course.course_id,))
+_title = func.substr(func.lower(Course.title), 1, _SORTED_TITLE)
+SORTS: dict[str, tuple[Key, ...]] = {
+    "id": _BY_ID.keys,
+    "title": (_title, Course.id),
+    "changed": (Course.changed_at, Course.id),
+    "deleted": (func.coalesce(Course.deleted_at, _NEVER), Course.id),
+}
+"""The columns that a list can be sorted by; active courses come before deleted ones."""
 
 
 @dataclass(frozen=True)
 class CourseFilter:
-    """Courses that a search finds, or all; `deleted` selects deleted or active ones."""
+    """Courses that a search finds, or all.
+
+    `deleted` selects deleted or active ones, `deleted_since` those deleted since a time.
+    """
 
     words: str = ""
     deleted: bool | None = None
+    deleted_since: datetime | None = None
 
     @property
     def is_search(self) -> bool:
@@ -32,19 +57,40 @@ class CourseFilter:
 
 
 def page(
-    session: Session, criteria: CourseFilter, *, after: str = "", limit: int = 100
+    session: Session,
+    criteria: CourseFilter,
+    page_request: PageRequest = FIRST_PAGE,
+    *,
+    sort: Sort | None = None,
+    limit: int = 100,
 ) -> Page[Course]:
-    """Return a page of courses, after the one with the id `after`.
+    """Return a page of courses; a cursor is the id of a course.
 
-    They are ordered by id; for a search, ids that start with it are first. Raises
-    CourseUnknownError if a search is to go on after a course that does not exist.
+    Unless `sort` is given, they are ordered by id, but for a search ids that start with it are
+    first. Raises CourseUnknownError for a cursor without a course, unless they are ordered by id.
     """
-    deleted = criteria.deleted
-    if not criteria.is_search:
-        rows = courses.list_courses(session, after=after, limit=limit + 1, deleted=deleted)
-        return pagination.page_of([(row, (row.course_id,)) for row in rows], PageRequest(), limit)
-    last = courses.get_course(session, after) if after else None
-    return search.find(session, criteria.words, deleted=deleted, after=last, limit=limit)
+    if sort is None:
+        is_search = criteria.is_search
+        sort = Sort("relevance", search.relevance(criteria.words)) if is_search else _BY_ID
+    if sort.keys != _BY_ID.keys:
+        page_request = PageRequest(
+            _position(session, sort, page_request.after),
+            _position(session, sort, page_request.before),
+        )
+    query = _where(select(Course), criteria)
+    found = pagination.read_sorted(session, query, sort, page_request, limit=limit)
+    return Page(
+        found.rows,
+        (found.rows[0].course_id,) if found.before else None,
+        (found.rows[-1].course_id,) if found.after else None,
+    )
+
+
+def _position(session: Session, sort: Sort, cursor: Cursor | None) -> Cursor | None:
+    if cursor is None:
+        return None
+    course = courses.get_course(session, cursor[0])
+    return tuple(session.execute(select(*sort.keys).where(Course.id == course.id)).one())
 
 
 def ids(session: Session, criteria: CourseFilter, *, limit: int | None = None) -> list[str]:
@@ -54,9 +100,8 @@ def ids(session: Session, criteria: CourseFilter, *, limit: int | None = None) -
 
 
 def count(session: Session, criteria: CourseFilter) -> int:
-    """Return the number of courses."""
-    query = _where(select(func.count()).select_from(Course), criteria)
-    return session.scalar(query) or 0
+    """Return the number of courses, as `pagination.count` does."""
+    return pagination.count(session, _where(select(Course.id), criteria))
 
 
 def _where(query: Select[Any], criteria: CourseFilter) -> Select[Any]:
@@ -65,6 +110,8 @@ def _where(query: Select[Any], criteria: CourseFilter) -> Select[Any]:
     if criteria.deleted is not None:
         is_deleted = Course.deleted_at.is_not(None)
         query = query.where(is_deleted if criteria.deleted else ~is_deleted)
+    if criteria.deleted_since is not None:
+        query = query.where(Course.deleted_at >= criteria.deleted_since)
     return query
 
 
@@ -72,7 +119,7 @@ def export(database: Database, criteria: CourseFilter) -> Iterator[Sequence[dict
     """Yield batches of rows with `COLUMNS`, each read in a transaction of its own."""
 
     def read(session: Session, cursor: Cursor | None) -> Page[dict[str, Any]]:
-        found = page(session, criteria, after=cursor[0] if cursor else "", limit=pagination.BATCH)
+        found = page(session, criteria, PageRequest(cursor), limit=pagination.BATCH)
         tokens = courses.current_tokens(session, [course.id for course in found.rows])
         rows = [
             {
@@ -81,6 +128,7 @@ def export(database: Database, criteria: CourseFilter) -> Iterator[Sequence[dict
                 "course_version": course.version,
                 "token_id": tokens.get(course.id),
                 "created_at": course.created_at,
+                "changed_at": course.changed_at,
                 "deleted_at": course.deleted_at,
             }
             for course in found.rows

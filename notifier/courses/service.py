@@ -61,6 +61,7 @@ def columns_of(course_id: str, title: str, *, now: datetime) -> dict[str, Any]:
         "version": 1,
         "grades_version": 0,
         "created_at": now,
+        "changed_at": now,
     }
 
 
@@ -134,7 +135,7 @@ def regenerate_token(
         .values(superseded_at=now)
     )
     token = _issue_token(session, course, now=now)
-    course.version += 1
+    _advance(course, now)
     signals.send(signals.token_regenerated, session, _change(course, token.token_id, now))
     return token
 
@@ -162,7 +163,7 @@ def announce_token(
             advice=Advice("Regenerate its token.", "courses regenerate-token", (course_id,)),
             course_id=course_id,
         )
-    course.version += 1
+    _advance(course, now)
     change = _change(course, token_id or f"m{secrets.token_hex(8)}", now)
     signals.send(signals.token_regenerated, session, change)
     return change
@@ -223,9 +224,14 @@ def _delete(session: Session, courses: Sequence[Course], *, now: datetime) -> No
     tokens = current_tokens(session, [course.id for course in courses])
     for course in courses:
         course.deleted_at = now
-        course.version += 1
+        _advance(course, now)
     changes = [_change(course, tokens.get(course.id, ""), now) for course in courses]
     signals.send(signals.course_deleted, session, *changes)
+
+
+def _advance(course: Course, now: datetime) -> None:
+    course.version += 1
+    course.changed_at = now
 
 
 def _lock(session: Session, course_id: str, version: int | None = None) -> Course:

@@ -1,11 +1,11 @@
 """Courses: search, show, add, regenerate a token, announce a new Moodle token."""
 
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from flask import Blueprint, flash, g, redirect, render_template, request, url_for
 from markupsafe import escape
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from sqlalchemy.orm import Session
 from werkzeug.wrappers import Response
 
@@ -14,7 +14,7 @@ from contract.tokens import CourseToken, MalformedTokenError, MoodleToken
 from foundation import logging
 from foundation.db import audit
 from foundation.db import session as db
-from foundation.db.pagination import PageRequest
+from foundation.db.pagination import PageRequest, Sort
 from foundation.errors import Advice
 from foundation.pages import downloads, forms
 from foundation.pages.guards import signed_in
@@ -35,6 +35,7 @@ _ROWS = 50
 _STATES = (("", "Any"), ("present", "active"), ("deleted", "deleted"))
 _IS_DELETED = {"present": False, "deleted": True}
 _GO_BACK = Advice("Go back to the page of the course and try again.")
+_GO_BACK_TO_LIST = Advice("Go back and correct the search.")
 _ViewResponse = Response | str | tuple[str, int]
 
 
@@ -50,19 +51,34 @@ def _moodle_token(text: str) -> str:
         ) from None
 
 
-class CourseParams(BaseModel):
-    """The filter of the list."""
+def _parse_sort(text: object) -> Sort:
+    return Sort.parse(str(text), listing.SORTS)
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
+
+class CourseParams(BaseModel):
+    """The filter, the order and the page of the list; a cursor is the id of a course."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid", frozen=True)
 
     q: str = ""
-    state: str = ""
+    state: Literal["", "present", "deleted"] = ""
+    deleted_since: forms.Time | None = None
+    sort: Annotated[Sort, BeforeValidator(_parse_sort)] | None = None
     after: str = ""
+    before: str = ""
 
     @property
     def criteria(self) -> CourseFilter:
         """Which courses are listed."""
-        return CourseFilter(self.q, _IS_DELETED.get(self.state))
+        return CourseFilter(self.q, _IS_DELETED.get(self.state), self.deleted_since)
+
+    @property
+    def page_request(self) -> PageRequest:
+        """The requested page."""
+        return PageRequest(
+            after=(self.after,) if self.after else None,
+            before=(self.before,) if self.before else None,
+        )
 
 
 class NewCourseForm(forms.Form):
@@ -90,30 +106,36 @@ class Announcement(CourseVersion):
 def listed() -> str:
     """Show the courses that match the search."""
     params = forms.from_query(CourseParams)
-    if not isinstance(params, CourseParams):
-        params = CourseParams()
-    with services.current().database.reading() as session:
-        page = listing.page(session, params.criteria, after=params.after, limit=_ROWS)
-        tokens = core.current_tokens(session, [row.id for row in page.rows])
-        active = replace(params.criteria, deleted=False)
-        is_offered = active.is_search and params.state != "deleted"
-        found = listing.count(session, active) if is_offered else 0
+    found = _find(params) if isinstance(params, CourseParams) else {"faults": params}
     return render_template(
         "notifier/courses.html",
-        params=params,
-        page=page,
-        tokens=tokens,
-        found=found,
         states=_STATES,
-        query=params.model_dump(include={"q", "state"}, exclude_defaults=True),
+        query=forms.entered(CourseParams.model_fields),
+        **found,
     )
+
+
+def _find(params: CourseParams) -> dict[str, Any]:
+    criteria = params.criteria
+    active = replace(criteria, deleted=False)
+    is_offered = active.is_search and criteria.deleted is not True and not criteria.deleted_since
+    with services.current().database.reading() as session:
+        page = listing.page(session, criteria, params.page_request, sort=params.sort, limit=_ROWS)
+        return {
+            "faults": {},
+            "params": params,
+            "page": page,
+            "tokens": core.current_tokens(session, [row.id for row in page.rows]),
+            "total": listing.count(session, criteria),
+            "found": listing.count(session, active) if is_offered else 0,
+        }
 
 
 @courses.get("/courses.csv")
 @signed_in
 def export() -> Response:
     """Return all courses that match the search as a CSV file."""
-    params = forms.require_valid(forms.from_query(CourseParams), advice=_GO_BACK)
+    params = forms.require_valid(forms.from_query(CourseParams), advice=_GO_BACK_TO_LIST)
     rows = listing.export(services.current().database, params.criteria)
     return downloads.csv_file("courses", listing.COLUMNS, rows)
 

@@ -47,10 +47,12 @@ def test_added_course_shows_its_token_once(admin: Admin) -> None:
     course = added.json
     token = CourseToken.parse(course.pop("token"))
     assert (added.status_code, added.headers["Cache-Control"]) == (201, "no-store")
-    assert datetime.fromisoformat(course.pop("created_at")).tzinfo == UTC
+    created_at = course.pop("created_at")
+    assert datetime.fromisoformat(created_at).tzinfo == UTC
     assert course == {
         **COURSE,
         "course_version": 1,
+        "changed_at": created_at,
         "deleted_at": None,
         "token_id": token.token_id,
     }

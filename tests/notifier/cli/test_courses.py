@@ -71,6 +71,22 @@ def test_list_searches(store: Store, run: Run, read_json: ReadJson) -> None:
     assert nothing.stdout == "No courses match.\n"
 
 
+def test_list_sorts_and_counts(store: Store, run: Run, read_json: ReadJson) -> None:
+    store.add_courses(["CS101", "CS102", "CS103"])
+    store.write(courses.delete_course, "CS102", now=NINE)
+
+    first = run("courses", "list", "--sort", "-deleted", "--limit", "2")
+    then = read_json("courses", "list", "--sort", "-deleted", "--after", "CS103")
+    deleted = read_json("courses", "list", "--deleted-since", "2026-11-22T09:00")
+    unknown = run("courses", "list", "--sort", "size")
+
+    assert first.stdout.endswith("2 of 3 courses. More: add --after CS103\n")
+    assert [one["course_id"] for one in then] == ["CS101"]
+    assert [one["course_id"] for one in deleted] == ["CS102"]
+    assert unknown.exit_code == 2
+    assert "'size' is not a column to sort by (id, title, changed, deleted)" in unknown.stderr
+
+
 def test_list_prints_csv_that_no_spreadsheet_computes(store: Store, run: Run) -> None:
     token = store.add_course("CS101", title="=1+1")
     store.write(courses.ensure_course, "7", "In a Moodle", now=NINE)
@@ -80,9 +96,9 @@ def test_list_prints_csv_that_no_spreadsheet_computes(store: Store, run: Run) ->
 
     at = wire_time(NINE)
     assert result.stdout.splitlines() == [
-        "course_id,title,course_version,token_id,created_at,deleted_at",
-        f"7,In a Moodle,1,,{at},",
-        f"CS101,'=1+1,1,{token.token_id},{at},",
+        "course_id,title,course_version,token_id,created_at,changed_at,deleted_at",
+        f"7,In a Moodle,1,,{at},{at},",
+        f"CS101,'=1+1,1,{token.token_id},{at},{at},",
     ]
     assert (refused.exit_code, refused.stdout) == (2, "")
 

@@ -1,9 +1,13 @@
 """Search for courses: matches, order, pages."""
 
+from typing import Any
+
 import pytest
 
-from notifier.courses import search
+from foundation.db.pagination import PageRequest
+from notifier.courses import listing
 from notifier.courses import service as courses
+from notifier.courses.listing import CourseFilter
 from tests.notifier.conftest import NINE, Store
 
 TITLES = {
@@ -24,9 +28,10 @@ def catalogue(store: Store) -> None:
         store.add_course(course_id, title=title)
 
 
-def find(store: Store, words: str, **options: object) -> list[str]:
+def find(store: Store, words: str, **options: Any) -> list[str]:
     """Return the ids of the courses that a search finds."""
-    return [row.course_id for row in store.read(search.find, words, **options).rows]
+    criteria = CourseFilter(words, **options)
+    return [row.course_id for row in store.read(listing.page, criteria).rows]
 
 
 @pytest.mark.parametrize(
@@ -35,6 +40,7 @@ def find(store: Store, words: str, **options: object) -> list[str]:
         pytest.param("CS101", ["CS101", "LAW1"], id="whole id, also in a title"),
         pytest.param("cs", ["CS101", "CS102", "cs103", "LAW1", "MATH-cs"], id="a beginning"),
         pytest.param("introduction", ["CS101", "CS102"], id="a word"),
+        pytest.param("S10", ["CS101", "CS102", "cs103", "LAW1"], id="the middle of an id"),
         pytest.param("INTRO prog", ["CS101"], id="parts of words in any case"),
         pytest.param("programming introduction", ["CS101"], id="words in another order"),
         pytest.param("musica ELECTRONICA", ["cs103"], id="without accents"),
@@ -51,13 +57,18 @@ def test_courses_are_found(store: Store, catalogue: None, words: str, found: lis
 
 @pytest.mark.parametrize("limit", [1, 2])
 def test_pages_have_each_course_once(store: Store, catalogue: None, limit: int) -> None:
-    pages = [store.read(search.find, "cs", limit=limit)]
+    criteria = CourseFilter("cs")
+    pages = [store.read(listing.page, criteria, limit=limit)]
     while pages[-1].after is not None:
-        pages.append(store.read(search.find, "cs", after=pages[-1].rows[-1], limit=limit))
+        request = PageRequest(after=pages[-1].after)
+        pages.append(store.read(listing.page, criteria, request, limit=limit))
+    last = PageRequest(before=(pages[-1].rows[0].course_id,))
+    before = store.read(listing.page, criteria, last, limit=limit)
 
     ids = [[row.course_id for row in page.rows] for page in pages]
     assert [one for page in ids for one in page] == ["CS101", "CS102", "cs103", "LAW1", "MATH-cs"]
     assert {len(page) for page in ids[:-1]} == {limit}
+    assert [row.course_id for row in before.rows] == ids[-2]
 
 
 def test_deleted_courses_can_be_selected(store: Store, catalogue: None) -> None:

@@ -65,6 +65,41 @@ def test_search_has_pages(ada: Browser, store: Store, monkeypatch: pytest.Monkey
     assert "No courses match." in ada.look("/courses", q="zzz")
 
 
+def test_list_is_counted_sorted_and_filtered(ada: Browser, token: CourseToken) -> None:
+    page = ada.look("/courses", q="cs 101", sort="-changed", deleted_since="", state="present")
+    deleted = ada.look("/courses", deleted_since="2026-11-22")
+
+    assert "1 course found." in page
+    assert '<a href="/courses?state=present&amp;sort=-changed">' in page  # without the search
+    assert 'aria-sort="descending"><a class="sort" href="/courses?q=cs+101' in page
+    assert (ids_on(page), ids_on(deleted)) == (["CS101"], ["CS102"])
+    assert "3 courses; sorted by id." in ada.look("/courses")
+
+
+@pytest.mark.parametrize(
+    ("query", "detail"),
+    [
+        pytest.param("sort=size", "&#39;size&#39; is not a column to sort by", id="column"),
+        pytest.param("state=gone", "Input should be", id="state"),
+        pytest.param("deleted_since=soon", "&#39;soon&#39; is not a time", id="time"),
+    ],
+)
+def test_search_that_is_invalid_says_why(ada: Browser, query: str, detail: str) -> None:
+    page = ada.look(f"/courses?q=law&{query}")
+
+    assert detail in page
+    assert 'value="law"' in page
+    assert "Download as CSV" not in page
+    assert ada.client.get(f"/courses.csv?{query}").status_code == 422
+
+
+def test_unknown_parameter_is_refused(ada: Browser) -> None:
+    page = ada.client.get("/courses?title=law")
+
+    assert page.status_code == 422
+    assert "parameter &#39;title&#39; is unknown" in page.text
+
+
 def test_list_can_be_downloaded(ada: Browser, store: Store) -> None:
     store.add_course("CS101", title="@Música")
     store.add_course("LAW1")
