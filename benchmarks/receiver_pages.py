@@ -40,7 +40,7 @@ PAGES = (
     ("registry, course deleted", "/?status=course_deleted"),
     ("registry, one source", "/?source=two"),
     ("registry, token invalid at one source", "/?source=two&status=token_invalid"),
-    ("registry, course id begins with", "/?begins=C05"),
+    ("registry, part of the course id", "/?q=C05"),
     ("one course", "/entries/3"),
     ("runs", "/runs"),
     ("one run, failed", f"/runs/{RUNS}"),

@@ -5,7 +5,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, not_, or_
+from sqlalchemy import ColumnElement, and_, case, not_, or_
 
 # The reason that is stored if eAssessment rejects a token because it was replaced.
 REGENERATED = "it was regenerated"
@@ -165,6 +165,25 @@ def conditions(row: Any) -> dict[CourseStatus, ColumnElement[bool]]:
     Exactly one condition is true of any row. None of them is ever NULL, because the negation of
     NULL is NULL too, and none has parameters, so that an index can use it.
     """
+    deleted, replaced, rejected = _causes(row)
+    invalid = or_(replaced, rejected)
+    return {
+        CourseStatus.ACTIVE: and_(not_(deleted), not_(invalid)),
+        CourseStatus.TOKEN_INVALID: and_(not_(deleted), invalid),
+        CourseStatus.COURSE_DELETED: deleted,
+    }
+
+
+def cause_at(row: Any) -> ColumnElement[datetime | None]:
+    """Return as SQL the time of the fact that is `cause_of`; it is NULL for an active course."""
+    deleted, replaced, rejected = _causes(row)
+    return case(
+        (deleted, row.deleted_at), (replaced, row.announced_at), (rejected, row.rejected_at)
+    )
+
+
+def _causes(row: Any) -> tuple[ColumnElement[bool], ColumnElement[bool], ColumnElement[bool]]:
+    """Return the conditions that a row was deleted, that its token was replaced, or rejected."""
     announced = and_(row.announced_version.is_not(None), row.announced_at.is_not(None))
     replaced = and_(
         announced,
@@ -185,12 +204,7 @@ def conditions(row: Any) -> dict[CourseStatus, ColumnElement[bool]]:
         not_(_accepted_after(row, row.rejected_at)),
     )
     deleted = and_(row.deleted_version.is_not(None), row.deleted_at.is_not(None))
-    invalid = or_(replaced, rejected)
-    return {
-        CourseStatus.ACTIVE: and_(not_(deleted), not_(invalid)),
-        CourseStatus.TOKEN_INVALID: and_(not_(deleted), invalid),
-        CourseStatus.COURSE_DELETED: deleted,
-    }
+    return deleted, replaced, rejected
 
 
 def _accepted_after(row: Any, at: Any) -> ColumnElement[bool]:

@@ -1,16 +1,17 @@
 """Commands about the registry: add, list, show and remove courses, set their tokens."""
 
+from datetime import datetime
 from typing import BinaryIO
 
 import click
 
 from contract.tokens import Token
 from foundation.cli import output
-from foundation.cli.output import json_option
-from foundation.cli.params import COURSE_ID, limit_option
+from foundation.cli.output import csv_option, json_option
+from foundation.cli.params import COURSE_ID, SINCE, TEXT, Parsed, limit_option
 from foundation.db import pagination
 from foundation.db import session as db
-from foundation.db.pagination import PageRequest
+from foundation.db.pagination import PageRequest, Sort
 from foundation.errors import Refusal
 from foundation.text import printable
 from receiver.cli import context, registry_bulk, schemas
@@ -18,14 +19,17 @@ from receiver.cli.context import source_option
 from receiver.course_advice import CourseStatusDetails
 from receiver.course_state import CourseStatus
 from receiver.models import API, MOODLE, Entry
+from receiver.registry import csv_files, history, listing
 from receiver.registry import entries as registry
-from receiver.registry import history, listing
+from receiver.registry.listing import EntryFilter
 from receiver.runs import store as runs
 from receiver.services import Services
 from receiver.sources import store as sources
 from receiver.sources.factory import ClientFactory
 from receiver.sync.token_check import TokenCheck, needs_check
 
+_ENTRY_ID = click.IntRange(1, 2**31 - 1)  # PostgreSQL refuses to compare with larger ids
+_SORT = Parsed("column", lambda text: Sort.parse(text, listing.SORTS))
 _PROMPTS = {API: "Course token (eas_…)", MOODLE: "Moodle token"}
 
 
@@ -62,41 +66,88 @@ def add(course_id: str, source: str | None) -> None:
     type=click.Choice([status.value for status in CourseStatus]),
     help="Only courses with this status.",
 )
+@click.option(
+    "--matching", type=TEXT, default="", help="Only courses whose id contains TEXT, in any case."
+)
 @source_option
+@click.option(
+    "--since",
+    type=SINCE,
+    help="Only courses that were deleted or whose token is invalid since this time: 2h, "
+    "yesterday, or 2026-11-22T09:00 (UTC).",
+)
+@click.option(
+    "--sort",
+    type=_SORT,
+    metavar="[-]COLUMN",
+    help=f"Sort by {', '.join(listing.SORTS)}; -COLUMN sorts descending. Default: by course.",
+)
+@click.option("--after", type=_ENTRY_ID, help="Start after this entry (next page).")
+@limit_option("courses")
+@csv_option
 @json_option
-def list_(status: str | None, source: str | None, as_json: bool) -> None:
+def list_(
+    status: str | None,
+    matching: str,
+    source: str | None,
+    since: datetime | None,
+    sort: Sort | None,
+    after: int | None,
+    limit: int,
+    as_csv: bool,
+    as_json: bool,
+) -> None:
     """List the courses in the grade sync with their status."""
-    with context.reading() as session:
-        names = [sources.get(session, source).name] if source else []
-        entries = registry.list_added(session, source_names=names)
-        last = runs.last_outcomes(session)
-    needs_activity = context.services().settings.elms_is_moodle
-    listed = [(entry, last.get((entry.source.name, entry.course_id))) for entry in entries]
-    rows = [
-        (entry, status_details, outcome)
-        for entry, outcome in listed
-        if (status_details := listing.explain_status(entry, outcome, needs_activity=needs_activity))
-        and status in (None, status_details.status)
-    ]
+    services: Services = context.checked_services()
+    needs_activity = services.settings.elms_is_moodle
+    sort = sort or listing.BY_COURSE
+    with services.database.reading() as session:
+        source_id = sources.get(session, source).id if source else None
+        chosen = EntryFilter(CourseStatus(status) if status else None, source_id, matching, since)
+        cursor = listing.cursor_of(session, after, sort) if after else None
+        if after and cursor is None:
+            raise click.UsageError(f"there is no entry {after}")
+        page = listing.page(
+            session,
+            chosen,
+            PageRequest(after=cursor),
+            sort=sort,
+            needs_activity=needs_activity,
+            limit=limit,
+        )
+        total = listing.count(session, chosen)
+    if as_csv:
+        batches = listing.export(
+            services.database, chosen, sort=sort, needs_activity=needs_activity
+        )
+        output.print_csv(csv_files.EXPORTED, batches, as_json=as_json)
+        return
     if as_json:
-        output.print_json([schemas.ListedEntryResponse.of_last(*row) for row in rows])
+        output.print_json(
+            [
+                schemas.ListedEntryResponse.of_last(row.entry, row.status_details, row.last)
+                for row in page.rows
+            ]
+        )
         return
     output.print_table(
         ("course", "source", "status", "last result", "reason", "since", "next step"),
         [
             (
-                entry.course_id,
-                entry.source.name,
-                status_details.label,
-                last_outcome and last_outcome.outcome,
-                status_details.reason,
-                status_details.since,
-                output.next_step(status_details.advice),
+                row.entry.course_id,
+                row.entry.source.name,
+                row.status_details.label,
+                row.last and row.last.outcome,
+                row.status_details.reason,
+                row.status_details.since,
+                output.next_step(row.status_details.advice),
             )
-            for entry, status_details, last_outcome in rows
+            for row in page.rows
         ],
         empty="No courses match. Add one with `receiver registry add COURSE_ID`.",
     )
+    more = "" if page.after is None else f"--after {page.rows[-1].entry.id}"
+    output.print_total(len(page.rows), total, "course", more=more)
 
 
 @click.command()

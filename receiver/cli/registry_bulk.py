@@ -11,14 +11,13 @@ from foundation.cli.params import COURSE_ID, read_text
 from foundation.db import audit
 from foundation.import_result import ImportResult
 from foundation.text import count, printable
-from receiver.cli import context, schemas
+from receiver.cli import context
 from receiver.cli.context import source_option
 from receiver.course_state import CourseStatus
 from receiver.registry import bulk, csv_files, id_numbers, listing
 from receiver.registry import entries as registry
 from receiver.registry.csv_files import RegistryRow
 from receiver.registry.listing import EntryFilter
-from receiver.runs import store as runs
 from receiver.services import Services
 from receiver.sources import store as sources
 from receiver.sources.factory import ClientFactory
@@ -40,22 +39,16 @@ def export(file: Any, source: str | None) -> None:
 
     An apostrophe is put in front of a cell that a spreadsheet would read as a formula.
     """
-    with context.reading() as session:
-        names = [sources.get(session, source).name] if source else []
-        entries = registry.list_added(session, source_names=names)
-        last = runs.last_outcomes(session)
-    needs_activity = context.services().settings.elms_is_moodle
-    rows = []
-    for entry in entries:
-        outcome = last.get((entry.source.name, entry.course_id))
-        status_details = listing.explain_status(entry, outcome, needs_activity=needs_activity)
-        values = dict(schemas.EntryResponse.of_entry(entry, status_details))
-        rows.append({**values, "next_step": output.next_step(status_details.advice)})
-    text = csv_writer.write(csv_files.EXPORTED, rows)
-    if file is None:
-        click.echo(text, nl=False)
-    else:
-        file.write(text)
+    services: Services = context.checked_services()
+    with services.database.reading() as session:
+        source_id = sources.get(session, source).id if source else None
+    batches = listing.export(
+        services.database,
+        EntryFilter(source_id=source_id),
+        needs_activity=services.settings.elms_is_moodle,
+    )
+    for text in csv_writer.stream(csv_files.EXPORTED, batches):
+        click.echo(text, nl=False, file=file)
 
 
 @click.command("import")

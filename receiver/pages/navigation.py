@@ -53,14 +53,14 @@ def _form(label: str, anchor: str, args: tuple[str, ...], about: str | None) -> 
     if about is not None:
         return Link(label, f"{about}#{anchor}")
     course_id = args[0] if args and args[0] != "COURSE_ID" else None
-    return Link("Registry", url_for("registry.show", begins=course_id))
+    return Link("Registry", url_for("registry.show", q=course_id))
 
 
 def url_of(kind: str, object_id: str) -> str | None:
     """Return the URL of the page where a course or a source is listed."""
     match kind:
         case "entry" if object_id:
-            return url_for("registry.show", begins=object_id)
+            return url_for("registry.show", q=object_id)
         case "source":
             return url_for("sources.show_source", name=object_id)
         case _:

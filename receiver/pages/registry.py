@@ -1,16 +1,19 @@
 """The registry: the courses in the grade sync, why some are skipped, adding one."""
 
 from collections.abc import Mapping
+from typing import Annotated
 
 from flask import Blueprint, flash, redirect, render_template, request, url_for
 from markupsafe import Markup
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict
+from sqlalchemy.orm import Session
 from werkzeug.wrappers import Response
 
 from contract.events import CourseId
 from foundation.db import session as db
-from foundation.db.pagination import PageRequest
-from foundation.pages import forms, pagination, sessions
+from foundation.db.pagination import PageRequest, Sort
+from foundation.errors import Advice
+from foundation.pages import downloads, forms, pagination, sessions
 from foundation.pages.error_pages import render_refusal
 from foundation.pages.forms import Faults
 from foundation.pages.guards import signed_in
@@ -23,18 +26,40 @@ from receiver.errors import (
     TokenMalformedError,
 )
 from receiver.monitoring import doctor
-from receiver.pages.sources import chosen_source_id, source_choices
+from receiver.pages.sources import source_choices
+from receiver.registry import csv_files, listing
 from receiver.registry import entries as registry
-from receiver.registry import listing
 from receiver.registry.history import Actor
 from receiver.registry.listing import EntryFilter
 from receiver.sources import store as sources
 
 registry_pages = Blueprint("registry", __name__, template_folder="templates")
 
-_CURSOR_TYPES = (str, int)
 # The number of courses under "Needs attention".
 _FIRST_FEW = 5
+FILTERS = ("q", "status", "source", "since")
+"""The parameters that say which courses are listed."""
+
+
+def _parse_sort(text: object) -> Sort:
+    return Sort.parse(str(text), listing.SORTS)
+
+
+class RegistryParams(BaseModel):
+    """The filter and the order of the list."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True, frozen=True, str_strip_whitespace=True)
+
+    q: str = ""
+    status: CourseStatus | None = None
+    source: str | None = None
+    since: forms.Time | None = None
+    sort: Annotated[Sort, BeforeValidator(_parse_sort)] = listing.BY_COURSE
+
+    def criteria(self, session: Session) -> EntryFilter:
+        """Return which courses are listed, or raise SourceUnknownError."""
+        source_id = sources.get(session, self.source).id if self.source else None
+        return EntryFilter(self.status, source_id, self.q, self.since)
 
 
 class NewEntry(BaseModel):
@@ -51,21 +76,19 @@ class NewEntry(BaseModel):
 @signed_in
 def show() -> str:
     """Show a page of the courses in the grade sync, and first those that need attention."""
-    page_request = pagination.read(request.args, _CURSOR_TYPES)
-    current = services.current()
+    params, current = _params(), services.current()
+    page_request = pagination.read(request.args, params.sort.kinds)
     with current.database.reading() as session:
         all_sources = sources.list_all(session)
-        status = request.args.get("status", "")
-        entry_filter = EntryFilter(
-            CourseStatus(status) if status in set(CourseStatus) else None,
-            chosen_source_id(all_sources),
-            request.args.get("begins", "").strip(),
-        )
+        entry_filter = params.criteria(session)
         needs_activity = current.settings.elms_is_moodle
-        page = listing.page(session, entry_filter, page_request, needs_activity=needs_activity)
+        page = listing.page(
+            session, entry_filter, page_request, sort=params.sort, needs_activity=needs_activity
+        )
         counts = listing.counts(session)
-        found = listing.count(session, entry_filter) if entry_filter != EntryFilter() else 0
-        first = entry_filter == EntryFilter() and page_request == PageRequest()
+        is_search = entry_filter != EntryFilter()
+        total = listing.count(session, entry_filter) if is_search else sum(counts.values())
+        first = not is_search and page_request == PageRequest()
         waiting = (
             listing.page(
                 session,
@@ -79,23 +102,34 @@ def show() -> str:
         )
         # An empty registry shows its first steps instead of warnings.
         findings = doctor.quick_checks(session) if any(counts.values()) else []
-    # The filter as query parameters, for the links to other pages.
-    chosen = {
-        "status": entry_filter.status,
-        "source": request.args.get("source", "").strip(),
-        "begins": entry_filter.prefix,
-    }
     return render_template(
         "receiver/registry.html",
         page=page,
         counts=counts,
-        found=found,
+        total=total,
         waiting=waiting,
         findings=findings,
         sources=source_choices(all_sources),
-        entry_filter=entry_filter,
-        chosen={name: str(value) for name, value in chosen.items() if value},
+        sort=params.sort,
+        query=forms.entered(RegistryParams.model_fields),
+        filters=forms.entered(FILTERS),
     )
+
+
+@registry_pages.get("/registry.csv")
+@signed_in
+def export() -> Response:
+    """Return all courses that match a filter as a CSV file, which can be imported again."""
+    params, current = _params(), services.current()
+    with current.database.reading() as session:
+        entry_filter = params.criteria(session)
+    rows = listing.export(
+        current.database,
+        entry_filter,
+        sort=params.sort,
+        needs_activity=current.settings.elms_is_moodle,
+    )
+    return downloads.csv_file("registry", csv_files.EXPORTED, rows)
 
 
 @registry_pages.get("/entries/new")
@@ -131,6 +165,12 @@ def add() -> Response | tuple[str, int]:
     message = Markup("{} was added with the token {}.")
     flash(message.format(form.course_id, entry.stored_token_id))
     return redirect(url_for("course.show_entry", entry_id=entry.id), 303)
+
+
+def _params() -> RegistryParams:
+    return forms.require_valid(
+        forms.from_query(RegistryParams), advice=Advice("Go back and change the filters.")
+    )
 
 
 _FIELDS = {

@@ -1,7 +1,9 @@
 """Removal of many courses from the grade sync: a confirmation page, then batches."""
 
-from flask import Blueprint, flash, redirect, render_template, url_for
-from pydantic import ConfigDict
+from typing import Annotated
+
+from flask import Blueprint, flash, redirect, render_template, request, url_for
+from pydantic import BeforeValidator, ConfigDict
 from werkzeug.wrappers import Response
 
 from foundation.errors import Advice
@@ -11,7 +13,7 @@ from foundation.text import count
 from foundation.web.errors import RequestInvalidError
 from receiver import services
 from receiver.course_state import CourseStatus
-from receiver.pages.registry import actor
+from receiver.pages.registry import FILTERS, actor
 from receiver.registry import bulk, listing
 from receiver.registry.listing import EntryFilter, SelectedCourse
 from receiver.sources import store as sources
@@ -34,7 +36,8 @@ class Selection(forms.Form):
     everything: bool = False
     status: CourseStatus | None = None
     source: str = ""
-    begins: str = ""
+    q: str = ""
+    since: Annotated[forms.Time | None, BeforeValidator(lambda text: text or None)] = None
     expected: int = 0
 
 
@@ -82,7 +85,7 @@ def _find(selection: Selection) -> list[SelectedCourse]:
         if not selection.everything:
             return listing.find_selected(session, EntryFilter(), selection.entry_id)
         source_id = sources.get(session, selection.source).id if selection.source else None
-        found = EntryFilter(selection.status, source_id, selection.begins)
+        found = EntryFilter(selection.status, source_id, selection.q, selection.since)
         return listing.find_selected(session, found)
 
 
@@ -90,6 +93,7 @@ def _preview(selection: Selection, selected: list[SelectedCourse]) -> str:
     return render_template(
         "receiver/remove.html",
         selection=selection,
+        filters={name: request.form[name] for name in FILTERS if request.form.get(name)},
         selected=selected,
         named=selected[:_NAMED],
         active=sum(course.is_active for course in selected),

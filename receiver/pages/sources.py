@@ -26,7 +26,6 @@ from receiver.errors import (
     SourceInUseError,
     SourceInvalidError,
     SourceKindError,
-    SourceUnknownError,
 )
 from receiver.models import Source
 from receiver.runs import queries
@@ -210,18 +209,6 @@ def _refused(name: str, refusal: ReceiverError) -> Response:
 
 def _to(name: str) -> Response:
     return redirect(url_for("sources.show_source", name=name), 303)
-
-
-def chosen_source_id(all_sources: Sequence[Source]) -> int | None:
-    """Return the id of the source that the query string names, or None if it names none.
-
-    Raises SourceUnknownError.
-    """
-    name = request.args.get("source", "").strip()
-    ids = {source.name: source.id for source in all_sources}
-    if name and name not in ids:
-        raise SourceUnknownError(f"there is no source {name!r}")
-    return ids.get(name)
 
 
 def source_choices(all_sources: Sequence[Source]) -> list[tuple[str, str]]:

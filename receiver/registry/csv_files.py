@@ -20,7 +20,10 @@ REQUIRED = ("course_id",)
 ID_NUMBER = "course_idnumber"
 OPTIONAL = (ID_NUMBER, "token", "source", "gradebook_course", "gradebook_activity")
 # Columns that an export writes and an import ignores.
-IGNORED = ("status", "reason", "since", "next_step", "stored_token_id", "added_at", "synced_at")
+IGNORED = (
+    *("status", "reason", "since", "next_step", "action"),
+    *("stored_token_id", "added_at", "synced_at"),
+)
 
 EXPORTED = ("source", "course_id", *IGNORED, "gradebook_course", "gradebook_activity")
 _NUMBER = re.compile(r"[1-9][0-9]{0,18}")

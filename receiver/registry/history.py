@@ -176,7 +176,7 @@ def find_causes(session: Session, causes: Mapping[int, Cause]) -> dict[int, Hist
         return {}
     newest = (
         select(func.max(HistoryEntry.id))
-        .where(HistoryEntry.entry_id.in_(causes), HistoryEntry.event.in_(sorted(_CAUSES)))
+        .where(db.among(HistoryEntry.entry_id, causes), HistoryEntry.event.in_(sorted(_CAUSES)))
         .group_by(HistoryEntry.entry_id, HistoryEntry.event)
     )
     query = select(HistoryEntry).where(HistoryEntry.id.in_(newest)).order_by(HistoryEntry.id)

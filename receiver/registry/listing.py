@@ -1,7 +1,8 @@
-"""Paged lists of the courses in the registry, with the cause of each status; their counts."""
+"""Lists of the courses in the registry: by page, with the cause of each status, as rows of CSV."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Select, func, select
@@ -9,35 +10,53 @@ from sqlalchemy.orm import Session, joinedload
 
 from foundation.db import pagination
 from foundation.db import session as db
-from foundation.db.pagination import PAGE, Page, PageRequest
+from foundation.db.pagination import BATCH, PAGE, Cursor, Key, Page, PageRequest, Sort
+from foundation.db.session import Database
+from foundation.errors import fields_of
 from receiver.course_advice import CourseStatusDetails
-from receiver.course_state import CourseStatus, cause_of, conditions
+from receiver.course_state import CourseStatus, cause_at, cause_of, conditions
 from receiver.models import Entry, HistoryEntry
 from receiver.registry import entries as registry
 from receiver.registry import history
+from receiver.registry.csv_files import EXPORTED
 from receiver.runs import store as runs
 from receiver.runs.store import LastOutcome
 
-# The character that sorts after every other one, and is in no course id.
-_LAST = "\U0010ffff"
+# Before every time: courses without one come first.
+_NEVER = datetime(1, 1, 2, tzinfo=UTC)
+SORTS: dict[str, tuple[Key, ...]] = {
+    "course": (Entry.course_id, Entry.source_id),
+    "since": (func.coalesce(cause_at(Entry), _NEVER), Entry.id),
+    "synced": (func.coalesce(Entry.synced_at, _NEVER), Entry.id),
+}
+"""The columns that lists can be sorted by, with their keys."""
+BY_COURSE = Sort("course", SORTS["course"])
 
 
 @dataclass(frozen=True)
 class EntryFilter:
-    """Which entries to list: of this status, of this source, with this prefix of the course id."""
+    """Which entries to list: of this status, since a time, of this source.
+
+    `matching` is a part of the course id, in any case.
+    """
 
     status: CourseStatus | None = None
     source_id: int | None = None
-    prefix: str = ""
+    matching: str = ""
+    since: datetime | None = None
 
 
 @dataclass(frozen=True)
 class ListedEntry:
-    """An entry with its status, and the history entry of the fact that decides the status."""
+    """An entry with its status, and the history entry of the fact that decides the status.
+
+    `last` is its outcome in the last run that had it.
+    """
 
     entry: Entry
     status_details: CourseStatusDetails
     cause: HistoryEntry | None
+    last: LastOutcome | None
 
 
 @dataclass(frozen=True)
@@ -54,22 +73,56 @@ def page(
     entry_filter: EntryFilter,
     page_request: PageRequest,
     *,
+    sort: Sort = BY_COURSE,
     needs_activity: bool,
     limit: int = PAGE,
 ) -> Page[ListedEntry]:
-    """Return a page of the courses in the registry by course id, in three queries."""
+    """Return a page of the courses in the registry, in three queries."""
     query = _matching(entry_filter).options(joinedload(Entry.source, innerjoin=True))
-    keys = (Entry.course_id, Entry.source_id)
-    entries: Page[Entry] = pagination.read(
-        session,
-        query,
-        keys,
-        lambda row: (row[0], (row[0].course_id, row[0].source_id)),
-        page_request,
-        limit=limit,
-    )
+    entries = pagination.read_sorted(session, query, sort, page_request, limit=limit)
     rows = with_causes(session, entries.rows, needs_activity=needs_activity)
     return Page(tuple(rows), entries.before, entries.after)
+
+
+def cursor_of(session: Session, entry_id: int, sort: Sort) -> Cursor | None:
+    """Return the position of an entry in the list, or None if there is no such entry."""
+    row = session.execute(select(*sort.keys).where(Entry.id == entry_id)).one_or_none()
+    return None if row is None else tuple(row)
+
+
+def export(
+    database: Database,
+    entry_filter: EntryFilter,
+    *,
+    sort: Sort = BY_COURSE,
+    needs_activity: bool,
+) -> Iterator[Sequence[dict[str, Any]]]:
+    """Yield batches of rows with `csv_files.EXPORTED`, each read in a transaction of its own."""
+
+    def read(session: Session, cursor: Cursor | None) -> Page[dict[str, Any]]:
+        found = page(
+            session,
+            entry_filter,
+            PageRequest(after=cursor),
+            sort=sort,
+            needs_activity=needs_activity,
+            limit=BATCH,
+        )
+        return Page([_exported(listed) for listed in found.rows], None, found.after)
+
+    return pagination.batches(database, read)
+
+
+def _exported(listed: ListedEntry) -> dict[str, Any]:
+    entry, status = listed.entry, listed.status_details
+    given = {
+        "source": entry.source.name,
+        "status": status.status,
+        "reason": status.reason,
+        "since": status.since,
+        **fields_of(status.advice),
+    }
+    return {name: given[name] if name in given else getattr(entry, name) for name in EXPORTED}
 
 
 def explain_status(
@@ -97,17 +150,15 @@ def with_causes(
     }
     causes = history.find_causes(session, facts)
     last = runs.last_outcomes(session, [entry.course_id for entry in entries])
+    outcomes = [last.get((entry.source.name, entry.course_id)) for entry in entries]
     return [
         ListedEntry(
             entry,
-            explain_status(
-                entry,
-                last.get((entry.source.name, entry.course_id)),
-                needs_activity=needs_activity,
-            ),
+            explain_status(entry, outcome, needs_activity=needs_activity),
             causes.get(entry.id),
+            outcome,
         )
-        for entry in entries
+        for entry, outcome in zip(entries, outcomes, strict=True)
     ]
 
 
@@ -149,8 +200,8 @@ def _matching(entry_filter: EntryFilter) -> Select[Any]:
         query = query.where(conditions(Entry)[entry_filter.status])
     if entry_filter.source_id is not None:
         query = query.where(Entry.source_id == entry_filter.source_id)
-    if entry_filter.prefix:
-        # Not LIKE, which depends on case in SQLite and on the collation in PostgreSQL.
-        prefix = entry_filter.prefix
-        query = query.where(Entry.course_id.between(prefix, prefix + _LAST))
+    if entry_filter.matching:
+        query = query.where(Entry.course_id.icontains(entry_filter.matching, autoescape=True))
+    if entry_filter.since is not None:
+        query = query.where(cause_at(Entry) >= entry_filter.since)
     return query

@@ -38,7 +38,7 @@ EASSESSMENT = [
 ELMS = [
     "/",
     "/?status=token_invalid",
-    "/?begins=none",
+    "/?q=none",
     "/entries/new",
     "/entries/tokens",
     "/runs",

@@ -19,6 +19,8 @@ from receiver.course_state import (
     TokenAccepted,
     TokenAnnounced,
     TokenRejected,
+    cause_at,
+    cause_of,
     conditions,
     status_of,
     to_columns,
@@ -181,9 +183,12 @@ def test_sql_conditions_agree_with_the_rule(database: Database) -> None:
             status: set(session.scalars(select(Entry.course_id).where(condition)))
             for status, condition in conditions(Entry).items()
         }
+        since = dict(session.execute(select(Entry.course_id, cause_at(Entry))).tuples().all())
 
     expected: dict[CourseStatus, set[str]] = {status: set() for status in CourseStatus}
     for number, state in enumerate(EVERY_STATE):
         expected[status_of(state)].add(str(number))
     assert found == expected
+    causes = map(cause_of, EVERY_STATE)
+    assert since == {str(number): cause and cause.at for number, cause in enumerate(causes)}
     assert len(EVERY_STATE) == sum(map(len, found.values())) == 1372

@@ -92,7 +92,7 @@ def test_inbox_uses_an_index(
     ("entry_filter", "index"),
     [
         pytest.param(EntryFilter(), ENTRIES, id="all"),
-        pytest.param(EntryFilter(prefix="CS"), ENTRIES, id="prefix"),
+        pytest.param(EntryFilter(matching="CS"), ENTRIES, id="part of the id"),
         pytest.param(EntryFilter(CourseStatus.ACTIVE), "ix_entries_active", id="active"),
         pytest.param(
             EntryFilter(CourseStatus.TOKEN_INVALID), "ix_entries_token_invalid", id="invalid"

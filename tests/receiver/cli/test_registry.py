@@ -83,6 +83,26 @@ def test_invalid_argument_exits_with_1(
     assert "Traceback" not in result.output
 
 
+def test_list_has_filters_pages_and_csv(receiver: Receiver, store: Store) -> None:
+    for course_id in ("CS101", "CS102", "BIO1"):
+        store.add_course(course_id, DELETED)
+    store.add_course("CS103")
+    words = ("registry", "list", "--matching", "cs", "--since", "2026-11-22", "--sort", "-course")
+
+    first = receiver(*words, "--limit", "1")
+    entry_id = store.entry("CS102").id
+    second = receiver(*words, "--after", str(entry_id), "--json")
+    exported = receiver(*words, "--csv")
+    wrong = receiver(*words, "--after", "99")
+
+    assert first.stdout.endswith(f"1 of 2 courses. More: add --after {entry_id}\n")
+    assert [course["course_id"] for course in json.loads(second.stdout)] == ["CS101"]
+    assert [row.split(",")[1] for row in exported.stdout.splitlines()] == [
+        *("course_id", "CS102", "CS101")
+    ]
+    assert (wrong.exit_code, "there is no entry 99" in wrong.stderr) == (2, True)
+
+
 def test_list_shows_status_and_last_result_of_each_course(receiver: Receiver, store: Store) -> None:
     empty = receiver("registry", "list")
     store.add_course("CS101")

@@ -35,7 +35,7 @@ def test_pages_record_what_they_change(browser: Browser, store: Store) -> None:
         ("sync.pause", "", ""),
         ("sync.resume", "", ""),
     ]
-    assert '<a href="/?begins=CS101">' in browser.get("/audit").html
+    assert '<a href="/?q=CS101">' in browser.get("/audit").html
     assert "entry.set-activity" in browser.get("/entries/1").html
 
 

@@ -46,7 +46,7 @@ def fill(store: Store) -> Fill:
 @pytest.mark.parametrize(
     ("path", "last_page"),
     [
-        pytest.param("/?begins=CS", 6, id="registry"),
+        pytest.param("/?q=CS", 6, id="registry"),
         pytest.param("/inbox?source=one", 5, id="inbox"),
         pytest.param("/runs", 5, id="runs"),
         pytest.param("/runs/1?outcome=failed", 5, id="courses of a run"),

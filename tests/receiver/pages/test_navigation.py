@@ -14,7 +14,7 @@ ENTRY = "/entries/1"
     [
         pytest.param("registry set-token", ("M",), ENTRY, f"{ENTRY}#enter-token", id="token"),
         pytest.param("registry set-activity", ("M",), ENTRY, f"{ENTRY}#activity", id="activity"),
-        pytest.param("registry set-token", ("M",), None, "/?begins=M", id="token of a course"),
+        pytest.param("registry set-token", ("M",), None, "/?q=M", id="token of a course"),
         pytest.param("registry set-token", ("COURSE_ID",), None, "/", id="token of any course"),
         pytest.param("registry list", (), None, "/", id="registry"),
         pytest.param("registry add", (), None, "/entries/new", id="add a course"),

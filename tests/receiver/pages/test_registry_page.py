@@ -76,11 +76,42 @@ def test_courses_are_counted_and_filtered(browser: Browser, store: Store) -> Non
 
     assert "1 token invalid token needed 2 active 1 course deleted" in browser.get("/").text
     assert found("status=course_deleted") == ["CS2"]
-    assert found("begins=%20PH%20") == ["PH4"]
+    assert found("q=%20ph%20") == ["PH4"]
+    assert found("q=s&since=2026-11-22&sort=-course") == ["CS3", "CS2"]
     assert found("source=two") == ["PH4"]
-    assert found("status=none&begins=CS") == ["CS1", "CS2", "CS3"]
-    assert found("after=junk&before=&begins=CS") == ["CS1", "CS2", "CS3"]
-    assert "No courses match." in browser.get("/?begins=cs1").text
+    assert found("after=junk&before=&q=CS") == ["CS1", "CS2", "CS3"]
+    assert "No courses match." in browser.get("/?q=cs9").text
+
+
+def test_search_is_counted_and_exported(browser: Browser, store: Store) -> None:
+    for course_id in ("CS1", "CS2", "=MA1"):
+        store.add_course(course_id, NEW)
+
+    page = browser.get("/?status=token_invalid&q=S&sort=-course")
+    exported = browser.get("/registry.csv?status=token_invalid&q=S&sort=-course")
+    formula = browser.get("/registry.csv?q=ma")
+
+    assert "Results 2 courses" in page.text
+    assert "Remove the filter Status: token invalid" in page.text
+    assert '<a href="/?status=token_invalid&amp;sort=-course">' in page.html
+    assert 'aria-sort="descending"><a class="sort" href="/?q=S&amp;status=' in page.html
+    assert [row.split(",")[1] for row in exported.html.splitlines()] == ["course_id", "CS2", "CS1"]
+    assert ",'=MA1,token_invalid," in formula.html
+
+
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        pytest.param("status=none", "status: Input should be 'active'", id="status"),
+        pytest.param("since=soon", "'soon' is not a time such as 2h", id="time"),
+        pytest.param("sort=token", "'token' is not a column to sort by", id="sort"),
+        pytest.param("begins=CS", "The parameter 'begins' is unknown", id="parameter"),
+    ],
+)
+def test_filter_without_effect_is_refused(browser: Browser, query: str, message: str) -> None:
+    page = browser.get(f"/?{query}")
+
+    assert (page.status, message in page.text) == (422, True)
 
 
 def test_empty_registry_offers_to_add_a_course(browser: Browser, store: Store) -> None:

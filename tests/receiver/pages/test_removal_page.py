@@ -25,11 +25,11 @@ def added(store: Store) -> int:
 
 
 def test_registry_offers_to_remove_what_a_search_found(browser: Browser) -> None:
-    every, searched = browser.get("/"), browser.get("/?status=course_deleted&begins=CS10")
+    every, searched = browser.get("/"), browser.get("/?status=course_deleted&q=CS10")
 
     assert "Remove all" not in every.text
     assert "Remove all 10 found" in searched.text
-    assert '<input type="hidden" name="begins" value="CS10">' in searched.html
+    assert '<input type="hidden" name="q" value="CS10">' in searched.html
 
 
 def test_confirmation_names_number_and_samples(browser: Browser, store: Store) -> None:

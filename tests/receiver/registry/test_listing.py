@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from contract.tokens import CourseToken
-from foundation.db.pagination import PageRequest
+from foundation.db.pagination import Page, PageRequest, Sort
 from receiver.course_state import CourseStatus, Deleted, TokenAnnounced, TokenRejected
 from receiver.registry import listing
 from receiver.registry.history import Actor, ActorKind
@@ -51,11 +51,14 @@ def test_courses_are_sorted_by_id(store: Store) -> None:
         pytest.param(EntryFilter(CourseStatus.ACTIVE), ["CS1", "cs1"], id="active"),
         pytest.param(EntryFilter(CourseStatus.TOKEN_INVALID), ["CS2"], id="token invalid"),
         pytest.param(EntryFilter(CourseStatus.COURSE_DELETED), ["CS3"], id="course deleted"),
-        pytest.param(EntryFilter(prefix="CS"), ["CS1", "CS2", "CS3"], id="prefix"),
-        pytest.param(EntryFilter(prefix="S"), [], id="not from the middle"),
-        pytest.param(EntryFilter(prefix="C_"), [], id="no wildcard"),
+        pytest.param(EntryFilter(matching="s1"), ["CS1", "cs1"], id="part of the id"),
+        pytest.param(EntryFilter(matching="C_"), [], id="no wildcard"),
         pytest.param(EntryFilter(source_id=2), [], id="source without courses"),
-        pytest.param(EntryFilter(CourseStatus.ACTIVE, 1, "CS"), ["CS1"], id="all filters"),
+        pytest.param(EntryFilter(since=NINE), ["CS2", "CS3"], id="status since"),
+        pytest.param(EntryFilter(since=NINE + timedelta(seconds=1)), [], id="status before"),
+        pytest.param(
+            EntryFilter(CourseStatus.TOKEN_INVALID, 1, "cs", NINE), ["CS2"], id="all filters"
+        ),
     ],
 )
 def test_filter_selects_courses(
@@ -70,6 +73,38 @@ def test_filter_selects_courses(
     rows = read(store, entry_filter)
 
     assert [row.entry.course_id for row in rows] == expected
+
+
+@pytest.mark.parametrize(
+    ("sort", "expected"),
+    [
+        pytest.param("-course", ["CS4", "CS3", "CS2", "CS1"], id="course, descending"),
+        pytest.param("synced", ["CS1", "CS2", "CS4", "CS3"], id="last synced"),
+        pytest.param("-since", ["CS1", "CS4", "CS3", "CS2"], id="status since, descending"),
+    ],
+)
+def test_courses_are_sorted_over_pages(store: Store, sort: str, expected: list[str]) -> None:
+    store.add_course("CS1", Deleted(3, NINE + timedelta(hours=1)))
+    store.add_course("CS2")
+    store.update(store.add_course("CS3"), synced_at=NINE + timedelta(hours=1))
+    store.update(store.add_course("CS4", REGENERATED), synced_at=NINE)
+    order = Sort.parse(sort, listing.SORTS)
+
+    def page(page_request: PageRequest) -> Page[ListedEntry]:
+        with store.database.reading() as session:
+            return listing.page(
+                session, EntryFilter(), page_request, sort=order, needs_activity=False, limit=3
+            )
+
+    first = page(PageRequest())
+    second = page(PageRequest(after=first.after))
+    back = page(PageRequest(before=second.before))
+    with store.database.reading() as session:
+        cursor = listing.cursor_of(session, first.rows[-1].entry.id, order)
+
+    assert [row.entry.course_id for row in (*first.rows, *second.rows)] == expected
+    assert [row.entry.id for row in back.rows] == [row.entry.id for row in first.rows]
+    assert cursor == first.after
 
 
 def test_courses_in_grade_sync_are_counted_by_status(store: Store) -> None:
