@@ -10,21 +10,19 @@ import argparse
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 
 from benchmarks import delivery, pending, receivers
-from benchmarks.notifier_data import write_rows
 from benchmarks.receivers import Receiver
 from demo.processes import Machines, ProcessError, machines
 from foundation.db import session as db
 from foundation.db.session import Database
-from notifier.models import Attempt, Delivery, DeliveryStatus, Event
+from notifier.models import Delivery, Event
 from notifier.signals import CourseChange
 from notifier.webhooks import outbox
 
@@ -32,10 +30,42 @@ _ENDPOINTS = 2
 _FRESH_PATH = "/fresh"
 _FRESH_TYPE = "token.regenerated"
 _FRESH_SECONDS = 0.25
+# A worker delivers its first event within this time, or the measurement fails.
+_START_SECONDS = 60.0
 # New events may still arrive for this long after the last.
 _ARRIVE_SECONDS = 5.0
-_PRUNED_AFTER, _BETWEEN = timedelta(days=30), timedelta(seconds=20)
-_DEAD_EVERY = 100
+_PRUNED_AFTER, _BETWEEN_SECONDS = timedelta(days=30), 20
+
+# The rows: every event has a delivery to each of two endpoints, and one delivery of 100 is dead.
+_NUMBERS = """
+WITH RECURSIVE numbers(n) AS (
+  SELECT CAST(0 AS bigint) UNION ALL SELECT n + 1 FROM numbers WHERE n + 1 < :count
+)"""
+_EVENTS = f"""
+INSERT INTO events (id, type, course_id, course_version, body, occurred_at) {_NUMBERS}
+SELECT {{id}}, 'course.deleted', 'C' || n, 2, :body, {{at}}
+FROM (SELECT n, n AS event FROM numbers) AS numbered"""
+_DELIVERIES = f"""
+INSERT INTO deliveries
+  (id, event_id, endpoint_id, status, attempts, due_at, created_at, settled_at) {_NUMBERS}
+SELECT n + 1, {{id}}, n % {_ENDPOINTS} + 1,
+  CASE WHEN n % 100 = 0 THEN 'dead' ELSE 'delivered' END, 1, {{at}}, {{at}}, {{at}}
+FROM (SELECT n, n / {_ENDPOINTS} AS event FROM numbers) AS numbered"""
+_ATTEMPTS = f"""
+INSERT INTO attempts (delivery_id, started_at, milliseconds, status, decided) {_NUMBERS}
+SELECT n + 1, {{at}}, 12, CASE WHEN n % 100 = 0 THEN 400 ELSE 204 END,
+  CASE WHEN n % 100 = 0 THEN 'dead' ELSE 'delivered' END
+FROM (SELECT n, n / {_ENDPOINTS} AS event FROM numbers) AS numbered"""
+_SET_SEQUENCE = "SELECT setval(pg_get_serial_sequence('deliveries', 'id'), max(id)) FROM deliveries"
+# The id, as scattered as random ones are, and the time of an event by its number.
+_ON_SQLITE = {
+    "id": "printf('msg_%032x', event * 2654435761 % 4294967296)",
+    "at": f"strftime('%Y-%m-%d %H:%M:%f000', :first + event * {_BETWEEN_SECONDS}, 'unixepoch')",
+}
+_ON_POSTGRESQL = {
+    "id": "'msg_' || lpad(to_hex(event * 2654435761 % 4294967296), 32, '0')",
+    "at": f"to_timestamp(:first + event * {_BETWEEN_SECONDS})",
+}
 
 
 @dataclass(frozen=True)
@@ -48,59 +78,27 @@ class FreshEvent:
 
 
 def fill(database: Database, deliveries: int) -> None:
-    """Write settled deliveries, each with its attempt."""
+    """Write settled deliveries, each with its attempt, by statements that make the rows."""
     events = deliveries // _ENDPOINTS
-    latest = datetime.now(UTC) - _PRUNED_AFTER
-    write_rows(database, [(Event, _events(events, latest))])
-    write_rows(database, [(Delivery, _deliveries(events, latest))])
-    write_rows(database, [(Attempt, _attempts(events, latest))])
+    latest = int((datetime.now(UTC) - _PRUNED_AFTER).timestamp())
+    body = pending.body_of(0, datetime.now(UTC))
+    values = {"first": latest - events * _BETWEEN_SECONDS, "body": body}
+    expressions = _ON_SQLITE if database.is_sqlite else _ON_POSTGRESQL
+    with database.without_time_limit(), database.engine.connect() as connection:
+        if database.is_sqlite:
+            # With its cache of 2 MB it would write the pages of the indexes of ids again and again.
+            connection.exec_driver_sql("PRAGMA cache_size = -4000000")
+        for statement, number in (
+            (_EVENTS, events),
+            (_DELIVERIES, deliveries),
+            (_ATTEMPTS, deliveries),
+        ):
+            connection.execute(text(statement.format(**expressions)), {**values, "count": number})
+        if not database.is_sqlite:
+            connection.execute(text(_SET_SEQUENCE))
+        connection.execute(text("ANALYZE"))
+        connection.commit()
     database.dispose()  # the write-ahead log becomes part of the file
-
-
-def _id(number: int) -> str:
-    # As scattered as the random ids are.
-    return f"msg_{number * 2654435761 % 2**32:032x}"
-
-
-def _events(events: int, latest: datetime) -> Iterator[dict[str, Any]]:
-    for number in range(events):
-        at = latest - (events - number) * _BETWEEN
-        yield {
-            "id": _id(number),
-            "type": "course.deleted",
-            "course_id": f"C{number}",
-            "course_version": 2,
-            "body": pending.body_of(number, at),
-            "occurred_at": at,
-        }
-
-
-def _deliveries(events: int, latest: datetime) -> Iterator[dict[str, Any]]:
-    for number in range(events * _ENDPOINTS):
-        at = latest - (events - number // _ENDPOINTS) * _BETWEEN
-        is_dead = number % _DEAD_EVERY == 0
-        yield {
-            "id": number + 1,
-            "event_id": _id(number // _ENDPOINTS),
-            "endpoint_id": number % _ENDPOINTS + 1,
-            "status": DeliveryStatus.DEAD if is_dead else DeliveryStatus.DELIVERED,
-            "attempts": 1,
-            "due_at": at,
-            "created_at": at,
-            "settled_at": at,
-        }
-
-
-def _attempts(events: int, latest: datetime) -> Iterator[dict[str, Any]]:
-    for number in range(events * _ENDPOINTS):
-        is_dead = number % _DEAD_EVERY == 0
-        yield {
-            "delivery_id": number + 1,
-            "started_at": latest - (events - number // _ENDPOINTS) * _BETWEEN,
-            "milliseconds": 12,
-            "status": 400 if is_dead else 204,
-            "decided": "dead" if is_dead else "delivered",
-        }
 
 
 def write_fresh(database: Database, name: str, goes_on: Callable[[], bool]) -> list[FreshEvent]:
@@ -163,7 +161,12 @@ def measure(both: Machines, server_url: str | None, deliveries: int, seconds: fl
         print(f"filled with {deliveries:,} deliveries in {time.monotonic() - begun:.0f} s")
         where = {"NOTIFIER_DATABASE_URL": url.replace("+psycopg", "")}
         both.start("worker", "notifier", "work", where=where)
-        warm = write_fresh(database, "WARM", lambda: receiver.count() == 0)
+        started_by = time.monotonic() + _START_SECONDS
+        warm = write_fresh(
+            database, "WARM", lambda: receiver.count() == 0 and time.monotonic() < started_by
+        )
+        if receiver.count() == 0:
+            raise ProcessError("the worker delivers nothing")
         ends = time.monotonic() + seconds
         before = write_fresh(database, "BEFORE", lambda: time.monotonic() < ends)
         begun = time.monotonic()

@@ -105,6 +105,19 @@ def time_options(noun: str) -> Callable[[_Command], _Command]:
     return lambda command: since(until(command))
 
 
+def prune_options(command: _Command) -> _Command:
+    """Add the options of a command that deletes old records."""
+    older_than = click.option(
+        "--older-than", type=AGE, required=True, help="Minimum age: 30d or more, for example 400d."
+    )
+    audit_older_than = click.option(
+        "--audit-older-than",
+        type=AGE,
+        help="Also delete entries of the audit table of this age. Without it all are kept.",
+    )
+    return older_than(audit_older_than(command))
+
+
 def limit_option(
     noun: str, *, default: int = 100, maximum: int = 10_000
 ) -> Callable[[_Command], _Command]:

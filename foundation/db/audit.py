@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
-from sqlalchemy import Index, MetaData, Select, String, Text, or_, select
+from sqlalchemy import Index, MetaData, Select, String, Text, delete, or_, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from foundation.db import pagination
@@ -50,7 +50,7 @@ class Base(DeclarativeBase):
 
 
 class AuditEntry(Base):
-    """Something that was done to an object; never changed or deleted.
+    """Something that was done to an object; never changed, and deleted only by pruning.
 
     `action` is the kind of the object and a verb: `course.delete`. `detail` holds no secret and no
     personal data of students.
@@ -193,6 +193,14 @@ def about(session: Session, kind: str, object_id: str | int) -> list[AuditEntry]
     """Return what was done last to an object, newest first."""
     criteria = AuditFilter(action=kind, object_id=str(object_id))
     return list(find(session, criteria, limit=_LAST).rows)
+
+
+def prune(session: Session, before: datetime, limit: int) -> int:
+    """Delete up to `limit` of the oldest entries before a time; return how many there were."""
+    old = select(AuditEntry.id).where(AuditEntry.recorded_at < before)
+    ids = session.scalars(old.order_by(AuditEntry.recorded_at, AuditEntry.id).limit(limit)).all()
+    session.execute(delete(AuditEntry).where(db.among(AuditEntry.id, ids)))
+    return len(ids)
 
 
 def cursor_of(entry: AuditEntry) -> Cursor:

@@ -2,8 +2,11 @@
 
 import secrets
 from collections import Counter
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
+from functools import partial
 from math import ceil
+from typing import TYPE_CHECKING
 
 import click
 from sqlalchemy.orm import Session
@@ -14,17 +17,21 @@ from foundation.cli import doctor as report
 from foundation.cli.batches import in_batches
 from foundation.cli.init import database_url_option, initialize, new_encryption_key
 from foundation.cli.output import json_option
-from foundation.cli.params import AGE
+from foundation.cli.params import prune_options
 from foundation.db import audit
 from foundation.db import session as db
+from foundation.db.session import Database
 from foundation.text import count
 from notifier.config import Settings
 from notifier.services import Services
 
+if TYPE_CHECKING:
+    from notifier.webhooks.pruning import Pruned
+
 _log = logging.get_logger(__name__)
 # A little over the largest body that a route accepts, so that the route itself refuses more.
 _MAX_BODY_BYTES = 17 * 1024 * 1024
-# Deliveries that `prune` deletes in one transaction, and courses whose grades it deletes.
+# Rows that `prune` deletes in one transaction, and courses whose grades it deletes.
 _PRUNED_AT_ONCE = 500
 _COURSES_AT_ONCE = 50
 
@@ -78,66 +85,81 @@ def rotate_key() -> None:
 
 
 @click.command()
-@click.option(
-    "--older-than", type=AGE, required=True, help="Minimum age: 30d or more, for example 400d."
-)
-def prune(older_than: timedelta) -> None:
+@prune_options
+def prune(older_than: timedelta, audit_older_than: timedelta | None) -> None:
     """Delete what was delivered long ago, in short transactions.
 
-    Deleted are delivered deliveries with their attempts and replays, the events of which no
-    delivery is left, and the ids by which repeated events of a Moodle are recognised. Pending, held
-    and dead deliveries, and what was replayed since, are kept. If
-    NOTIFIER_FORGET_GRADES_AFTER_DAYS is set, the grades of courses that were deleted longer ago
+    Deleted are delivered deliveries and those of removed endpoints, with their attempts and
+    replays; events without a delivery; the ids by which repeated events of a Moodle are recognised;
+    and expired secrets. Pending, held and dead deliveries, and what was replayed since, are kept.
+    If NOTIFIER_FORGET_GRADES_AFTER_DAYS is set, the grades of courses that were deleted longer ago
     are deleted too. The command can be interrupted and run again.
     """
     from notifier.courses import grades, moodle_events
+    from notifier.webhooks import pruning
 
     services: Services = context.checked_services()
     with services.database.reading() as session:
         now = db.now(session)
+    before, deleted_before = now - older_than, services.settings.forgets_grades_before(now)
+    steps: dict[str, Callable[[Session], int]] = {}
+    if deleted_before is not None:
+        steps["grades"] = lambda session: grades.forget_deleted_courses(
+            session, deleted_before, limit=_COURSES_AT_ONCE
+        )
+    if audit_older_than is not None:
+        audited_before = now - audit_older_than
+        steps["entries"] = lambda session: audit.prune(session, audited_before, _PRUNED_AT_ONCE)
     deleted: Counter[str] = Counter()
     try:
-        _prune_deliveries(services, now - older_than, deleted)
+        _prune_deliveries(services.database, before, deleted)
         with services.database.writing() as session:
-            deleted["receipts"] = moodle_events.delete_receipts(session, now - older_than)
-        if (deleted_before := services.settings.forgets_grades_before(now)) is not None:
-            for number in in_batches(
-                services.database,
-                lambda session: grades.forget_deleted_courses(
-                    session, deleted_before, limit=_COURSES_AT_ONCE
-                ),
-            ):
-                deleted["grades"] += number
+            deleted["receipts"] = moodle_events.delete_receipts(session, before)
+            deleted["secrets"] = pruning.prune_secrets(session, before)
+        for name, delete in steps.items():
+            for number in in_batches(services.database, delete):
+                deleted[name] += number
     finally:
         result = (
             f"deleted {count(deleted['deliveries'], 'delivery', 'deliveries')}, "
             f"{count(deleted['attempts'], 'attempt')}, {count(deleted['events'], 'event')}, "
             f"{count(deleted['receipts'], 'Moodle event id')}, "
-            f"{count(deleted['grades'], 'grade')} of deleted courses"
+            f"{count(deleted['secrets'], 'expired secret')}, "
+            f"{count(deleted['grades'], 'grade')} of deleted courses, "
+            f"{count(deleted['entries'], 'audit entry', 'audit entries')}"
         )
         click.echo(result)
         with services.writing() as (session, now):
             audit.record(session, context.actor(), "database.prune", "", result, now=now)
 
 
-def _prune_deliveries(services: Services, before: datetime, deleted: Counter[str]) -> None:
+def _prune_deliveries(database: Database, before: datetime, deleted: Counter[str]) -> None:
     from notifier.webhooks import pruning
-    from notifier.webhooks.pruning import Pruned
 
+    steps: list[Callable[..., Pruned | None]] = [
+        *(partial(pruning.prune_deliveries, status=status) for status in pruning.STATUSES),
+        *(partial(pruning.prune_events, event_type=one) for one in pruning.TYPES),
+    ]
+    with database.reading() as session:
+        total = pruning.count(session, before)
+    with output.progress_bar(total, "Deleting deliveries and events") as advance:
+        for step in steps:
+            for pruned in _pruned(database, partial(step, before=before, limit=_PRUNED_AT_ONCE)):
+                deleted["deliveries"] += pruned.deliveries
+                deleted["attempts"] += pruned.attempts
+                deleted["events"] += pruned.events
+                advance(pruned.deliveries + pruned.events)
+
+
+def _pruned(database: Database, step: Callable[..., "Pruned | None"]) -> "Iterator[Pruned]":
     until: datetime | None = None
 
-    def prune_more(session: Session) -> Pruned | None:
-        return pruning.prune(session, before, after=until, limit=_PRUNED_AT_ONCE)
+    def prune_more(session: Session) -> "Pruned | None":
+        return step(session, after=until)
 
-    with services.database.reading() as session:
-        total = pruning.count(session, before)
-    with output.progress_bar(total, "Deleting deliveries") as advance:
-        for pruned in in_batches(services.database, prune_more):
-            until = pruned.until
-            deleted["deliveries"] += pruned.deliveries
-            deleted["attempts"] += pruned.attempts
-            deleted["events"] += pruned.events
-            advance(pruned.deliveries)
+    for pruned in in_batches(database, prune_more):
+        until = pruned.until
+        yield pruned
 
 
 @click.command()

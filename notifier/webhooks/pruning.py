@@ -1,7 +1,8 @@
-"""Pruning: deletes what was delivered long ago, with its attempts, replays and events.
+"""Pruning: deletes what was settled long ago, then the events of which no delivery is left.
 
-Pending, held and dead deliveries are kept, however old. A replay makes a delivery pending, and its
-age begins again when it is delivered.
+Pending and held deliveries are kept, however old, and dead ones, because they can be replayed,
+unless their endpoint was removed. A replay makes a delivery pending, and its age begins again when
+it is delivered.
 """
 
 from dataclasses import dataclass
@@ -11,63 +12,113 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, and_, delete, exists, func, select
 from sqlalchemy.orm import Session
 
+from contract.events import EVENT_TYPES, OPERATIONAL_TYPES
 from foundation.db import session as db
-from notifier.models import Attempt, Delivery, DeliveryStatus, Event, Replay
+from notifier.models import (
+    Attempt,
+    Delivery,
+    DeliveryStatus,
+    Endpoint,
+    EndpointSecret,
+    Event,
+    Replay,
+)
+
+STATUSES = (DeliveryStatus.DELIVERED, DeliveryStatus.CANCELLED, DeliveryStatus.DEAD)
+"""The statuses of the deliveries that are deleted, of dead ones only those of removed endpoints."""
+TYPES = (*EVENT_TYPES, *OPERATIONAL_TYPES)
+"""The types of the events that are deleted."""
 
 
 @dataclass(frozen=True)
 class Pruned:
-    """How much was deleted; `until` is when the last of the deliveries was settled."""
+    """How much one call deleted; `until` is the time of the last of it, for the next call."""
 
-    deliveries: int
-    attempts: int
-    events: int
     until: datetime
+    deliveries: int = 0
+    attempts: int = 0
+    events: int = 0
 
 
 def count(session: Session, before: datetime) -> int:
-    """Return the number of deliveries that were delivered before a time."""
-    query = select(func.count()).select_from(Delivery).where(_delivered(before))
-    return session.scalar(query) or 0
+    """Return how many deliveries and events are deleted, and the old events that are kept."""
+    conditions = [_is_old(status, before) for status in STATUSES]
+    conditions += [_is_old_event(event_type, before) for event_type in TYPES]
+    return sum(session.scalar(select(func.count()).where(one)) or 0 for one in conditions)
 
 
-def prune(
-    session: Session, before: datetime, *, after: datetime | None, limit: int
+def prune_deliveries(
+    session: Session,
+    status: DeliveryStatus,
+    before: datetime,
+    *,
+    after: datetime | None,
+    limit: int,
 ) -> Pruned | None:
-    """Delete the oldest up to `limit` deliveries that were delivered before a time.
+    """Delete the oldest up to `limit` deliveries of a status that were settled before a time.
 
-    An event is deleted with its last delivery. `after` is `until` of the previous call: index
+    Their attempts and replays are deleted, too. `after` is `until` of the previous call: index
     entries of deleted rows, which PostgreSQL keeps for a while, are then not read again. Deliveries
     that another transaction locks, such as a replay, are skipped.
 
     Returns None if there are none left.
     """
-    rows = session.execute(prunable(before, after=after, limit=limit)).all()
+    rows = session.execute(prunable(status, before, after=after, limit=limit)).all()
     if not rows:
         return None
     ids = [row.id for row in rows]
     attempts = _delete(session, Attempt, db.among(Attempt.delivery_id, ids))
     _delete(session, Replay, db.among(Replay.delivery_id, ids))
     _delete(session, Delivery, db.among(Delivery.id, ids))
-    event_ids = sorted({row.event_id for row in rows})
-    # Locked, so that of two that prune the last deliveries of an event, the second deletes it.
-    locked = select(Event.id).where(db.among(Event.id, event_ids)).order_by(Event.id)
-    session.execute(locked.with_for_update())
-    is_unused = ~exists().where(Delivery.event_id == Event.id)
-    events = _delete(session, Event, and_(db.among(Event.id, event_ids), is_unused))
-    return Pruned(len(ids), attempts, events, rows[-1].settled_at)
+    return Pruned(rows[-1].settled_at, deliveries=len(ids), attempts=attempts)
 
 
-def prunable(before: datetime, *, after: datetime | None, limit: int) -> Select[Any]:
+def prunable(
+    status: DeliveryStatus, before: datetime, *, after: datetime | None, limit: int
+) -> Select[Any]:
     """Return the query that locks the deliveries of one call."""
-    query = select(Delivery.id, Delivery.event_id, Delivery.settled_at).where(_delivered(before))
+    query = select(Delivery.id, Delivery.settled_at).where(_is_old(status, before))
     if after is not None:
         query = query.where(Delivery.settled_at >= after)
     return query.order_by(Delivery.settled_at).limit(limit).with_for_update(skip_locked=True)
 
 
-def _delivered(before: datetime) -> ColumnElement[bool]:
-    return and_(Delivery.status == DeliveryStatus.DELIVERED, Delivery.settled_at < before)
+def prune_events(
+    session: Session, event_type: str, before: datetime, *, after: datetime | None, limit: int
+) -> Pruned | None:
+    """Delete the oldest up to `limit` events of a type that happened before a time.
+
+    Only those without a delivery: it was deleted, or no endpoint was subscribed. Returns None if
+    there are none left.
+    """
+    has_delivery = exists().where(Delivery.event_id == Event.id)
+    query = select(Event.id, Event.occurred_at).where(
+        _is_old_event(event_type, before), ~has_delivery
+    )
+    if after is not None:
+        query = query.where(Event.occurred_at >= after)
+    rows = session.execute(query.order_by(Event.occurred_at).limit(limit)).all()
+    if not rows:
+        return None
+    _delete(session, Event, db.among(Event.id, [row.id for row in rows]))
+    return Pruned(rows[-1].occurred_at, events=len(rows))
+
+
+def prune_secrets(session: Session, before: datetime) -> int:
+    """Delete the secrets that have signed nothing since a time; return how many there were."""
+    return _delete(session, EndpointSecret, EndpointSecret.expires_at < before)
+
+
+def _is_old(status: DeliveryStatus, before: datetime) -> ColumnElement[bool]:
+    is_old = and_(Delivery.status == status, Delivery.settled_at < before)
+    if status is not DeliveryStatus.DEAD:
+        return is_old
+    removed = select(Endpoint.id).where(Endpoint.removed_at.is_not(None))
+    return and_(is_old, Delivery.endpoint_id.in_(removed))
+
+
+def _is_old_event(event_type: str, before: datetime) -> ColumnElement[bool]:
+    return and_(Event.type == event_type, Event.occurred_at < before)
 
 
 def _delete(session: Session, model: type[Any], condition: ColumnElement[bool]) -> int:

@@ -12,7 +12,7 @@ from foundation.cli import output
 from foundation.cli.batches import in_batches
 from foundation.cli.init import database_url_option, initialize, new_encryption_key
 from foundation.cli.output import json_option
-from foundation.cli.params import AGE
+from foundation.cli.params import prune_options
 from foundation.db import audit
 from foundation.db import session as db
 from foundation.text import count
@@ -68,10 +68,8 @@ def rotate_key() -> None:
 
 
 @click.command()
-@click.option(
-    "--older-than", type=AGE, required=True, help="Minimum age: 30d or more, for example 400d."
-)
-def prune(older_than: timedelta) -> None:
+@prune_options
+def prune(older_than: timedelta, audit_older_than: timedelta | None) -> None:
     """Delete old runs, webhook ids and history, in short transactions.
 
     The registry, the gradebook and the last run are kept. If RECEIVER_FORGET_GRADES_AFTER_DAYS is
@@ -97,6 +95,9 @@ def prune(older_than: timedelta) -> None:
         steps["grades"] = lambda session: gradebook.forget_deleted_courses(
             session, deleted_before, limit=_COURSES_AT_ONCE
         )
+    if audit_older_than is not None:
+        audited_before = now - audit_older_than
+        steps["entries"] = lambda session: audit.prune(session, audited_before, _ROWS_AT_ONCE)
     deleted: Counter[str] = Counter()
     try:
         with output.progress_bar(old_runs, "Deleting runs") as advance:
@@ -110,7 +111,8 @@ def prune(older_than: timedelta) -> None:
         result = (
             f"deleted {count(deleted['runs'], 'run')}, {count(deleted['lines'], 'line')} of "
             f"history, {count(deleted['ids'], 'webhook id')}, "
-            f"{count(deleted['grades'], 'grade')} of deleted courses"
+            f"{count(deleted['grades'], 'grade')} of deleted courses, "
+            f"{count(deleted['entries'], 'audit entry', 'audit entries')}"
         )
         click.echo(result)
         with services.writing() as (session, now):

@@ -6,8 +6,11 @@ from pathlib import Path
 import pytest
 
 from contract.problems import ProblemType
+from foundation.db.migrations import Schema
+from notifier.models import SCHEMA as NOTIFIER_SCHEMA
 from notifier.models import DeliveryStatus
 from notifier.webhooks.retry_policy import SCHEDULE
+from receiver.models import SCHEMA as RECEIVER_SCHEMA
 from tests.browser import pictures
 from tests.consistency.commands import find_commands, resolve
 
@@ -112,3 +115,10 @@ def test_every_delivery_status_is_documented() -> None:
     rows = section(PAGES["docs/user-guide.md"], "Deliveries")
 
     assert [status for status in DeliveryStatus if f"| `{status}` |" not in rows] == []
+
+
+@pytest.mark.parametrize("schema", [NOTIFIER_SCHEMA, RECEIVER_SCHEMA], ids=lambda one: one.service)
+def test_retention_of_every_table_is_documented(schema: Schema) -> None:
+    rows = section(PAGES["docs/operations.md"], "What is kept where, and for how long")
+
+    assert {name for name in schema.metadata.tables if f"`{name}`" not in rows} == set()

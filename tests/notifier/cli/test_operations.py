@@ -9,13 +9,16 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy.orm import Session
 
 from foundation.cli import batches
+from foundation.db import audit
+from foundation.db.audit import Actor, AuditEntry, Channel
 from notifier.cli import operations
 from notifier.courses import moodle_events
 from notifier.courses import service as courses
 from notifier.courses.moodle_events import CourseDeletion
-from notifier.models import SCHEMA, Delivery, DeliveryStatus, Grade
+from notifier.models import SCHEMA, Delivery, DeliveryStatus, Event, Grade
 from tests.notifier.cli.conftest import ReadJson, Run
 from tests.notifier.conftest import Store, make_score
 
@@ -86,6 +89,10 @@ def days_ago(days: int) -> datetime:
     return datetime.now(UTC) - timedelta(days=days)
 
 
+def set_occurred_at(session: Session, event_id: str, *, now: datetime) -> None:
+    session.get_one(Event, event_id).occurred_at = now
+
+
 def test_prune_deletes_what_is_old(store: Store, run: Run, environment: pytest.MonkeyPatch) -> None:
     environment.setattr(operations, "_PRUNED_AT_ONCE", 2)
     environment.setattr(operations, "_COURSES_AT_ONCE", 1)
@@ -94,6 +101,8 @@ def test_prune_deletes_what_is_old(store: Store, run: Run, environment: pytest.M
         settled = {"status": DeliveryStatus.DELIVERED, "settled_at": days_ago(days)}
         for delivery_id in store.add_deliveries(endpoint_id, number, **settled):
             store.add_attempt(delivery_id)
+            row = store.delivery(delivery_id)
+            store.write(set_occurred_at, row.event_id, now=days_ago(days))
         deletion = CourseDeletion(objectid="7", timecreated="1795336477", host=f"moodle{days}")
         store.write(moodle_events.accept, deletion, now=days_ago(days))
     for days in (10, 50, 70):
@@ -109,9 +118,9 @@ def test_prune_deletes_what_is_old(store: Store, run: Run, environment: pytest.M
     assert (first.exit_code, first.stderr) == (0, "")
     assert first.stdout == (
         "deleted 5 deliveries, 5 attempts, 5 events, 1 Moodle event id, "
-        "0 grades of deleted courses\n"
+        "0 expired secrets, 0 grades of deleted courses, 0 audit entries\n"
     )
-    assert second.stdout.endswith(", 4 grades of deleted courses\n")
+    assert second.stdout.endswith(", 4 grades of deleted courses, 0 audit entries\n")
     assert {row.course_pk for row in store.all(Grade)} == {store.course("CS10").id}
 
 
@@ -129,8 +138,23 @@ def test_prune_that_is_interrupted_says_what_was_done(
     result = run("db", "prune", "--older-than", "30d")
 
     assert result.exit_code == 1
-    assert result.stdout.startswith("deleted 2 deliveries, 0 attempts, 2 events, ")
+    assert result.stdout.startswith("deleted 2 deliveries, 0 attempts, 0 events, ")
     assert len(store.all(Delivery)) == 3
+
+
+def test_audit_entries_are_pruned_only_when_asked(store: Store, run: Run) -> None:
+    ada = Actor("Ada", Channel.PAGE)
+    for days in (50, 400):
+        store.write(audit.record, ada, "course.add", f"CS{days}", now=days_ago(days))
+
+    run("db", "prune", "--older-than", "30d")
+    kept = {entry.object_id for entry in store.all(AuditEntry)}
+    result = run("db", "prune", "--older-than", "30d", "--audit-older-than", "365d")
+
+    assert kept >= {"CS50", "CS400"}
+    assert result.stdout.endswith(", 1 audit entry\n")
+    assert "CS400" not in {entry.object_id for entry in store.all(AuditEntry)}
+    assert "CS50" in {entry.object_id for entry in store.all(AuditEntry)}
 
 
 @pytest.mark.parametrize("words", ["courses list", "db upgrade", "serve"])

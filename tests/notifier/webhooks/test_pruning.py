@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -10,9 +11,10 @@ from sqlalchemy import event, text
 from sqlalchemy.orm import Session
 
 from foundation.db.session import Database
+from notifier.courses import service as courses
 from notifier.errors import DeliveryUnknownError
 from notifier.models import Attempt, Delivery, DeliveryStatus, Event, Replay
-from notifier.webhooks import deliveries, pruning
+from notifier.webhooks import deliveries, endpoints, pruning
 from notifier.webhooks import replay as replays
 from notifier.webhooks.pruning import Pruned
 from tests.notifier.conftest import NINE, Store
@@ -32,12 +34,16 @@ def other() -> Iterator[ThreadPoolExecutor]:
 
 
 def prune_all(store: Store, *, limit: int = 2) -> list[Pruned]:
-    """Prune in transactions of `limit` deliveries until none are left."""
+    """Prune in transactions of `limit` rows until none are left."""
     every: list[Pruned] = []
-    after: datetime | None = None
-    while pruned := store.write(pruning.prune, BEFORE, after=after, limit=limit):
-        every.append(pruned)
-        after = pruned.until
+    for step in (
+        *(partial(pruning.prune_deliveries, status=status) for status in pruning.STATUSES),
+        *(partial(pruning.prune_events, event_type=one) for one in pruning.TYPES),
+    ):
+        after: datetime | None = None
+        while pruned := store.write(step, before=BEFORE, after=after, limit=limit):
+            every.append(pruned)
+            after = pruned.until
     return every
 
 
@@ -84,14 +90,52 @@ def test_only_what_was_delivered_long_ago_is_deleted(store: Store) -> None:
     total = store.read(pruning.count, BEFORE)
     pruned = prune_all(store)
 
-    assert total == len(gone)
-    assert [one.deliveries for one in pruned] == [2, 2, 1]
+    assert total == len(gone) + len(gone | kept) - 1  # of two, the event is the same
+    assert [one.deliveries for one in pruned if one.deliveries] == [2, 2, 1]
     assert sum(one.attempts for one in pruned) == 2 * len(gone)
     assert sum(one.events for one in pruned) == len(gone) - 1
     assert {row.id for row in store.all(Delivery)} == kept
     assert sorted(row.delivery_id for row in store.all(Attempt)) == sorted([*kept, *kept])
     assert {row.delivery_id for row in store.all(Replay)} == {replayed, sent_again}
     assert {row.id for row in store.all(Event)} == {row.event_id for row in store.all(Delivery)}
+
+
+def test_settled_deliveries_of_a_removed_endpoint_are_deleted(store: Store) -> None:
+    removed, enabled = store.add_endpoint().id, store.add_endpoint().id
+    dead = {"status": DeliveryStatus.DEAD, "settled_at": NINE}
+    store.add_delivery(removed, **dead)
+    store.add_delivery(removed, status=DeliveryStatus.PENDING)
+    store.write(endpoints.remove, removed, by="ada", now=NINE)
+    kept = store.add_delivery(enabled, **dead)
+
+    pruned = prune_all(store)
+
+    assert sum(one.deliveries for one in pruned) == 2
+    assert [row.id for row in store.all(Delivery)] == [kept]
+    assert len(store.all(Event)) == 1
+
+
+def test_event_that_never_had_a_delivery_is_deleted(store: Store) -> None:
+    for course_id, at in (("CS1", NINE), ("CS2", BEFORE)):
+        store.add_course(course_id)
+        store.write(courses.delete_course, course_id, now=at)
+
+    prune_all(store)
+
+    assert [row.course_id for row in store.all(Event)] == ["CS2"]
+
+
+def test_secret_that_expired_long_ago_is_deleted(store: Store) -> None:
+    endpoint_id = store.add_endpoint().id
+    for overlap in (DAY, 10 * DAY):
+        store.write(
+            endpoints.rotate_secret, endpoint_id, overlap=overlap, vault=store.vault, now=NINE
+        )
+
+    number = store.write(pruning.prune_secrets, BEFORE)
+
+    assert number == 1
+    assert len(store.read(endpoints.secrets_of, endpoint_id)) == 2
 
 
 @only_postgres
@@ -102,7 +146,7 @@ def test_delivery_that_is_being_replayed_is_skipped(store: Store) -> None:
         replays.replay(session, [replayed], by="ada", now=BEFORE)
         pruned = prune_all(store)
 
-    assert [one.deliveries for one in pruned] == [1]
+    assert [one.deliveries for one in pruned if one.deliveries] == [1]
     assert [(row.id, row.status) for row in store.all(Delivery)] == [(replayed, "pending")]
     assert gone not in {row.id for row in store.all(Delivery)}
 
@@ -114,30 +158,13 @@ def test_replay_of_a_delivery_that_is_being_pruned_is_refused(
     delivery_id = store.add_delivery(store.add_endpoint().id, **LONG_AGO)
 
     with store.database.writing() as session:
-        pruning.prune(session, BEFORE, after=None, limit=10)
+        pruning.prune_deliveries(session, DeliveryStatus.DELIVERED, BEFORE, after=None, limit=10)
         replaying = other.submit(store.write, replays.replay, [delivery_id], by="ada", now=BEFORE)
         wait_for_a_waiter(store)
 
     with pytest.raises(DeliveryUnknownError):
         replaying.result(10)
     assert store.all(Replay) == []
-
-
-@only_postgres
-def test_two_prunings_of_one_event_leave_no_event(store: Store, other: ThreadPoolExecutor) -> None:
-    delivery_id = store.add_delivery(store.add_endpoint().id, **LONG_AGO)
-    add_second_delivery(store, delivery_id, store.add_endpoint().id, **LONG_AGO)
-
-    with store.database.writing() as session:
-        first = pruning.prune(session, BEFORE, after=None, limit=1)
-        pruning_too = other.submit(store.write, pruning.prune, BEFORE, after=None, limit=1)
-        wait_for_a_waiter(store)
-    second = pruning_too.result(10)
-
-    assert first
-    assert second
-    assert (first.events, second.events) == (0, 1)
-    assert store.all(Event) == []
 
 
 def explain(database: Database, session: Session) -> list[str]:
@@ -155,7 +182,9 @@ def explain(database: Database, session: Session) -> list[str]:
 
     event.listen(database.engine, "before_cursor_execute", note)
     try:
-        pruning.prune(session, BEFORE, after=NINE, limit=10)
+        for status in pruning.STATUSES:
+            pruning.prune_deliveries(session, status, BEFORE, after=NINE, limit=10)
+        pruning.prune_events(session, "course.deleted", BEFORE, after=NINE, limit=10)
     finally:
         event.remove(database.engine, "before_cursor_execute", note)
     return plans

@@ -34,7 +34,7 @@ def test_commands_record_what_they_change(receiver: Receiver, store: Store) -> N
         (("runs", "resume"), ""),
         (("grades", "forget", "--user", "ada", "--yes"), ""),
         (("db", "rotate-key"), ""),
-        (("db", "prune", "--older-than", "30d"), ""),
+        (("db", "prune", "--older-than", "30d", "--audit-older-than", "30d"), ""),
     ):
         result = receiver(*words, stdin=stdin)
         assert result.exit_code == 0, result.output
@@ -61,7 +61,8 @@ def test_commands_record_what_they_change(receiver: Receiver, store: Store) -> N
         (
             "database.prune",
             "",
-            "deleted 0 runs, 0 lines of history, 0 webhook ids, 0 grades of deleted courses",
+            "deleted 0 runs, 0 lines of history, 0 webhook ids, 0 grades of deleted courses, "
+            "0 audit entries",
         ),
     ]
     assert len(store.rows(AuditEntry)) == len(entries)

@@ -43,7 +43,8 @@ def test_prune_deletes_old_runs_but_keeps_the_last(receiver: Receiver, store: St
     deleted = receiver("db", "prune", "--older-than", "30d")
 
     assert deleted.stdout == (
-        "deleted 13 runs, 0 lines of history, 0 webhook ids, 0 grades of deleted courses\n"
+        "deleted 13 runs, 0 lines of history, 0 webhook ids, 0 grades of deleted courses, "
+        "0 audit entries\n"
     )
     assert [run.id for run in store.rows(Run)] == [full, recent]
     assert [course.run_id for course in store.rows(RunCourse)] == [full, recent]
@@ -64,7 +65,8 @@ def test_prune_deletes_history_and_webhook_ids_but_keeps_the_status(
 
     assert (first, repeated, after) == ("applied", "duplicate", "stale")
     assert result.stdout == (
-        "deleted 0 runs, 1 line of history, 1 webhook id, 0 grades of deleted courses\n"
+        "deleted 0 runs, 1 line of history, 1 webhook id, 0 grades of deleted courses, "
+        "0 audit entries\n"
     )
     assert (history_left, messages_left) == ([], [])
     assert registry.status_of(store.entry("CS101")) == "course_deleted"
@@ -88,8 +90,8 @@ def test_prune_deletes_grades_of_courses_that_were_deleted_long_ago(
     environment.setenv("RECEIVER_FORGET_GRADES_AFTER_DAYS", "30")
     pruned = receiver("db", "prune", "--older-than", "30d")
 
-    assert kept.stdout.endswith(" 0 grades of deleted courses\n")
-    assert pruned.stdout.endswith(" 2 grades of deleted courses\n")
+    assert kept.stdout.endswith(" 0 grades of deleted courses, 0 audit entries\n")
+    assert pruned.stdout.endswith(" 2 grades of deleted courses, 0 audit entries\n")
     ids = [store.entry(course_id).id for course_id in ("CS102", "CS103")]
     assert [score.entry_id for score in store.rows(StoredScore)] == [ids[0], ids[0], ids[1], ids[1]]
 
