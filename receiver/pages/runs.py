@@ -2,54 +2,98 @@
 
 import math
 from collections.abc import Sequence
+from typing import Annotated, TypeVar
 
 from flask import Blueprint, flash, g, redirect, render_template, request, url_for
+from pydantic import AfterValidator, BaseModel, ConfigDict
 from werkzeug.wrappers import Response
 
 from foundation.db import audit
 from foundation.db import session as db
 from foundation.db.pagination import PageRequest
-from foundation.pages import pagination, sessions
+from foundation.errors import Advice
+from foundation.pages import downloads, forms, pagination, sessions
 from foundation.pages.charts import Chart, Series
 from foundation.pages.guards import signed_in
+from foundation.text import printable
 from receiver import services
 from receiver.models import Run
 from receiver.runs import groups, queries, schedule, summary
 from receiver.runs import store as runs
-from receiver.runs.queries import ResultFilter
+from receiver.runs.queries import ResultFilter, RunFilter
 from receiver.runs.store import CourseOutcome, RunStatus
 from receiver.sync import process
 
 run_pages = Blueprint("runs", __name__, template_folder="templates")
 
+_Model = TypeVar("_Model", bound=BaseModel)
 _RUN = "/runs/<int(max=2147483647):run_id>"
 _CURSOR_TYPES, _COURSE_CURSOR_TYPES, _PEOPLE_CURSOR_TYPES = (int,), (str, int), (str, str, int)
+
+
+def _check_reason(reason: str) -> str:
+    if reason not in groups.LABELS:
+        raise ValueError(f"{printable(reason[:40])!r} is not a reason")
+    return reason
+
+
+class RunParams(BaseModel):
+    """The filter of the list of runs."""
+
+    model_config = ConfigDict(frozen=True, str_strip_whitespace=True)
+
+    since: forms.Time | None = None
+    until: forms.Time | None = None
+
+
+class ResultParams(BaseModel):
+    """The filter of the courses of a run."""
+
+    model_config = ConfigDict(frozen=True, str_strip_whitespace=True)
+
+    outcome: CourseOutcome | None = None
+    reason: Annotated[str, AfterValidator(_check_reason)] | None = None
+    source: str | None = None
 
 
 @run_pages.get("/runs")
 @signed_in
 def show() -> str:
     """Show the schedule and a page of the runs, newest first."""
+    chosen = _read(RunParams)
+    run_filter = RunFilter(chosen.since, chosen.until)
     page_request = pagination.read(request.args, _CURSOR_TYPES)
     with services.current().database.reading() as session:
         now = db.now(session)
-        page = queries.page(session, page_request)
+        page = queries.page(session, page_request, run_filter)
+        total = queries.count(session, run_filter)
         statuses = runs.statuses(session, page.rows, now=now)
         counts = queries.counts(session, page.rows)
         pause = schedule.get_pause(session)
         known = schedule.read(session)
     return render_template(
         "receiver/runs.html",
-        is_first_page=page_request == PageRequest(),
+        is_first_page=page_request == PageRequest() and run_filter == RunFilter(),
         pause=pause,
         schedule=known,
         is_overdue=known.is_overdue(now=now),
         is_running=RunStatus.RUNNING in statuses.values(),
         page=page,
+        total=total,
+        query=forms.entered(RunParams.model_fields),
         statuses=statuses,
         counts=counts,
         charts=_charts(page.rows[::-1]),
     )
+
+
+@run_pages.get("/runs.csv")
+@signed_in
+def export() -> Response:
+    """Return all runs that match a filter as a CSV file."""
+    chosen = _read(RunParams)
+    rows = queries.export(services.current().database, RunFilter(chosen.since, chosen.until))
+    return downloads.csv_file("runs", queries.COLUMNS, rows)
 
 
 @run_pages.post("/runs/start")
@@ -95,12 +139,7 @@ def resume() -> Response:
 def show_run(run_id: int) -> str:
     """Show one run: what needs attention by reason, or the courses of an outcome or reason."""
     page_request = pagination.read(request.args, _COURSE_CURSOR_TYPES)
-    outcome, reason = request.args.get("outcome"), request.args.get("reason")
-    chosen = ResultFilter(
-        CourseOutcome(outcome) if outcome in set(CourseOutcome) else None,
-        reason if reason in groups.LABELS else None,
-        request.args.get("source"),
-    )
+    chosen = _result_filter()
     listed = bool(chosen.outcome or chosen.reason)
     with services.current().database.reading() as session:
         run = runs.get(session, run_id)
@@ -126,16 +165,51 @@ def show_run(run_id: int) -> str:
     )
 
 
+@run_pages.get(f"{_RUN}/courses.csv")
+@signed_in
+def export_courses(run_id: int) -> Response:
+    """Return the courses of a run, of an outcome or reason, as a CSV file."""
+    chosen, database = _result_filter(), services.current().database
+    with database.reading() as session:
+        runs.get(session, run_id)
+    rows = queries.export_courses(database, run_id, chosen)
+    return downloads.csv_file(f"run-{run_id}-courses", queries.COURSE_COLUMNS, rows)
+
+
+@run_pages.get(f"{_RUN}/people.csv")
+@signed_in
+def export_people(run_id: int) -> Response:
+    """Return the people whose scores a run did not import as a CSV file."""
+    forms.require_known(())
+    database = services.current().database
+    with database.reading() as session:
+        runs.get(session, run_id)
+    rows = queries.export_people(database, run_id)
+    return downloads.csv_file(f"run-{run_id}-people", queries.PEOPLE_COLUMNS, rows)
+
+
 @run_pages.get(f"{_RUN}/people")
 @signed_in
 def show_people(run_id: int) -> str:
     """Show the people whose scores a run did not import."""
+    forms.require_known(())
     page_request = pagination.read(request.args, _PEOPLE_CURSOR_TYPES)
     with services.current().database.reading() as session:
         run = runs.get(session, run_id)
         page = queries.page_of_people(session, run.id, page_request)
         count = queries.people_count(session, run.id)
     return render_template("receiver/run_people.html", run=run, page=page, count=count)
+
+
+def _read(model: type[_Model]) -> _Model:
+    return forms.require_valid(
+        forms.from_query(model), advice=Advice("Go back and change the filters.")
+    )
+
+
+def _result_filter() -> ResultFilter:
+    params = _read(ResultParams)
+    return ResultFilter(params.outcome, params.reason, params.source)
 
 
 def _charts(recent: Sequence[Run]) -> list[Chart]:

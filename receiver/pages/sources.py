@@ -10,7 +10,7 @@ from contract.signatures import Secret, SecretError
 from contract.tokens import MalformedTokenError, MoodleToken
 from foundation.db import audit
 from foundation.errors import Advice
-from foundation.pages import forms
+from foundation.pages import downloads, forms
 from foundation.pages.error_pages import render_refusal
 from foundation.pages.filters import sentence
 from foundation.pages.forms import Faults
@@ -69,6 +69,7 @@ class SiteTokenForm(forms.Form):
 @signed_in
 def show() -> str:
     """Show the sources."""
+    forms.require_known(())
     with services.current().database.reading() as session:
         all_sources = sources.list_all(session)
         last_webhooks = sources.last_received(session)
@@ -80,6 +81,16 @@ def show() -> str:
         last_runs=last_runs,
         runs_searched=runs.RUNS_SEARCHED,
     )
+
+
+@source_pages.get("/sources.csv")
+@signed_in
+def export() -> Response:
+    """Return the sources as a CSV file."""
+    forms.require_known(())
+    with services.current().database.reading() as session:
+        rows = sources.export(session)
+    return downloads.csv_file("sources", sources.COLUMNS, [rows])
 
 
 @source_pages.get(_SOURCE)

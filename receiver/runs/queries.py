@@ -1,16 +1,21 @@
-"""Queries over recorded runs for the pages."""
+"""Queries over recorded runs for pages and commands, and their rows of CSV files."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Select, and_, func, select
 from sqlalchemy.orm import Session
 
 from foundation.db import pagination
-from foundation.db.pagination import Page, PageRequest
+from foundation.db import session as db
+from foundation.db.pagination import BATCH, Cursor, Page, PageRequest
+from foundation.db.session import Database
+from foundation.errors import fields_of
 from receiver.course_state import CourseStatus
 from receiver.models import Entry, Run, RunCourse, RunPerson, Source
+from receiver.runs import store
 from receiver.runs.groups import FIRST_FEW, ResultGroup, in_order
 from receiver.runs.store import RUNS_SEARCHED, CourseOutcome
 
@@ -44,11 +49,41 @@ class ResultFilter:
     source: str | None = None
 
 
-def page(session: Session, page_request: PageRequest, *, limit: int = pagination.PAGE) -> Page[Run]:
+@dataclass(frozen=True)
+class RunFilter:
+    """Which runs to list: those that started since a time, and before another one."""
+
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+ALL_RUNS = RunFilter()
+COLUMNS = (
+    *("run_id", "started_at", "ended_at", "by", "partial", "scheduled"),
+    *("synced", "unchanged", "skipped", "deleted", "failed"),
+    *("requests", "database_queries", "seconds", "status"),
+)
+"""The columns of an exported list of runs."""
+COURSE_COLUMNS = (
+    *("source", "course_id", "outcome", "reason"),
+    *("detail", "since", "next_step", "action"),
+)
+"""The columns of the exported courses of a run."""
+PEOPLE_COLUMNS = ("source", "course_id", "user_id", "kept", "detail")
+"""The columns of the exported people of a run."""
+
+
+def page(
+    session: Session,
+    page_request: PageRequest,
+    run_filter: RunFilter = ALL_RUNS,
+    *,
+    limit: int = pagination.PAGE,
+) -> Page[Run]:
     """Return a page of the runs, newest first."""
     return pagination.read(
         session,
-        select(Run),
+        _runs(run_filter),
         [Run.id],
         lambda row: (row[0], (row[0].id,)),
         page_request,
@@ -57,8 +92,76 @@ def page(session: Session, page_request: PageRequest, *, limit: int = pagination
     )
 
 
+def count(session: Session, run_filter: RunFilter) -> int:
+    """Return the number of runs, as `pagination.count` does."""
+    return pagination.count(session, _runs(run_filter))
+
+
+def export(database: Database, run_filter: RunFilter) -> Iterator[Sequence[dict[str, Any]]]:
+    """Yield batches of rows with `COLUMNS`, newest first, each read in its own transaction."""
+
+    def read(session: Session, cursor: Cursor | None) -> Page[dict[str, Any]]:
+        found = page(session, PageRequest(after=cursor), run_filter, limit=BATCH)
+        statuses = store.statuses(session, found.rows, now=db.now(session))
+        rows = [
+            {
+                **{name: getattr(run, name, None) for name in COLUMNS},
+                "run_id": run.id,
+                "by": run.holder,
+                "database_queries": run.statements,
+                "status": statuses[run.id],
+            }
+            for run in found.rows
+        ]
+        return Page(rows, None, found.after)
+
+    return pagination.batches(database, read)
+
+
+def export_courses(
+    database: Database, run_id: int, result_filter: ResultFilter
+) -> Iterator[Sequence[dict[str, Any]]]:
+    """Yield batches of a run's courses with `COURSE_COLUMNS`, by source."""
+
+    def read(session: Session, cursor: Cursor | None) -> Page[dict[str, Any]]:
+        request = PageRequest(after=cursor)
+        found = page_of_courses(session, run_id, result_filter, request, limit=BATCH)
+        rows = [
+            {name: getattr(row, name) for name in COURSE_COLUMNS} | fields_of(row.advice)
+            for row, _ in found.rows
+        ]
+        return Page(rows, None, found.after)
+
+    return pagination.batches(database, read)
+
+
+def export_people(database: Database, run_id: int) -> Iterator[Sequence[dict[str, Any]]]:
+    """Yield batches of a run's people with `PEOPLE_COLUMNS`, by source and course."""
+
+    def read(session: Session, cursor: Cursor | None) -> Page[dict[str, Any]]:
+        found = page_of_people(session, run_id, PageRequest(after=cursor), limit=BATCH)
+        rows = [{name: getattr(row, name) for name in PEOPLE_COLUMNS} for row, _ in found.rows]
+        return Page(rows, None, found.after)
+
+    return pagination.batches(database, read)
+
+
+def _runs(run_filter: RunFilter) -> Select[tuple[Run]]:
+    query = select(Run)
+    if run_filter.since is not None:
+        query = query.where(Run.started_at >= run_filter.since)
+    if run_filter.until is not None:
+        query = query.where(Run.started_at < run_filter.until)
+    return query
+
+
 def page_of_courses(
-    session: Session, run_id: int, result_filter: ResultFilter, page_request: PageRequest
+    session: Session,
+    run_id: int,
+    result_filter: ResultFilter,
+    page_request: PageRequest,
+    *,
+    limit: int = pagination.PAGE,
 ) -> Page[tuple[RunCourse, int | None]]:
     """Return a page of a run's recorded courses by source, with their entry ids."""
     return pagination.read(
@@ -67,6 +170,7 @@ def page_of_courses(
         [RunCourse.source, RunCourse.id],
         lambda row: ((row[0], row[1]), (row[0].source, row[0].id)),
         page_request,
+        limit=limit,
     )
 
 
@@ -137,7 +241,7 @@ def _matching(query: Select[Any], result_filter: ResultFilter) -> Select[Any]:
 
 
 def page_of_people(
-    session: Session, run_id: int, page_request: PageRequest
+    session: Session, run_id: int, page_request: PageRequest, *, limit: int = pagination.PAGE
 ) -> Page[tuple[RunPerson, int | None]]:
     """Return a page of the people of a run that were left out, with the ids of their entries."""
     return pagination.read(
@@ -146,6 +250,7 @@ def page_of_people(
         [RunPerson.source, RunPerson.course_id, RunPerson.id],
         lambda row: ((row[0], row[1]), (row[0].source, row[0].course_id, row[0].id)),
         page_request,
+        limit=limit,
     )
 
 

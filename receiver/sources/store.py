@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import delete, func, select, update
@@ -45,6 +46,12 @@ FIRST_STEP = Advice("Add eAssessment as a source.", "sources add", ("NAME", "--u
 
 # The id of a course in a Moodle.
 MOODLE_COURSE = re.compile(r"[1-9][0-9]{0,17}", re.ASCII)
+
+COLUMNS = (
+    *("source", "kind", "url", "secret_count", "site_token_set"),
+    *("created_at", "last_webhook_at"),
+)
+"""The columns of an exported list."""
 
 _NAME: TypeAdapter[str] = TypeAdapter(SourceName)
 
@@ -135,6 +142,23 @@ def last_received(session: Session) -> dict[int, datetime | None]:
     last = last.order_by(InboxMessage.received_at.desc()).limit(1)
     rows = session.execute(select(Source.id, last.scalar_subquery()))
     return {row[0]: row[1] for row in rows}
+
+
+def export(session: Session) -> list[dict[str, Any]]:
+    """Return all sources as rows with `COLUMNS`, by name."""
+    last_webhooks = last_received(session)
+    return [
+        {
+            "source": source.name,
+            "kind": source.kind,
+            "url": source.url,
+            "secret_count": len(source.secrets),
+            "site_token_set": source.encrypted_site_token is not None,
+            "created_at": source.created_at,
+            "last_webhook_at": last_webhooks[source.id],
+        }
+        for source in list_all(session)
+    ]
 
 
 def get(session: Session, name: str) -> Source:

@@ -56,6 +56,51 @@ def test_list_has_a_bar_and_counts_for_each_run(browser: Browser, store: Store) 
     assert '<rect class="chart-bad" x="80.0" y="0" width="20.0" height="1"/>' in page.html
 
 
+def test_runs_are_filtered_by_time_and_exported(browser: Browser, store: Store) -> None:
+    for days in range(3):
+        store.add_run(SYNCED, at=NINE + timedelta(days=days))
+    query = "since=2026-11-23&until=2026-11-24"
+
+    page = browser.get(f"/runs?{query}")
+    exported = browser.get(f"/runs.csv?{query}").html.splitlines()
+
+    assert "Results 1 run " in page.text
+    assert '<a href="/runs?until=2026-11-24">' in page.html
+    assert [row.split()[0] for row in page.rows] == ["2"]
+    assert exported[1:] == [
+        "2,2026-11-23T09:00:00.123456Z,2026-11-23T09:00:02.123456Z,ada@elms,no,no,"
+        "1,0,0,0,0,2,7,1.25,completed"
+    ]
+
+
+def test_courses_and_people_of_a_run_are_exported(browser: Browser, store: Store) -> None:
+    people = (PersonProblem("=s1", "2 users of ELMS have this ID number"),)
+    store.add_run(replace(SYNCED, people=people), FAILED)
+
+    courses = browser.get("/runs/1/courses.csv?outcome=failed").html.splitlines()[1:]
+    left_out = browser.get("/runs/1/people.csv").html.splitlines()[1:]
+
+    assert courses == ["one,CS103,failed,transient,responded 503,,Try again.,sync-grades"]
+    assert left_out == ["one,CS101,'=s1,no,2 users of ELMS have this ID number"]
+    assert browser.get("/runs/9/courses.csv").status == 404
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param("/runs?since=soon", id="time"),
+        pytest.param("/runs?status=killed", id="parameter"),
+        pytest.param("/runs/1?outcome=none", id="outcome"),
+        pytest.param("/runs/1?reason=none", id="reason"),
+        pytest.param("/runs/1/people?user=x", id="parameter of the people"),
+    ],
+)
+def test_filter_without_effect_is_refused(browser: Browser, store: Store, path: str) -> None:
+    store.add_run(SYNCED)
+
+    assert browser.get(path).status == 422
+
+
 def test_schedule_follows_from_scheduled_runs(browser: Browser, store: Store) -> None:
     store.add_run(SYNCED)
     before = browser.get("/runs")

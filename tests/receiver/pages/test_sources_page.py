@@ -34,6 +34,14 @@ def test_source_has_its_last_webhook_and_request(browser: Browser, store: Store)
     assert f"Secret 1 added {nine}" in page.text
 
 
+def test_sources_are_exported(browser: Browser, store: Store) -> None:
+    store.add_source("one", URL, (Secret.generate(),))
+
+    rows = browser.get("/sources.csv").html.splitlines()
+
+    assert rows[1] == f"one,api,{URL},1,no,2026-11-22T09:00:00.123456Z,"
+
+
 def test_secrets_are_not_shown(browser: Browser, database: Database, vault: Vault) -> None:
     secret, token = Secret.generate(), MoodleToken(SITE_TOKEN)
     with database.writing() as session:
