@@ -135,6 +135,7 @@ def _courses(courses: int, events: int) -> Iterator[dict[str, Any]]:
             "version": events // courses + 2,
             "grades_version": 0,
             "created_at": BEGAN,
+            "changed_at": _at(events),
             "deleted_at": _at(events) if number % 20 == 0 else None,
         }
 

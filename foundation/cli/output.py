@@ -124,16 +124,19 @@ def print_csv(
         click.echo(text, nl=False)
 
 
-def print_total(shown: int, total: int, noun: str, nouns: str | None = None, *, more: str) -> None:
+def print_total(
+    shown: int, total: int | None, noun: str, nouns: str | None = None, *, more: str
+) -> None:
     """Print how many rows of a list are shown, of how many, as `pagination.count` counts them.
 
-    `more` is the option that shows the next page, or empty if there is none.
+    `total` is None if it is not known. `more` is the option that shows the next page, or empty if
+    there is none.
     """
-    found = count(total, noun, nouns, limit=COUNTED)
     if more:
-        click.echo(f"{shown:,} of {found}. More: add {printable(more)}")
+        of = "shown" if total is None else f"of {count(total, noun, nouns, limit=COUNTED)}"
+        click.echo(f"{shown:,} {of}. More: add {printable(more)}")
     elif total:
-        click.echo(found)
+        click.echo(count(total, noun, nouns, limit=COUNTED))
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, empty: str) -> None:

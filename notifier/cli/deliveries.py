@@ -9,8 +9,9 @@ import click
 from contract.events import EVENT_TYPES, OPERATIONAL_TYPES
 from foundation.cli import context, output
 from foundation.cli.output import csv_option, json_option
-from foundation.cli.params import TEXT, TIMESTAMP, limit_option
+from foundation.cli.params import TEXT, limit_option, text_of, time_options
 from foundation.db import audit
+from foundation.db.pagination import PageRequest
 from foundation.text import count
 from notifier.api.schemas import (
     AttemptResponse,
@@ -56,13 +57,14 @@ _FILTER = (
     click.option(
         "--endpoint", "endpoint_id", type=ROW_ID, help="Only deliveries to this endpoint."
     ),
+    click.option("--webhook-id", type=TEXT, help="Only the event with this webhook-id."),
     click.option("--course", "course_id", type=TEXT, help="Only events about this course."),
     click.option(
-        "--since",
-        type=TIMESTAMP,
-        help="Only events since this time, as 2026-11-22T09:00 (UTC).",
+        "--matching",
+        type=text_of(minimum=1, maximum=255),
+        help="Only events about courses whose id contains TEXT, in any case.",
     ),
-    click.option("--until", type=TIMESTAMP, help="Only events before this time."),
+    time_options("events"),
 )
 
 
@@ -81,7 +83,10 @@ def list_(
         output.print_csv(delivery_export.COLUMNS, batches, as_json=as_json)
         return
     with context.reading() as session:
-        rows = delivery_queries.find(session, criteria, before=before, limit=limit)
+        page_request = PageRequest(after=(before,) if before else None)
+        page = delivery_queries.page(session, criteria, page_request, limit=limit)
+        rows = page.rows
+        total = delivery_queries.count(session, criteria)
         last = delivery_queries.last_attempts(session, [row.id for row in rows])
     if as_json:
         output.print_json(
@@ -96,7 +101,7 @@ def list_(
                 row.status,
                 row.event.type,
                 row.event.course_id,
-                row.endpoint_id,
+                f"{row.endpoint_id} {row.endpoint.name}".rstrip(),
                 row.attempt_count,
                 AttemptResponse.of_attempt(last[row.id], row.endpoint_id).answer
                 if row.id in last
@@ -107,8 +112,8 @@ def list_(
         ],
         empty="No deliveries match.",
     )
-    if len(rows) == limit:
-        click.echo(f"More: add --before {rows[-1].id}")
+    more = f"--before {page.after[0]}" if page.after else ""
+    output.print_total(len(rows), total, "delivery", "deliveries", more=more)
 
 
 @click.command()

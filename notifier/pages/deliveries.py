@@ -1,5 +1,6 @@
 """Deliveries: search, show one with its attempts, replay one or all results."""
 
+import json
 from collections.abc import Iterable
 from typing import Any
 
@@ -9,8 +10,9 @@ from werkzeug.wrappers import Response
 from foundation import logging
 from foundation.db import audit
 from foundation.db import session as db
+from foundation.db.pagination import COUNTED
 from foundation.errors import Advice
-from foundation.pages import downloads, forms
+from foundation.pages import downloads, forms, redirects
 from foundation.pages.guards import signed_in
 from foundation.pages.sessions import actor
 from foundation.text import count
@@ -81,7 +83,8 @@ def replay_one(delivery_id: int) -> Response:
         audit.record(session, actor(), "delivery.replay", delivery_id, now=now)
     _log.info("delivery replayed", delivery_id=delivery_id, user=g.current_user.name)
     flash(f"Delivery {delivery_id} is queued for replay.")
-    return redirect(url_for("deliveries.show", delivery_id=delivery_id), 303)
+    page = redirects.referring_page() or url_for("deliveries.show", delivery_id=delivery_id)
+    return redirect(page, 303)
 
 
 @deliveries.get("/deliveries/replay")
@@ -139,14 +142,14 @@ def _found(params: DeliveryParams) -> dict[str, Any]:
     with services.current().database.reading() as session:
         page = delivery_queries.page(session, params, params.page_request, limit=_ROWS)
         last = delivery_queries.last_attempts(session, [row.id for row in page.rows])
-        counts = delivery_queries.count_by_status(session, params, limit=MAX_REPLAYED + 1)
+        counts = delivery_queries.count_by_status(session, params, limit=COUNTED + 1)
         return {
             "params": params,
-            "query": query_of(params),
+            "query": forms.entered(DeliveryParams.model_fields),
             "page": page,
             "last": last,
             "counts": counts,
-            "max_replayed": MAX_REPLAYED,
+            "total": counts.get(params.status) if params.status else sum(counts.values()),
             "endpoints": endpoints.list_all(session, removed=True),
             "now": db.now(session),
         }
@@ -167,6 +170,8 @@ def _details(delivery_id: int) -> dict[str, Any]:
     return {
         "row": row,
         "now": now,
+        "payload": json.dumps(json.loads(row.event.body), indent=2, ensure_ascii=False),
+        "curl": sent_headers.curl_command(row),
         "steps": sorted([*steps, *again], key=lambda step: step[0], reverse=True),
         "last": attempts[-1] if attempts else None,
         "max_attempts": MAX_ATTEMPTS,
@@ -190,12 +195,14 @@ def _required_filter(params: DeliveryParams) -> DeliveryFilter:
 def _describe(delivery_filter: DeliveryFilter, rows: dict[int, Endpoint]) -> list[tuple[str, Any]]:
     endpoint_id = delivery_filter.endpoint_id
     row = rows.get(endpoint_id or 0)
-    endpoint = row.url if row else endpoint_id and f"number {endpoint_id}"
+    endpoint = row.name or row.url if row else endpoint_id and f"number {endpoint_id}"
     conditions = (
         ("Status", delivery_filter.status or "all except delivered"),
         ("Event", delivery_filter.event_type),
         ("Endpoint", endpoint),
         ("Course", delivery_filter.course_id),
+        ("Course contains", delivery_filter.matching),
+        ("webhook-id", delivery_filter.webhook_id),
         ("From", delivery_filter.since),
         ("Before", delivery_filter.until),
     )

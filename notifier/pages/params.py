@@ -8,22 +8,13 @@ from pydantic import BeforeValidator, ConfigDict, Field
 
 from contract.events import EVENT_TYPES, OPERATIONAL_TYPES, wire_time
 from foundation.db.pagination import PageRequest
-from foundation.text import parse_timestamp
+from foundation.pages import forms
 from notifier.models import MAX_ID, DeliveryStatus
 from notifier.webhooks.delivery_filter import DeliveryFilter
 
 TYPES = (*EVENT_TYPES, *OPERATIONAL_TYPES)
 NUMBER = Annotated[int, Field(ge=1, le=MAX_ID)]
 """The id of a row."""
-
-
-def _timestamp(text: object) -> object:
-    try:
-        return parse_timestamp(str(text).strip())
-    except (ValueError, OverflowError):
-        raise ValueError(
-            f"{str(text)[:40]!r} is not a valid time; use 2026-11-22T09:00 (UTC)"
-        ) from None
 
 
 def _one_of(values: Collection[str], noun: str) -> BeforeValidator:
@@ -35,19 +26,16 @@ def _one_of(values: Collection[str], noun: str) -> BeforeValidator:
     return BeforeValidator(check)
 
 
-_Timestamp = Annotated[datetime, BeforeValidator(_timestamp)]
-
-
 class DeliveryParams(DeliveryFilter):
     """A filter from a query string or a form."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    model_config = ConfigDict(frozen=True, str_strip_whitespace=True)
 
     status: Annotated[DeliveryStatus, _one_of(list(DeliveryStatus), "a status")] | None = None
     event_type: Annotated[str, _one_of(TYPES, "an event type")] | None = None
     endpoint_id: NUMBER | None = None
-    since: _Timestamp | None = None
-    until: _Timestamp | None = None
+    since: forms.Time | None = None
+    until: forms.Time | None = None
     before: NUMBER | None = None
     after: NUMBER | None = None
 

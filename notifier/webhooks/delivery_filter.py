@@ -5,15 +5,15 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import product
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import Select, and_, func, literal, select
 from sqlalchemy.orm import Session
 
 from foundation.db import pagination
 from foundation.db import session as db
-from notifier.models import Delivery, DeliveryStatus, Endpoint, Event
+from notifier.models import Course, Delivery, DeliveryStatus, Endpoint, Event
 
 # Up to this many events are looked up one by one; beyond that deliveries are scanned in order.
 _FEW_EVENTS = 2000
@@ -21,7 +21,10 @@ _MICROSECOND = timedelta(microseconds=1)
 
 
 class DeliveryFilter(BaseModel):
-    """Conditions on deliveries; None is no condition, `since` and `until` apply to the event."""
+    """Conditions on deliveries; None is no condition, `since` and `until` apply to the event.
+
+    `matching` is a part of a course id, in any case; `webhook_id` and `course_id` are whole.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -29,6 +32,8 @@ class DeliveryFilter(BaseModel):
     event_type: str | None = None
     endpoint_id: int | None = None
     course_id: str | None = None
+    matching: Annotated[str, Field(min_length=1, max_length=255)] | None = None
+    webhook_id: str | None = None
     since: datetime | None = None
     until: datetime | None = None
 
@@ -43,8 +48,8 @@ class DeliveryScope:
     """A filter resolved to endpoints, statuses and, if they are few, events.
 
     The index holds the deliveries of each endpoint and status in the order of their events; a
-    result is merged from one query for each of these. `events` are the ids of the events of the
-    filter's type or course, or None if there are many.
+    result is merged from one query for each of these. `events` are the ids of the events that the
+    filter selects by type, course or id, or None if there are many.
     """
 
     criteria: DeliveryFilter
@@ -55,7 +60,7 @@ class DeliveryScope:
     @property
     def is_cheap_to_count(self) -> bool:
         """Whether counting reads only deliveries that match."""
-        return self.criteria.event_type is None or self.events is not None
+        return self.events is not None or not _event_conditions(self.criteria)
 
 
 def scope_of(
@@ -196,11 +201,10 @@ def _position_of(session: Session, delivery_id: int, *, descending: bool) -> _Po
 
 def _find_few_events(session: Session, criteria: DeliveryFilter) -> list[str] | None:
     """Return the ids of the events that match, or None for many or if all events match."""
-    if criteria.event_type is None and criteria.course_id is None:
+    conditions = _event_conditions(criteria)
+    if not conditions:
         return None
-    query = select(Event.id).where(
-        *_event_conditions(criteria), *_in_period(Event.occurred_at, criteria)
-    )
+    query = select(Event.id).where(*conditions, *_in_period(Event.occurred_at, criteria))
     event_ids = list(session.scalars(query.limit(_FEW_EVENTS + 1)))
     return event_ids if len(event_ids) <= _FEW_EVENTS else None
 
@@ -274,8 +278,17 @@ def _query(criteria: DeliveryFilter, endpoint_id: int, status: DeliveryStatus) -
 
 
 def _event_conditions(criteria: DeliveryFilter) -> list[Any]:
-    columns = ((Event.type, criteria.event_type), (Event.course_id, criteria.course_id))
-    return [column == value for column, value in columns if value is not None]
+    columns = (
+        (Event.type, criteria.event_type),
+        (Event.course_id, criteria.course_id),
+        (Event.id, criteria.webhook_id),
+    )
+    conditions: list[Any] = [column == value for column, value in columns if value is not None]
+    if criteria.matching is not None:
+        # Each course that an event is about has a row; they are far fewer than the events.
+        found = Course.course_id.icontains(criteria.matching, autoescape=True)
+        conditions.append(Event.course_id.in_(select(Course.course_id).where(found)))
+    return conditions
 
 
 def _in_period(column: Any, criteria: DeliveryFilter) -> list[Any]:

@@ -1,5 +1,6 @@
 """The headers that an attempt sent, computed again from stored data, with shortened signatures."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -7,7 +8,7 @@ from datetime import datetime
 from sqlalchemy.orm import Session
 
 from contract import signatures
-from contract.signatures import ID_HEADER, SIGNATURE_HEADER, Secret
+from contract.signatures import ID_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER, Secret
 from foundation.crypto import Vault
 from foundation.errors import DecryptionError
 from notifier.models import Attempt, Delivery
@@ -56,6 +57,22 @@ def headers_of(
     signed = signatures.sign(keys, delivery.event_id, delivery.event.body.encode(), now=at)
     cut = [f"{signature[: len('v1,') + _SHOWN]}…" for signature in signed[SIGNATURE_HEADER].split()]
     return {**HEADERS, **signed, SIGNATURE_HEADER: " ".join(cut)}
+
+
+def curl_command(delivery: Delivery) -> str:
+    """Return a command that sends a delivery's request, with placeholders for what is signed.
+
+    These are the timestamp and the signature: a command with a valid one could be used by anyone.
+    """
+    headers = {
+        **HEADERS,
+        ID_HEADER: delivery.event_id,
+        TIMESTAMP_HEADER: "TIMESTAMP",
+        SIGNATURE_HEADER: "SIGNATURE",
+    }
+    options = [f"--header {shlex.quote(f'{name}: {value}')}" for name, value in headers.items()]
+    url, body = shlex.quote(delivery.endpoint.url), shlex.quote(delivery.event.body)
+    return " \\\n  ".join([f"curl --request POST {url}", *options, f"--data-raw {body}"])
 
 
 def _decrypt(vault: Vault, encrypted: str) -> Secret | None:

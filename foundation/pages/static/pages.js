@@ -73,7 +73,9 @@
   async function copy(button) {
     const label = button.dataset.originalLabel ??= button.textContent;
     try {
-      await navigator.clipboard.writeText(button.parentElement.querySelector("[data-copy-text]").textContent);
+      const source = document.getElementById(button.dataset.copy)
+        ?? button.parentElement.querySelector("[data-copy-text]");
+      await navigator.clipboard.writeText(source.textContent);
       button.textContent = "Copied";
     } catch {
       button.textContent = "Select and copy";

@@ -21,6 +21,7 @@ def endpoint(store: Store, sink: Sink) -> Registered:
 def three(store: Store, endpoint: Registered) -> dict[str, int]:
     """A dead delivery, a delivered one and a pending one, of three courses."""
     courses = {"dead": "CS101", "delivered": "CS102", "pending": "CS103"}
+    store.add_courses(list(courses.values()))
     return {
         status: store.add_delivery(endpoint.id, course_id=course_id, status=status)
         for status, course_id in courses.items()
@@ -103,7 +104,10 @@ def test_unknown_delivery_is_refused(run: Run, arguments: tuple[object, ...]) ->
             id="status, type and endpoint",
         ),
         pytest.param(("--course", "CS102"), ["delivered"], id="course"),
+        pytest.param(("--matching", "s102"), ["delivered"], id="part of a course id"),
+        pytest.param(("--webhook-id", "nowhere"), [], id="webhook-id"),
         pytest.param(("--since", "2126-11-22T09:00"), [], id="since"),
+        pytest.param(("--since", "36500d", "--course", "CS103"), ["pending"], id="since, relative"),
         pytest.param(("--until", "2026-11-22"), [], id="until"),
     ],
 )
@@ -122,7 +126,7 @@ def test_list_pages_newest_first(run: Run, read_json: ReadJson, three: dict[str,
     rest = read_json("deliveries", "list", "--before", newest)
     none = run("deliveries", "list", "--course", "NONE")
 
-    assert f"More: add --before {newest}\n" in first.stdout
+    assert first.stdout.endswith(f"1 of 3 deliveries. More: add --before {newest}\n")
     assert len(rest) == 2
     assert none.stdout == "No deliveries match.\n"
 

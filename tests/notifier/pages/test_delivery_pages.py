@@ -7,6 +7,7 @@ import pytest
 
 from notifier.models import DeliveryStatus, Replay
 from notifier.pages import deliveries as pages
+from notifier.webhooks import endpoints
 from tests.notifier.conftest import BODY, MINUTE, NINE, Store
 from tests.notifier.pages.conftest import MARKUP, URL, Browser
 
@@ -67,6 +68,8 @@ def test_list_can_be_downloaded(ada: Browser, store: Store) -> None:
         pytest.param({"since": " 2026-11-22 09:01Z "}, [2, 1], id="since"),
         pytest.param({"until": "2026-11-22T10:02:00+01:00"}, [1], id="until, another time zone"),
         pytest.param({"status": "", "since": " "}, [2, 1], id="empty fields"),
+        pytest.param({"matching": " s2 ", "since": "36500d"}, [2], id="part of a course id"),
+        pytest.param({"webhook_id": "nowhere"}, [], id="unknown webhook-id"),
         pytest.param({"event_type": "token.regenerated"}, [], id="no match"),
     ],
 )
@@ -74,18 +77,35 @@ def test_list_is_filtered_by_its_url(
     ada: Browser, store: Store, query: dict[str, str], found: list[int]
 ) -> None:
     store.add_delivery(1, occurred_at=NINE + MINUTE)
+    store.add_course("CS2")
     store.add_delivery(1, occurred_at=NINE + 2 * MINUTE, course_id="CS2", **DEAD)
 
     page = ada.look("/deliveries", **query)
 
-    assert ids_on(page) == found
+    exported = ada.client.get("/deliveries.csv", query_string=query).text.splitlines()[1:]
+    assert ids_on(page) == [int(row.partition(",")[0]) for row in exported] == found
     assert ("No deliveries match." in page) == (not found)
+
+
+def test_list_shows_filters_total_and_names(ada: Browser, store: Store) -> None:
+    store.write(endpoints.set_name, 1, "ELMS production")
+    webhook_id = store.delivery(store.add_delivery(1, **DEAD)).event_id
+    store.add_delivery(1)
+
+    page = ada.look("/deliveries", status="dead", endpoint_id="1", since="36500d")
+    one = ada.look("/deliveries", webhook_id=webhook_id)
+
+    assert "1 delivery found, newest first." in page
+    assert '<a href="/deliveries?status=dead&amp;since=36500d"><span class="unseen">Remove' in page
+    assert "Endpoint: <bdi>ELMS production</bdi>" in page
+    assert f'title="{URL}"><bdi class="name">ELMS production</bdi>' in page
+    assert ids_on(one) == [1]
 
 
 @pytest.mark.parametrize(
     ("query", "text"),
     [
-        pytest.param({"since": "yesterday"}, "'yesterday' is not a valid time", id="time"),
+        pytest.param({"since": "soon"}, "'soon' is not a time such as 2h", id="time"),
         pytest.param({"status": MARKUP}, "is not a status; choose one", id="status"),
         pytest.param({"event_type": "course.made"}, "is not an event type", id="event type"),
         pytest.param({"endpoint_id": "9" * 30}, "less than or equal", id="number"),
@@ -164,6 +184,36 @@ def test_replay_records_who(ada: Browser, store: Store) -> None:
     (replay,) = store.all(Replay)
     assert store.statuses(delivery_id) == [S.PENDING]
     assert (replay.replayed_by, replay.previous_status) == ("Ada on the pages", "dead")
+
+
+def test_row_replays_its_delivery_and_returns_to_the_list(ada: Browser, store: Store) -> None:
+    disabled = store.add_endpoint("https://disabled.example/hook", disabled=True)
+    store.add_delivery(1, **DEAD)
+    store.add_delivery(1, **DELIVERED)
+    store.add_delivery(disabled.id, **DEAD)
+    listed = "/deliveries?since=36500d"
+
+    page = ada.look(listed)
+    data = {"csrf_token": ada.token}
+    headers = {"Referer": f"http://localhost{listed}"}
+    response = ada.client.post("/deliveries/1/replay", data=data, headers=headers)
+
+    assert re.findall(r'action="/deliveries/(\d+)/replay"', page) == ["2", "1"]
+    assert "The endpoint has already accepted this event." in page  # before 2 is replayed
+    assert response.location == listed
+    assert store.statuses(1, 2, 3) == [S.PENDING, S.DELIVERED, S.DEAD]
+
+
+def test_payload_is_shown_indented_and_exactly(ada: Browser, store: Store) -> None:
+    delivery_id = store.add_delivery(1)
+
+    html = ada.look(f"/deliveries/{delivery_id}")
+
+    page = unescape(html)
+    assert '{\n  "type": "course.deleted"\n}' in page
+    assert f'aria-label="Exact bytes">{BODY}</pre>' in page
+    assert f"curl --request POST {URL} \\\n  --header " in page
+    assert "--header 'webhook-signature: SIGNATURE'" in page
 
 
 def test_delivery_of_a_disabled_endpoint_is_not_replayed(ada: Browser, store: Store) -> None:

@@ -24,6 +24,8 @@ def matches(row: Delivery, wanted: DeliveryFilter) -> bool:
         and wanted.event_type in (None, row.event.type)
         and wanted.endpoint_id in (None, row.endpoint_id)
         and wanted.course_id in (None, row.event.course_id)
+        and (wanted.matching or "").lower() in row.event.course_id.lower()
+        and wanted.webhook_id is None
         and (wanted.since is None or row.created_at >= wanted.since)
         and (wanted.until is None or row.created_at < wanted.until)
     )
@@ -33,6 +35,7 @@ def matches(row: Delivery, wanted: DeliveryFilter) -> bool:
 def rows(store: Store) -> list[Delivery]:
     """Deliveries of all kinds, some with the same time, in the order of their events."""
     chance = random.Random(11)
+    store.add_courses([f"CS{number}" for number in range(4)])
     endpoint_ids = [store.add_endpoint(disabled=number == 2).id for number in range(3)]
     made = [
         new_delivery(
@@ -83,6 +86,11 @@ def no_scan(database: Database) -> Iterator[None]:
         pytest.param({"event_type": "endpoint.disabled"}, id="type without events"),
         pytest.param({"event_type": "course.deleted", "endpoint_id": 1}, id="type and endpoint"),
         pytest.param({"course_id": "CS3"}, id="course"),
+        pytest.param({"matching": "s3"}, id="part of a course id"),
+        pytest.param({"matching": "cs"}, id="part of every course id"),
+        pytest.param({"matching": "_"}, id="wildcard of LIKE"),
+        pytest.param({"matching": "s3", "event_type": "course.deleted"}, id="part and type"),
+        pytest.param({"webhook_id": "nowhere"}, id="unknown event"),
         pytest.param({"since": NINE + 4 * MINUTE, "until": NINE + 9 * MINUTE}, id="period"),
         pytest.param(
             {"event_type": "course.deleted", "until": NINE + 9 * MINUTE}, id="type and until"
@@ -132,6 +140,14 @@ def test_scope_leaves_out_statuses(store: Store, rows: list[Delivery]) -> None:
     assert (disabled.endpoint_ids, enabled.endpoint_ids) == ([3], [1, 2])
     assert DeliveryStatus.DELIVERED not in enabled.statuses
     assert requested.statuses == [DeliveryStatus.DELIVERED]
+
+
+def test_webhook_id_finds_the_deliveries_of_one_event(store: Store, rows: list[Delivery]) -> None:
+    wanted = DeliveryFilter(webhook_id=rows[7].event_id, status=rows[7].status)
+    scope = store.read(delivery_filter.scope_of, wanted)
+
+    assert scope.is_cheap_to_count
+    assert store.read(delivery_filter.newest, scope, limit=None) == [rows[7].id]
 
 
 def test_count_is_bounded(store: Store, rows: list[Delivery]) -> None:

@@ -1,5 +1,6 @@
 """The headers that an attempt sent, with shortened signatures."""
 
+import shlex
 from datetime import timedelta
 
 import pytest
@@ -72,3 +73,17 @@ def test_unreadable_secret_is_reported(store: Store, endpoint: Registered) -> No
 
     assert shown is not None
     assert shown["webhook-signature"].startswith("unknown: ")
+
+
+def test_curl_command_sends_these_bytes_and_no_signature(store: Store) -> None:
+    delivery = store.delivery(
+        store.add_delivery(store.add_endpoint("https://elms.example/it's").id)
+    )
+    delivery.event.body = '{"course_id": "O\'Hara $HOME"}'
+
+    words = shlex.split(sent_headers.curl_command(delivery).replace("\\\n", ""))
+
+    assert words[:4] == ["curl", "--request", "POST", "https://elms.example/it's"]
+    assert words[-2:] == ["--data-raw", delivery.event.body]
+    assert f"webhook-id: {delivery.event_id}" in words
+    assert {"webhook-timestamp: TIMESTAMP", "webhook-signature: SIGNATURE"} < set(words)
