@@ -37,7 +37,7 @@ def measure(both: Machines, count: int) -> list[float]:
             time.sleep(0.1)
         time.sleep(0.3)  # until the worker is idle again
     listed = both.run("notifier", "deliveries", "list", "--limit", str(count), "--json")
-    happened = {one["webhook_id"]: one["occurred_at"] for one in json.loads(listed)}
+    happened = {one["webhook_id"]: one["occurred_at"] for one in json.loads(listed)["deliveries"]}
     heard = service_logs.received_webhooks(both.log_of("elms"))
     return [
         (heard[webhook_id][1] - datetime.fromisoformat(at)).total_seconds() * 1000

@@ -22,6 +22,11 @@ class ProblemType(StrEnum):
         member._value_, member.status = value, status
         return member
 
+    @property
+    def uri(self) -> str:
+        """The `type` of a document."""
+        return _PREFIX + self
+
     TOKEN_MISSING = "token-missing", 401
     TOKEN_MALFORMED = "token-malformed", 401
     TOKEN_UNKNOWN = "token-unknown", 401
@@ -78,7 +83,7 @@ class Problem:
     def document(self) -> dict[str, Any]:
         """Return the members of the problem document."""
         return {
-            "type": _PREFIX + self.type,
+            "type": self.type.uri,
             "title": self.type.replace("-", " ").capitalize(),
             "status": self.status,
             "detail": self.detail,
@@ -90,4 +95,4 @@ class Problem:
 def type_of(document: object) -> ProblemType | None:
     """Return the type of a received document, or None if it is not one of ours."""
     named = document.get("type") if isinstance(document, dict) else None
-    return next((kind for kind in ProblemType if named == _PREFIX + kind), None)
+    return next((kind for kind in ProblemType if named == kind.uri), None)

@@ -107,7 +107,7 @@ class Story(Narrator):
 
     def _has_failed(self) -> bool:
         last = self._admin.last_delivery(DELETED_WHILE_DOWN)
-        return last is not None and last["attempts"] > 0
+        return last is not None and last["attempt_count"] > 0
 
     def _missed_changes(self) -> None:
         self.title("Webhooks are lost: the sync detects the changes itself")

@@ -31,6 +31,12 @@ class Response(BaseModel):
         return cls(**fields, **more)
 
 
+class ListResponse(Response):
+    """A list or a page of one; `next` is the cursor of the next page, or None after the last."""
+
+    next: str | None = None
+
+
 class AuditResponse(Response):
     """An entry of the audit table: who did what, when, from where, to what."""
 
@@ -48,3 +54,79 @@ class AuditResponse(Response):
     def of_entry(cls, row: AuditEntry) -> Self:
         """Return the response for an entry."""
         return cls.of(row, entry_id=row.id)
+
+
+class AuditEntries(ListResponse):
+    """A page of the audit table."""
+
+    entries: list[AuditResponse]
+
+
+class CheckResponse(Response):
+    """The result of one check of `doctor`."""
+
+    check: str
+    ok: bool
+    detail: str
+    next_step: str | None
+    action: str | None
+
+
+class DoctorResponse(Response):
+    """The results of all checks."""
+
+    ok: bool
+    findings: list[CheckResponse]
+
+
+class UserResponse(Response):
+    """A user of the pages."""
+
+    user: str
+    created_at: Timestamp
+    password_changed_at: Timestamp
+
+    @classmethod
+    def of(cls, row: Any, **more: Any) -> Self:
+        """Return the response for a row."""
+        return super().of(row, user=row.name, **more)
+
+
+class Users(ListResponse):
+    """All users."""
+
+    users: list[UserResponse]
+
+
+class SchemaResponse(Response):
+    """The revision of the database schema, and the one before if it was upgraded."""
+
+    revision: str
+    previous_revision: str | None = None
+
+
+class BackupResponse(Response):
+    """A backup that was written."""
+
+    file: str
+    bytes: int
+
+
+class InitResponse(SchemaResponse):
+    """The file of the settings, those that were written to it, and why it is not safe there."""
+
+    env_file: str
+    written: list[str]
+    warning: str | None
+
+
+class Deleted(Response):
+    """How many rows were deleted, by what they are."""
+
+    deleted: dict[str, int]
+
+
+class Reencrypted(Response):
+    """How many secrets were encrypted with the first key, by what they are."""
+
+    reencrypted: dict[str, int]

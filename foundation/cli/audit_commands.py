@@ -10,7 +10,7 @@ from foundation.cli.params import TEXT, limit_option, time_options
 from foundation.db import audit
 from foundation.db.audit import AuditEntry, AuditFilter
 from foundation.db.pagination import PageRequest
-from foundation.responses import AuditResponse
+from foundation.responses import AuditEntries, AuditResponse
 
 _ENTRY = click.IntRange(1, 2**31 - 1)  # PostgreSQL refuses to compare with larger ids
 
@@ -52,8 +52,10 @@ def list_(
             page_request = PageRequest(after=audit.cursor_of(entry))
         page = audit.find(session, criteria, page_request, limit=limit)
         total = audit.count(session, criteria)
+    cursor = None if page.after is None else str(page.rows[-1].id)
     if as_json:
-        output.print_json([AuditResponse.of_entry(row) for row in page.rows])
+        entries = [AuditResponse.of_entry(row) for row in page.rows]
+        output.print_json(AuditEntries(entries=entries, next=cursor))
         return
     output.print_table(
         ("entry", "time", "actor", "channel", "address", "action", "object", "detail"),
@@ -72,5 +74,5 @@ def list_(
         ],
         empty="No entries match.",
     )
-    more = "" if page.after is None else f"--before {page.rows[-1].id}"
+    more = "" if cursor is None else f"--before {cursor}"
     output.print_total(len(page.rows), total, "entry", "entries", more=more)

@@ -7,23 +7,25 @@ import click
 from foundation.cli import context, output
 from foundation.cli.output import json_option
 from foundation.db.session import Database
-from foundation.errors import DatabaseSetupError, fields_of
+from foundation.responses import BackupResponse, SchemaResponse
 
 
 @click.command()
-def upgrade() -> None:
+@json_option
+def upgrade(as_json: bool) -> None:
     """Upgrade the database schema; existing data is kept."""
-    upgrade_schema()
+    response, sentence = upgrade_schema()
+    output.print_result(response, sentence, as_json=as_json)
 
 
-def upgrade_schema() -> None:
-    """Upgrade the schema of the program's database, and print the result."""
+def upgrade_schema() -> tuple[SchemaResponse, str]:
+    """Upgrade the schema of the program's database; return the result, in a sentence too."""
     schema = context.schema()
     before = schema.upgrade(context.services().database)
+    response = SchemaResponse(revision=schema.head, previous_revision=before)
     if before == schema.head:
-        click.echo(f"the schema is already at {schema.head}")
-    else:
-        click.echo(f"the schema is now at {schema.head} (before: {before or 'new database'})")
+        return response, f"the schema is already at {schema.head}"
+    return response, f"the schema is now at {schema.head} (before: {before or 'new database'})"
 
 
 @click.command()
@@ -34,22 +36,15 @@ def check(as_json: bool) -> None:
     Exit code 4 if it is not.
     """
     schema = context.schema()
-    try:
-        schema.check(context.services().database)
-    except DatabaseSetupError as error:
-        if not as_json:
-            raise
-        output.print_json({"ok": False, "detail": str(error), **fields_of(error.advice)})
-        raise click.exceptions.Exit(output.EXIT_DATABASE) from None
-    if as_json:
-        output.print_json({"ok": True, "schema": schema.head})
-    else:
-        click.echo(f"OK: the schema is at {schema.head}")
+    schema.check(context.services().database)
+    response = SchemaResponse(revision=schema.head, previous_revision=schema.head)
+    output.print_result(response, f"OK: the schema is at {schema.head}", as_json=as_json)
 
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
-def backup(file: Path) -> None:
+@json_option
+def backup(file: Path, as_json: bool) -> None:
     """Write a consistent backup of the database to the new file FILE, while the services run.
 
     On SQLite it is a database file, on PostgreSQL an archive for pg_restore; that needs the program
@@ -60,6 +55,8 @@ def backup(file: Path) -> None:
 
     database: Database = context.services().database
     context.schema().check_known(database)
-    with output.progress_bar(100, "Backing up", hidden=not database.is_sqlite) as advance:
+    hidden = as_json or not database.is_sqlite
+    with output.progress_bar(100, "Backing up", hidden=hidden) as advance:
         size = back_up(database, file, advance)
-    click.echo(f"backed up to {file} ({size:,} bytes)")
+    response = BackupResponse(file=str(file), bytes=size)
+    output.print_result(response, f"backed up to {file} ({size:,} bytes)", as_json=as_json)

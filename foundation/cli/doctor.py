@@ -16,6 +16,7 @@ from foundation.db import session as db
 from foundation.db.migrations import Schema
 from foundation.db.session import Database
 from foundation.errors import Advice, DatabaseSetupError, DecryptionError, fields_of
+from foundation.responses import CheckResponse, DoctorResponse
 from foundation.text import printable
 
 # Signatures tolerate five minutes.
@@ -108,11 +109,11 @@ def report(findings: list[Finding], *, as_json: bool) -> int:
     """
     failed = [finding for finding in findings if not finding.ok]
     if as_json:
-        documents = [
-            {"check": item.check, "ok": item.ok, "found": item.found, **fields_of(item.advice)}
+        checks = [
+            CheckResponse(check=item.check, ok=item.ok, detail=item.found, **fields_of(item.advice))
             for item in findings
         ]
-        output.print_json({"ok": not failed, "findings": documents})
+        output.print_json(DoctorResponse(ok=not failed, findings=checks))
     else:
         output.print_table(
             ("check", "result", "found", "next step"),

@@ -13,9 +13,10 @@ from foundation import config
 from foundation.cli import context, db_commands
 from foundation.cli.doctor import examine_env_file
 from foundation.cli.lazy import load
-from foundation.cli.output import print_warning
+from foundation.cli.output import print_json, print_warning
 from foundation.config import ServiceSettings
 from foundation.errors import Advice, ConfigurationError
+from foundation.responses import InitResponse
 from foundation.services import Services
 
 # What .env can hold without quotes, for every program that reads it.
@@ -39,6 +40,7 @@ def initialize(
     keys: Mapping[str, str],
     options: Mapping[str, str | None],
     next_steps: Sequence[tuple[str, str]],
+    as_json: bool,
 ) -> None:
     """Write the settings that are missing to .env, make the schema, and print what was done.
 
@@ -51,13 +53,25 @@ def initialize(
     new |= {field: key for field, key in keys.items() if not given.get(_name(settings, field))}
     _check(settings, new)
     file = config.env_file(settings)
+    written = {_name(settings, field): value for field, value in new.items()}
     if new:
-        _append(file, {_name(settings, field): value for field, value in new.items()})
-        click.echo(f"wrote {', '.join(_name(settings, field) for field in new)} to {file}")
+        _append(file, written)
+    if new and not as_json:
+        click.echo(f"wrote {', '.join(written)} to {file}")
         if "encryption_keys" in new:
             click.echo("back it up: without its keys the secrets in the database are lost")
-    db_commands.upgrade_schema()
+    schema, sentence = db_commands.upgrade_schema()
     finding = examine_env_file(settings)
+    if as_json:
+        response = InitResponse(
+            **dict(schema),
+            env_file=str(file),
+            written=[*written],
+            warning=None if finding.ok else finding.found,
+        )
+        print_json(response)
+        return
+    click.echo(sentence)
     if not finding.ok:
         print_warning(finding.found, finding.advice)
     click.echo("\nNext:")

@@ -71,22 +71,29 @@ class LazyGroup(click.Group):
         ]
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the command line; a refusal is a message and an exit code, never a trace."""
+        """Run the command line; a refusal is a message and an exit code, never a trace.
+
+        With `--json` the message is JSON, also that of a wrong option.
+        """
         _open_closed_stdin()
         if isinstance(sys.stdout, io.TextIOWrapper):
             # A terminal's encoding may lack a character that is printed.
             sys.stdout.reconfigure(errors="backslashreplace")
+        words = args[0] if args else kwargs.get("args")
+        as_json = "--json" in (sys.argv if words is None else words)
+        # click prints its own errors as text, unless it is asked to raise them.
+        kwargs["standalone_mode"] = not as_json
         try:
-            return super().main(*args, **kwargs)
+            code = super().main(*args, **kwargs)
         except Exception as error:
             from foundation.cli import output
 
             if isinstance(error, OSError):
                 _discard_stdout()
-            code = output.report_error(error, str(self.name))
+            code = output.report_error(error, str(self.name), as_json=as_json)
             if code is None:
                 raise
-            sys.exit(code)
+        sys.exit(code)
 
 
 def _open_closed_stdin() -> None:

@@ -9,8 +9,9 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import click
 from rich.console import Console
@@ -18,10 +19,18 @@ from rich.table import Table
 from rich.text import Text
 
 from contract.events import wire_time
+from contract.problems import ProblemType
 from foundation import csv_writer
 from foundation.db import session as db
 from foundation.db.pagination import COUNTED
-from foundation.errors import Advice, ConfigurationError, DatabaseSetupError, Refusal
+from foundation.errors import (
+    Advice,
+    ConfigurationError,
+    DatabaseSetupError,
+    Refusal,
+    fields_of,
+)
+from foundation.responses import Response
 from foundation.text import count, escaped, printable, readable
 
 EXIT_REFUSED = 1
@@ -34,39 +43,90 @@ _PLAIN_WIDTH = 200
 LINE_SECONDS = 10.0
 
 
-def report_error(error: Exception, program: str) -> int | None:
+def report_error(
+    error: Exception, program: str | None = None, *, as_json: bool = False
+) -> int | None:
     """Print a message for an expected error and return its exit code; None for any other."""
     if isinstance(error, DatabaseSetupError):
         hint = ""
         if error.file is not None:
             is_there = "the file is" if error.file.exists() else "there is no file"
             hint = f"\n{is_there} {error.file}"
-        print_error(f"{error}{hint}", error.advice, program)
-        return EXIT_DATABASE
-    if isinstance(error, Refusal):
-        print_error(str(error), error.advice, program)
-        return EXIT_USAGE if isinstance(error, ConfigurationError) else EXIT_REFUSED
-    if isinstance(error, db.UNUSABLE):
-        print_error(
+        message, code = ErrorMessage(f"{error}{hint}", error.advice), EXIT_DATABASE
+    elif isinstance(error, Refusal):
+        message = ErrorMessage.of(error)
+        code = EXIT_USAGE if isinstance(error, ConfigurationError) else EXIT_REFUSED
+    elif isinstance(error, db.UNUSABLE):
+        message, code = ErrorMessage.of_database(error), EXIT_DATABASE
+    elif isinstance(error, OSError):
+        where = "" if error.filename is None else f": {error.filename}"
+        message = ErrorMessage(
+            f"cannot read or write: {error.strerror or error}{where}",
+            Advice("Free disk space, fix the permissions, or write elsewhere; then try again."),
+        )
+        code = EXIT_REFUSED
+    elif isinstance(error, click.ClickException):
+        message, code = _of_click(error), error.exit_code
+    elif isinstance(error, click.Abort):
+        message = ErrorMessage("the command was interrupted", Advice("Run the command again."))
+        code = EXIT_REFUSED
+    else:
+        return None
+    with suppress(OSError):
+        print_error(message, program, exit_code=code, as_json=as_json)
+    return code
+
+
+@dataclass(frozen=True)
+class ErrorMessage:
+    """Why a command failed, and what to do; `problem` and `facts` are for programs."""
+
+    detail: str
+    advice: Advice
+    problem: ProblemType | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, refusal: Refusal) -> Self:
+        """Return the message of a refusal."""
+        return cls(str(refusal), refusal.advice, refusal.problem, refusal.facts)
+
+    @classmethod
+    def of_database(cls, error: Exception) -> Self:
+        """Return the message of a database error."""
+        return cls(
             f"the database cannot be used: {db.cause(error)}",
             Advice("Check the database URL, and that the database runs and takes writes."),
+            ProblemType.DATABASE_UNAVAILABLE,
         )
-        return EXIT_DATABASE
-    if isinstance(error, OSError):
-        where = "" if error.filename is None else f": {error.filename}"
-        with suppress(OSError):
-            print_error(
-                f"cannot read or write: {error.strerror or error}{where}",
-                Advice("Free disk space, fix the permissions, or write elsewhere; then try again."),
-            )
-        return EXIT_REFUSED
-    return None
 
 
-def print_error(what: str, advice: Advice, program: str | None = None) -> None:
-    """Print an error and the next step to stderr."""
-    message = "\n       ".join(printable(line) for line in what.split("\n"))
-    click.echo(f"error: {message}\n next: {printable(next_step(advice, program))}", err=True)
+def _of_click(error: click.ClickException) -> ErrorMessage:
+    advice = Advice("Fix what the message names, then try again.")
+    if isinstance(error, click.UsageError) and error.ctx is not None:
+        words = error.ctx.command_path.split()[1:]
+        advice = Advice("See the options of the command.", " ".join([*words, "--help"]))
+    return ErrorMessage(error.format_message(), advice, ProblemType.REQUEST_INVALID)
+
+
+def print_error(
+    error: ErrorMessage, program: str | None = None, *, exit_code: int, as_json: bool = False
+) -> None:
+    """Print an error and the next step to stderr; as JSON it is one line."""
+    if as_json:
+        document = {
+            "type": error.problem.uri if error.problem else "about:blank",
+            "detail": error.detail,
+            **fields_of(error.advice),
+            **error.facts,
+            "exit_code": exit_code,
+        }
+        line = json.dumps(document, ensure_ascii=False, default=_json_fact)
+        click.echo(escaped(line), err=True)
+        return
+    message = "\n       ".join(printable(line) for line in error.detail.split("\n"))
+    step = printable(next_step(error.advice, program))
+    click.echo(f"error: {message}\n next: {step}", err=True)
 
 
 def print_warning(what: str, advice: Advice | None) -> None:
@@ -97,14 +157,22 @@ def json_option(command: _Command) -> _Command:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
 
 
-def print_json(document: Any) -> None:
-    """Print a document as JSON, with timestamps in RFC 3339 and control characters escaped."""
-    click.echo(escaped(json.dumps(document, ensure_ascii=False, indent=2, default=_json_default)))
+def print_json(response: Response) -> None:
+    """Print a response as JSON, with control characters escaped."""
+    document = response.model_dump(mode="json")
+    click.echo(escaped(json.dumps(document, ensure_ascii=False, indent=2)))
 
 
-def _json_default(value: Any) -> Any:
-    if hasattr(value, "model_dump"):
-        return value.model_dump(mode="json", exclude_unset=True)
+def print_result(response: Response, *lines: str, as_json: bool) -> None:
+    """Print what a command has done, as JSON or in sentences."""
+    if as_json:
+        print_json(response)
+        return
+    for line in lines:
+        click.echo(printable(line))
+
+
+def _json_fact(value: Any) -> str:
     return wire_time(value) if isinstance(value, datetime) else str(value)
 
 

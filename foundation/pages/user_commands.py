@@ -7,17 +7,19 @@ from foundation.cli.output import json_option
 from foundation.cli.params import TEXT
 from foundation.db import audit
 from foundation.pages import users
+from foundation.responses import Deleted, UserResponse, Users
 
 
 @click.command()
 @click.argument("name", type=TEXT)
-def add(name: str) -> None:
+@json_option
+def add(name: str, as_json: bool) -> None:
     """Add the user NAME; the password is read from a prompt or standard input."""
     password = output.read_hidden_line("Password", confirm=True)
     with context.writing() as (session, now):
-        users.add(session, name, password, now=now)
+        response = UserResponse.of(users.add(session, name, password, now=now))
         audit.record(session, context.actor(), "user.add", name, now=now)
-    click.echo(f"{name} can sign in")
+    output.print_result(response, f"{name} can sign in", as_json=as_json)
 
 
 @click.command("list")
@@ -27,16 +29,7 @@ def list_(as_json: bool) -> None:
     with context.reading() as session:
         rows = users.list_all(session)
     if as_json:
-        output.print_json(
-            [
-                {
-                    "user": row.name,
-                    "created_at": row.created_at,
-                    "password_changed_at": row.password_changed_at,
-                }
-                for row in rows
-            ]
-        )
+        output.print_json(Users(users=[UserResponse.of(row) for row in rows]))
         return
     output.print_table(
         ("user", "added", "password set"),
@@ -47,7 +40,8 @@ def list_(as_json: bool) -> None:
 
 @click.command("set-password")
 @click.argument("name", type=TEXT)
-def set_password(name: str) -> None:
+@json_option
+def set_password(name: str, as_json: bool) -> None:
     """Set a new password for NAME, who is signed out everywhere.
 
     The password is read from a prompt or standard input.
@@ -56,14 +50,18 @@ def set_password(name: str) -> None:
     with context.writing() as (session, now):
         user = users.set_password(session, name, password, now=now)
         audit.record(session, context.actor(), "user.set-password", user.name, now=now)
-    click.echo(f"{name} has a new password and is signed out everywhere")
+        response = UserResponse.of(user)
+    sentence = f"{name} has a new password and is signed out everywhere"
+    output.print_result(response, sentence, as_json=as_json)
 
 
 @click.command()
 @click.argument("name", type=TEXT)
-def remove(name: str) -> None:
+@json_option
+def remove(name: str, as_json: bool) -> None:
     """Remove the user NAME, who is signed out everywhere."""
     with context.writing() as (session, now):
         removed = users.remove(session, name)
         audit.record(session, context.actor(), "user.remove", removed, now=now)
-    click.echo(f"{removed} is removed and signed out everywhere")
+    sentence = f"{removed} is removed and signed out everywhere"
+    output.print_result(Deleted(deleted={"users": 1}), sentence, as_json=as_json)

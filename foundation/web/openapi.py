@@ -39,7 +39,7 @@ _PROBLEM_SCHEMA: JsonSchema = {
     "description": "A problem (RFC 9457): what was refused, why, and what to do next.",
     "type": "object",
     "properties": {
-        "type": {"type": "string", "enum": [f"urn:problem-type:{kind}" for kind in ProblemType]},
+        "type": {"type": "string", "enum": [kind.uri for kind in ProblemType]},
         "status": {"type": "integer"},
         "title": {"type": "string"},
         "detail": {"type": "string"},

@@ -8,15 +8,18 @@ from sqlalchemy.orm import Session
 from contract.tokens import CourseToken
 from foundation.db import audit
 from foundation.db.audit import Actor, Channel
+from foundation.db.pagination import PageRequest
 from foundation.responses import Response
 from foundation.web.app import check_bearer, client_address, guarded, parse_body, parse_query
 from foundation.web.errors import AdminKeyError, RequestInvalidError
 from notifier import services
 from notifier.api import schemas
-from notifier.courses import grades
+from notifier.courses import grades, listing
 from notifier.courses import service as courses
+from notifier.courses.listing import CourseFilter
 from notifier.models import MAX_ID
 from notifier.webhooks import delivery_queries, endpoints, replay
+from notifier.webhooks.delivery_filter import DeliveryFilter
 
 admin_api = Blueprint("admin_api", __name__, url_prefix="/api/v1/admin")
 
@@ -54,21 +57,23 @@ def add_course() -> tuple[Json, int]:
 @admin_api.get("/courses")
 @admin_only
 def list_courses() -> Json:
-    """List courses by id; for the next page set `after` to the last id."""
+    """List courses by id; for the next page set `after` to `next`."""
     page = parse_query(schemas.CourseListParams)
     with services.current().database.reading() as session:
-        rows = courses.list_courses(session, after=page.after, limit=page.limit)
-        return _json(schemas.Courses(courses=[schemas.CourseResponse.of(row) for row in rows]))
+        request = PageRequest(after=(page.after,) if page.after else None)
+        found = listing.page(session, CourseFilter(), request, limit=page.limit)
+        return _json(schemas.Courses.of_page(found))
 
 
 @admin_api.get("/courses/<path:course_id>")
 @admin_only
 def show_course(course_id: str) -> Json:
-    """Show a course, deleted or not."""
+    """Show a course, deleted or not, with its tokens, deliveries and last changes."""
     with services.current().database.reading() as session:
         course = courses.get_course(session, course_id)
-        token_id = courses.current_token(session, course)
-        return _json(schemas.CourseShown.of(course, token_id=token_id))
+        deliveries = delivery_queries.find(session, DeliveryFilter(course_id=course_id))
+        changes = audit.about(session, "course", course_id)
+        return _json(schemas.CourseDetails.of_course(course, deliveries, changes))
 
 
 @admin_api.delete("/courses/<path:course_id>")
@@ -146,19 +151,20 @@ def remove_endpoint(endpoint_id: int) -> Json:
     with services.current().writing() as (session, now):
         cancelled = endpoints.remove(session, endpoint_id, by=_by(), now=now)
         audit.record(session, actor(), "endpoint.remove", endpoint_id, now=now)
-        return _json(schemas.EndpointRemoved(endpoint_id=endpoint_id, cancelled=cancelled))
+        endpoint = endpoints.get(session, endpoint_id)
+        return _json(schemas.EndpointRemoved.of(endpoint, cancelled=cancelled))
 
 
 @admin_api.get("/deliveries")
 @admin_only
 def list_deliveries() -> Json:
-    """List deliveries, newest first; for the next page set `before` to the last id."""
+    """List deliveries, newest first; for the next page set `before` to `next`."""
     page = parse_query(schemas.DeliveryListParams)
     with services.current().database.reading() as session:
-        rows = delivery_queries.find(session, page, before=page.before, limit=page.limit)
-        return _json(
-            schemas.Deliveries(deliveries=[schemas.DeliveryResponse.of(row) for row in rows])
-        )
+        request = PageRequest(after=(page.before,) if page.before else None)
+        found = delivery_queries.page(session, page, request, limit=page.limit)
+        last = delivery_queries.last_attempts(session, [row.id for row in found.rows])
+        return _json(schemas.Deliveries.of_page(found, last))
 
 
 @admin_api.post("/deliveries/replay")
@@ -170,6 +176,7 @@ def replay_deliveries() -> Json:
         raise RequestInvalidError("give either `ids` or a `filter`", errors=[])
     by = _by()
     with services.current().writing() as (session, now):
+        held = 0 if params.filter is None else replay.count_held(session, params.filter)
         if params.filter is None:
             selected = params.ids or []
             if params.dry_run:
@@ -182,8 +189,7 @@ def replay_deliveries() -> Json:
             ids = replay.replay_found(session, params.filter, params.limit, by=by, now=now)
         if ids and not params.dry_run:
             audit.record(session, actor(), "delivery.replay", *replay.summarize(ids), now=now)
-    replayed = [] if params.dry_run else ids
-    return _json(schemas.Replayed(replayed=replayed, found=ids, dry_run=params.dry_run))
+    return _json(schemas.Replayed(dry_run=params.dry_run, delivery_ids=ids, held=held))
 
 
 def _by() -> str:

@@ -28,7 +28,8 @@ _OPERATIONS = {
         problems=(*_ADMIN, P.REQUEST_INVALID),
     ),
     "admin_api.show_course": Operation(
-        {200: ApiResponse("The course.", schemas.CourseShown)}, problems=(*_ADMIN, P.COURSE_UNKNOWN)
+        {200: ApiResponse("The course.", schemas.CourseDetails)},
+        problems=(*_ADMIN, P.COURSE_UNKNOWN),
     ),
     "admin_api.delete_course": Operation(
         {200: ApiResponse("Deleted; all endpoints are notified.", schemas.CourseResponse)},

@@ -1,6 +1,6 @@
 """The requests and responses of eAssessment's API, which also make `--json` and openapi.json."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated, Any, Self
@@ -17,16 +17,19 @@ from contract.events import EVENT_TYPES, OPERATIONAL_TYPES, CourseId, Version, W
 from contract.grades import Scores
 from contract.tokens import MOODLE_TOKEN_ID, MoodleToken
 from foundation.db.audit import AuditEntry
+from foundation.db.pagination import Page
 from foundation.errors import fields_of
 from foundation.import_result import ImportResult
-from foundation.responses import AuditResponse, Response, Timestamp
+from foundation.responses import AuditResponse, ListResponse, Response, Timestamp
 from notifier import models
 from notifier.courses.course_import import ImportedCourses
 from notifier.courses.grade_import import GradesFile
 from notifier.models import MAX_ID, MAX_NAME, DeliveryStatus
-from notifier.webhooks import delivery_queries, failure_advice
+from notifier.webhooks import circuit_breaker, delivery_queries, failure_advice
+from notifier.webhooks.circuit_breaker import EndpointStatus
 from notifier.webhooks.delivery_filter import DeliveryFilter
-from notifier.webhooks.retry_policy import Failure
+from notifier.webhooks.retry_policy import Failure, WebhookResponse
+from notifier.worker.ping import PingResult
 
 _TYPES = "|".join([*EVENT_TYPES, *OPERATIONAL_TYPES]).replace(".", r"\.")
 EventType = Annotated[str, Field(pattern=f"^({_TYPES})$")]
@@ -133,12 +136,6 @@ class CourseResponse(Response):
         return super().of(row, course_version=row.version, **more)
 
 
-class CourseShown(CourseResponse):
-    """A course with the public id of its current token, if it has one."""
-
-    token_id: str | None
-
-
 class CourseWithToken(CourseResponse):
     """A course with its new token, which is shown only once."""
 
@@ -146,10 +143,18 @@ class CourseWithToken(CourseResponse):
     token_id: str
 
 
-class Courses(Response):
+class Courses(ListResponse):
     """A page of courses."""
 
     courses: list[CourseResponse]
+
+    @classmethod
+    def of_page(cls, page: Page[models.Course]) -> Self:
+        """Return the response for a page."""
+        return cls(
+            courses=[CourseResponse.of(row) for row in page.rows],
+            next=page.after[0] if page.after else None,
+        )
 
 
 class TokenRow(Response):
@@ -171,8 +176,12 @@ class CourseDelivery(Response):
 
 
 class CourseDetails(CourseResponse):
-    """A course with its tokens, oldest first, its deliveries and its last changes, newest first."""
+    """A course with its tokens, oldest first, its deliveries and its last changes, newest first.
 
+    `token_id` is the public id of its current token, if it has one.
+    """
+
+    token_id: str | None
     tokens: list[TokenRow]
     deliveries: list[CourseDelivery]
     changes: list[AuditResponse]
@@ -185,8 +194,10 @@ class CourseDetails(CourseResponse):
         changes: Sequence[AuditEntry],
     ) -> Self:
         """Return the response for a course, its deliveries and its changes."""
+        current = [token.token_id for token in row.tokens if token.superseded_at is None]
         return cls.of(
             row,
+            token_id=current[-1] if current else None,
             tokens=[TokenRow.of(token) for token in row.tokens],
             deliveries=[
                 CourseDelivery(
@@ -219,6 +230,13 @@ class DeletionResult(Response):
     detail: str
 
 
+class Deletions(Response):
+    """The results of a deletion of courses; `not_reached` of them were not tried."""
+
+    courses: list[DeletionResult]
+    not_reached: int
+
+
 class GradesLoaded(Response):
     """How many scores were new, changed or unchanged."""
 
@@ -230,7 +248,7 @@ class GradesLoaded(Response):
 class GradesImported(GradesLoaded):
     """What was imported from a file; `column` and so on only for Moodle's grade export."""
 
-    courses: int
+    course_count: int
     column: str | None = None
     maximum: Decimal | None = None
     left_out: Sequence[int] | None = None
@@ -239,22 +257,24 @@ class GradesImported(GradesLoaded):
     def of_file(cls, file: GradesFile, loaded: ImportResult) -> Self:
         """Return the response for a file and what was loaded of it."""
         source = {} if file.source is None else vars(file.source)
-        return cls(courses=len(file.scores), **vars(loaded), **source)
+        return cls(course_count=len(file.scores), **vars(loaded), **source)
 
 
 class CoursesImported(Response):
-    """How many courses of a file were new, changed or unchanged; `deleted` were passed over."""
+    """How many courses of a file were new, changed or unchanged; deleted ones were passed over."""
 
     added: int
     changed: int
     unchanged: int
-    deleted: Sequence[str]
+    deleted_course_ids: Sequence[str]
     tokens_file: str
 
     @classmethod
     def of_result(cls, imported: ImportedCourses, tokens_file: str) -> Self:
         """Return the response for what was imported, and the file of the new tokens."""
-        return cls(**vars(imported.counts), deleted=imported.deleted, tokens_file=tokens_file)
+        return cls(
+            **vars(imported.counts), deleted_course_ids=imported.deleted, tokens_file=tokens_file
+        )
 
 
 class TokenAnnouncement(Response):
@@ -266,15 +286,16 @@ class TokenAnnouncement(Response):
 
 
 class EndpointResponse(Response):
-    """An endpoint and how it has been responding."""
+    """An endpoint, its status, why it has that, and how it has been responding."""
 
     endpoint_id: int
     name: str
     url: str
     event_types: list[str]
+    status: EndpointStatus
+    detail: str | None
     created_at: Timestamp
     disabled_at: Timestamp | None
-    disabled_reason: str | None
     disabled_by: str | None
     removed_at: Timestamp | None
     failures: int
@@ -284,14 +305,21 @@ class EndpointResponse(Response):
     @classmethod
     def of(cls, row: models.Endpoint, **more: Any) -> Self:
         """Return the response for a row; `more` are the fields of a subclass."""
-        event_types = row.event_types or list(EVENT_TYPES)
-        return super().of(row, endpoint_id=row.id, event_types=event_types, **more)
+        status_details = circuit_breaker.status_details(row)
+        return super().of(
+            row,
+            endpoint_id=row.id,
+            event_types=row.event_types or list(EVENT_TYPES),
+            status=status_details.status,
+            detail=status_details.reason,
+            **more,
+        )
 
 
 class HostWarning(Response):
     """Why nothing can be sent to an endpoint now: its host is not resolved, or is blocked."""
 
-    kind: str
+    failure: str
     detail: str
     next_step: str | None
     action: str | None
@@ -302,24 +330,77 @@ class HostWarning(Response):
         if failure is None:
             return None
         advice = failure_advice.advice_for(failure.kind, None, endpoint_id)
-        return cls(kind=failure.kind, detail=failure.detail, **fields_of(advice))
+        return cls(failure=failure.kind, detail=failure.detail, **fields_of(advice))
 
 
-class EndpointWithSecret(EndpointResponse):
+class EndpointWithWarning(EndpointResponse):
+    """An endpoint with a warning about its host."""
+
+    warning: HostWarning | None = None
+
+
+class EndpointWithSecret(EndpointWithWarning):
     """An endpoint with its secret, which is shown only once, and a warning about its host."""
 
     secret: str
-    warning: HostWarning | None
 
 
-class EndpointRemoved(Response):
+class EndpointEnabled(EndpointResponse):
+    """An enabled endpoint, and how many of its held deliveries are due now."""
+
+    queued: int
+
+
+class EndpointRemoved(EndpointResponse):
     """A removed endpoint, and how many of its deliveries were cancelled."""
 
-    endpoint_id: int
     cancelled: int
 
 
-class Endpoints(Response):
+class PingResponse(Response):
+    """The response to a ping, or why there was none; `queued` deliveries are due now."""
+
+    endpoint_id: int
+    url: str
+    accepted: bool
+    http_status: int | None
+    failure: str | None
+    detail: str | None
+    next_step: str | None
+    action: str | None
+    retry_after: str | None
+    response_body: str | None
+    queued: int
+
+    @classmethod
+    def of_ping(cls, endpoint_id: int, ping: PingResult) -> Self:
+        """Return the response for the result of a ping."""
+        status: int | None = None
+        failure: str | None = None
+        detail: str | None = None
+        retry_after: str | None = None
+        body: str | None = None
+        match ping.result:
+            case Failure(kind, text):
+                failure, detail = kind, text
+            case WebhookResponse(code, wait, excerpt):
+                status, retry_after, body = code, wait, excerpt
+        advice = failure_advice.advice_for(failure, status, endpoint_id)
+        return cls(
+            endpoint_id=endpoint_id,
+            url=ping.url,
+            accepted=ping.accepted,
+            http_status=status,
+            failure=failure,
+            detail=detail,
+            **fields_of(advice),
+            retry_after=retry_after,
+            response_body=body,
+            queued=ping.due,
+        )
+
+
+class Endpoints(ListResponse):
     """All endpoints."""
 
     endpoints: list[EndpointResponse]
@@ -336,34 +417,46 @@ class DeliveryResponse(Response):
     endpoint_id: int
     url: str
     status: DeliveryStatus
-    attempts: Annotated[int, Field(description=_ATTEMPTS)]
+    attempt_count: Annotated[int, Field(description=_ATTEMPTS)]
+    last_http_status: int | None
+    last_failure: str | None
     occurred_at: Timestamp
     due_at: Timestamp | None
     settled_at: Timestamp | None
-    reason: str | None
+    detail: str | None
 
     @classmethod
-    def of(cls, row: models.Delivery, **more: Any) -> Self:
-        """Return the response for a row; `more` are the fields of a subclass."""
-        return super().of(
+    def of_last(cls, row: models.Delivery, last: models.Attempt | None, **more: Any) -> Self:
+        """Return the response for a row and its last attempt; `more` are fields of a subclass."""
+        return cls.of(
             row,
+            last_http_status=last and last.status,
+            last_failure=last and last.failure,
+            detail=row.reason,
             delivery_id=row.id,
             webhook_id=row.event_id,
             event_type=row.event.type,
             course_id=row.event.course_id or None,
             course_version=row.event.course_version,
             url=row.endpoint.url,
-            attempts=row.attempt_count,
             occurred_at=row.event.occurred_at,
-            due_at=row.due_at if row.settled_at is None else None,
+            due_at=row.due_at if row.status == DeliveryStatus.PENDING else None,
             **more,
         )
 
 
-class Deliveries(Response):
+class Deliveries(ListResponse):
     """A page of deliveries."""
 
     deliveries: list[DeliveryResponse]
+
+    @classmethod
+    def of_page(cls, page: Page[models.Delivery], last: Mapping[int, models.Attempt]) -> Self:
+        """Return the response for a page; `last` are the last attempts by delivery."""
+        return cls(
+            deliveries=[DeliveryResponse.of_last(row, last.get(row.id)) for row in page.rows],
+            next=str(page.after[0]) if page.after else None,
+        )
 
 
 class AttemptResponse(Response):
@@ -371,9 +464,9 @@ class AttemptResponse(Response):
 
     started_at: Timestamp
     milliseconds: int
-    status: int | None
+    http_status: int | None
     failure: str | None
-    decided: str
+    outcome: str
     detail: str | None
     next_step: str | None
     action: str | None
@@ -382,12 +475,7 @@ class AttemptResponse(Response):
     def of_attempt(cls, row: models.Attempt, endpoint_id: int) -> Self:
         """Return the response for an attempt to send to an endpoint."""
         advice = failure_advice.advice_for(row.failure, row.status, endpoint_id)
-        return cls.of(row, **fields_of(advice))
-
-    @property
-    def answer(self) -> str | None:
-        """The HTTP status of the response, or the kind of the failure."""
-        return self.failure if self.status is None else str(self.status)
+        return cls.of(row, http_status=row.status, outcome=row.decided, **fields_of(advice))
 
 
 class ReplayResponse(Response):
@@ -398,38 +486,29 @@ class ReplayResponse(Response):
     previous_status: str
 
 
-class DeliveryWithLastAnswer(DeliveryResponse):
-    """A delivery with the result of its last attempt."""
-
-    last_answer: str | None
-
-    @classmethod
-    def of_attempts(cls, row: models.Delivery, last: models.Attempt | None, **more: Any) -> Self:
-        """Return the response for a row and its last attempt."""
-        delivery = cls.of(
-            row,
-            last_answer=AttemptResponse.of_attempt(last, row.endpoint_id).answer if last else None,
-            **more,
-        )
-        if row.status == DeliveryStatus.PENDING:
-            return delivery
-        return delivery.model_copy(update={"due_at": None})
-
-
-class DeliveryDetails(DeliveryWithLastAnswer):
+class DeliveryDetails(DeliveryResponse):
     """A delivery with its payload, attempts and replays."""
 
     body: str
-    attempts_made: list[AttemptResponse]
+    attempts: list[AttemptResponse]
     replays: list[ReplayResponse]
 
 
 class Replayed(Response):
-    """Which deliveries were found, and which of them are due again."""
+    """Which deliveries are due again, or would be; `held` others match, of disabled endpoints."""
 
-    replayed: list[int]
-    found: list[int]
     dry_run: bool
+    delivery_ids: list[int]
+    held: int
+
+
+class WorkResponse(Response):
+    """How many attempts a worker made, by what followed."""
+
+    delivered: int
+    to_retry: int
+    dead: int
+    held: int
 
 
 class Outcome(Response):

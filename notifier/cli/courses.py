@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import BinaryIO
 
 import click
+from sqlalchemy.orm import Session
 
 from contract.tokens import CourseToken, MalformedTokenError, MoodleToken
 from foundation.cli import context, output
@@ -28,7 +29,7 @@ from foundation.db.session import Database
 from foundation.errors import Advice
 from foundation.text import count, format_timestamp, printable
 from notifier.api import schemas
-from notifier.api.schemas import DeletionOutcome, DeletionResult
+from notifier.api.schemas import CourseWithToken, DeletionOutcome, DeletionResult, Deletions
 from notifier.cli.params import MOODLE_TOKEN, TITLE
 from notifier.courses import listing
 from notifier.courses import service as courses
@@ -62,8 +63,8 @@ def add(course_id: str, title: str, as_json: bool) -> None:
     with context.writing() as (session, now):
         token = courses.add_course(session, course_id, title, now=now)
         audit.record(session, context.actor(), "course.add", course_id, title, now=now)
-    what = "is added. Its token, shown only once:"
-    _show_token(course_id, token, what, as_json=as_json)
+        response = _with_token(session, course_id, token)
+    _show_token(response, "is added. Its token, shown only once:", as_json=as_json)
 
 
 @click.command("list")
@@ -107,7 +108,7 @@ def list_(
         total = listing.count(session, criteria)
     rows = page.rows
     if as_json:
-        output.print_json([schemas.CourseResponse.of(row) for row in rows])
+        output.print_json(schemas.Courses.of_page(page))
         return
     output.print_table(
         ("course", "title", "version", "created", "changed", "deleted"),
@@ -233,7 +234,8 @@ def regenerate_token(course_id: str, as_json: bool) -> None:
             token.token_id,
             now=now,
         )
-    _show_token(course_id, token, "has a new token, shown only once:", as_json=as_json)
+        response = _with_token(session, course_id, token)
+    _show_token(response, "has a new token, shown only once:", as_json=as_json)
 
 
 @click.command("announce-token")
@@ -267,11 +269,12 @@ def announce_token(
         audit.record(
             session, context.actor(), "course.announce-token", course_id, token_id or "", now=now
         )
-    if as_json:
-        output.print_json(schemas.TokenAnnouncement.of(change))
-        return
     shown = "not known" if token_id is None else token_id
-    click.echo(f"All endpoints are notified of a new token of {printable(course_id)}: {shown}")
+    output.print_result(
+        schemas.TokenAnnouncement.of(change),
+        f"All endpoints are notified of a new token of {course_id}: {shown}",
+        as_json=as_json,
+    )
 
 
 def _check_course(course_id: str, *, ask: bool) -> None:
@@ -325,9 +328,10 @@ def _describe(deliveries: Counter[str]) -> str:
     return f"deliveries: {counts or 'none, because no endpoint gets this event'}"
 
 
-def _print_deletions(results: Sequence[DeletionResult], wanted: int, *, as_json: bool) -> None:
+def _print_deletions(results: list[DeletionResult], wanted: int, *, as_json: bool) -> None:
     if as_json:
-        output.print_json(results)
+        reached = Deletions(courses=results, not_reached=wanted - len(results))
+        output.print_json(reached)
         return
     if not wanted:
         click.echo("No active courses match.")
@@ -369,11 +373,12 @@ def _ids_in(file: BinaryIO | None) -> Iterator[str]:
             raise click.UsageError(f"line {number} of the file: {error}") from None
 
 
-def _show_token(course_id: str, token: CourseToken, what: str, *, as_json: bool) -> None:
-    if as_json:
-        output.print_json(
-            {"course_id": course_id, "token_id": token.token_id, "token": token.reveal()}
-        )
-        return
-    click.echo(f"The course {printable(course_id)} {what}")
-    click.echo(token.reveal())
+def _with_token(session: Session, course_id: str, token: CourseToken) -> CourseWithToken:
+    course = courses.get_course(session, course_id)
+    return CourseWithToken.of(course, token=token.reveal(), token_id=token.token_id)
+
+
+def _show_token(course: CourseWithToken, what: str, *, as_json: bool) -> None:
+    output.print_result(
+        course, f"The course {course.course_id} {what}", course.token, as_json=as_json
+    )

@@ -15,12 +15,13 @@ from foundation.db.pagination import PageRequest
 from foundation.text import count
 from notifier.api.schemas import (
     AttemptResponse,
+    Deliveries,
     DeliveryDetails,
-    DeliveryWithLastAnswer,
+    Replayed,
     ReplayResponse,
 )
 from notifier.cli.params import ROW_ID
-from notifier.models import DeliveryStatus
+from notifier.models import Attempt, DeliveryStatus
 from notifier.webhooks import delivery_export, delivery_queries, failure_advice
 from notifier.webhooks import replay as replays
 from notifier.webhooks.delivery_filter import DeliveryFilter
@@ -89,9 +90,7 @@ def list_(
         total = delivery_queries.count(session, criteria)
         last = delivery_queries.last_attempts(session, [row.id for row in rows])
     if as_json:
-        output.print_json(
-            [DeliveryWithLastAnswer.of_attempts(row, last.get(row.id)) for row in rows]
-        )
+        output.print_json(Deliveries.of_page(page, last))
         return
     output.print_table(
         ("delivery", "status", "event", "course", "endpoint", "attempts", "last response", "next"),
@@ -103,9 +102,7 @@ def list_(
                 row.event.course_id,
                 f"{row.endpoint_id} {row.endpoint.name}".rstrip(),
                 row.attempt_count,
-                AttemptResponse.of_attempt(last[row.id], row.endpoint_id).answer
-                if row.id in last
-                else None,
+                _response(last.get(row.id)),
                 row.due_at if row.status == DeliveryStatus.PENDING else None,
             )
             for row in rows
@@ -124,20 +121,18 @@ def show(delivery_id: int, as_json: bool) -> None:
     with context.reading() as session:
         row = delivery_queries.get(session, delivery_id)
         attempts, replay_rows = delivery_queries.history(session, delivery_id)
-        delivery = DeliveryDetails.of_attempts(
+        delivery = DeliveryDetails.of_last(
             row,
             attempts[-1] if attempts else None,
             body=row.event.body,
-            attempts_made=[
-                AttemptResponse.of_attempt(attempt, row.endpoint_id) for attempt in attempts
-            ],
+            attempts=[AttemptResponse.of_attempt(attempt, row.endpoint_id) for attempt in attempts],
             replays=[ReplayResponse.of(replay_row) for replay_row in replay_rows],
         )
     if as_json:
         output.print_json(delivery)
         return
     output.print_facts(
-        (name, value) for name, value in delivery if name not in {"attempts_made", "replays"}
+        (name, value) for name, value in delivery if name not in {"attempts", "replays"}
     )
     click.echo("\nAttempts, oldest first")
     output.print_table(
@@ -146,11 +141,11 @@ def show(delivery_id: int, as_json: bool) -> None:
             (
                 attempt.started_at,
                 attempt.milliseconds,
-                attempt.answer,
-                attempt.decided,
+                attempt.failure or attempt.http_status,
+                attempt.outcome,
                 attempt.detail,
             )
-            for attempt in delivery.attempts_made
+            for attempt in delivery.attempts
         ],
         empty="none yet",
     )
@@ -214,7 +209,7 @@ def replay(
             done = replays.summarize(chosen)
             audit.record(session, context.actor(), "delivery.replay", *done, now=now)
     if as_json:
-        output.print_json({"dry_run": dry_run, "deliveries": chosen, "held": held})
+        output.print_json(Replayed(dry_run=dry_run, delivery_ids=chosen, held=held))
         return
     shown = ", ".join(map(str, chosen[:_SHOWN_IDS])) + (", …" if len(chosen) > _SHOWN_IDS else "")
     verb = "would be sent again" if dry_run else "queued"
@@ -225,3 +220,7 @@ def replay(
         click.echo(
             f"{waiting} held for disabled endpoints; send them with `notifier endpoints enable`"
         )
+
+
+def _response(last: Attempt | None) -> int | str | None:
+    return None if last is None else last.failure or last.status

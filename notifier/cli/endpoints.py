@@ -1,17 +1,15 @@
 """Commands about webhook endpoints."""
 
 from datetime import datetime, timedelta
-from typing import Any
 
 import click
+from sqlalchemy.orm import Session
 
 from contract.events import EVENT_TYPES, OPERATIONAL_TYPES
-from contract.signatures import Secret
 from foundation.cli import context, output
 from foundation.cli.output import json_option
 from foundation.cli.params import DURATION, TEXT
 from foundation.db import audit
-from foundation.errors import fields_of
 from foundation.text import count, printable, readable
 from notifier.api import schemas
 from notifier.cli.params import ENDPOINT_NAME, ROW_ID
@@ -56,12 +54,11 @@ def add(url: str, event_types: tuple[str, ...], name: str, as_json: bool) -> Non
         )
         audit.record(session, context.actor(), "endpoint.add", endpoint.id, endpoint.url, now=now)
     warning = services.check_host(endpoint.url)
-    if as_json:
-        shown = schemas.HostWarning.of_failure(warning, endpoint.id)
-        output.print_json({"endpoint_id": endpoint.id, "secret": secret.reveal(), "warning": shown})
-        return
-    _warn(endpoint.id, warning)
-    _print_secret(endpoint.id, secret, "is registered. Its secret, shown only once:")
+    shown = schemas.HostWarning.of_failure(warning, endpoint.id)
+    response = schemas.EndpointWithSecret.of(endpoint, secret=secret.reveal(), warning=shown)
+    if not as_json:
+        _warn(endpoint.id, warning)
+    _show_secret(response, "is registered. Its secret, shown only once:", as_json=as_json)
 
 
 @click.command("list")
@@ -72,7 +69,8 @@ def list_(removed: bool, as_json: bool) -> None:
     with context.reading() as session:
         rows = endpoints.list_all(session, removed=removed)
     if as_json:
-        output.print_json([schemas.EndpointResponse.of(row) for row in rows])
+        found = [schemas.EndpointResponse.of(row) for row in rows]
+        output.print_json(schemas.Endpoints(endpoints=found))
         return
     output.print_table(
         ("endpoint", "name", "URL", "event types", "status", "since", "reason"),
@@ -99,7 +97,8 @@ def list_(removed: bool, as_json: bool) -> None:
     show_default=True,
     help="Reason, shown with the endpoint.",
 )
-def disable(endpoint_id: int, reason: str) -> None:
+@json_option
+def disable(endpoint_id: int, reason: str, as_json: bool) -> None:
     """Stop sending to ENDPOINT_ID and hold its deliveries.
 
     Held deliveries are sent after `notifier endpoints enable`.
@@ -107,24 +106,30 @@ def disable(endpoint_id: int, reason: str) -> None:
     with context.writing() as (session, now):
         endpoints.disable(session, endpoint_id, reason, by=output.current_user(), now=now)
         audit.record(session, context.actor(), "endpoint.disable", endpoint_id, reason, now=now)
-    click.echo(f"Endpoint {endpoint_id} is disabled; its deliveries are held.")
+        response = _response(session, endpoint_id)
+    sentence = f"Endpoint {endpoint_id} is disabled; its deliveries are held."
+    output.print_result(response, sentence, as_json=as_json)
 
 
 @click.command()
 @click.argument("endpoint_id", type=ROW_ID)
-def enable(endpoint_id: int) -> None:
+@json_option
+def enable(endpoint_id: int, as_json: bool) -> None:
     """Send to ENDPOINT_ID again, starting with its held deliveries."""
     with context.writing() as (session, now):
-        _, released = endpoints.enable(session, endpoint_id, now=now)
+        endpoint, released = endpoints.enable(session, endpoint_id, now=now)
         audit.record(session, context.actor(), "endpoint.enable", endpoint_id, now=now)
+        response = schemas.EndpointEnabled.of(endpoint, queued=released)
     held = count(released, "held delivery is", "held deliveries are")
-    click.echo(f"Endpoint {endpoint_id} is enabled; {held} queued.")
+    sentence = f"Endpoint {endpoint_id} is enabled; {held} queued."
+    output.print_result(response, sentence, as_json=as_json)
 
 
 @click.command()
 @click.argument("endpoint_id", type=ROW_ID)
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
-def remove(endpoint_id: int, yes: bool) -> None:
+@json_option
+def remove(endpoint_id: int, yes: bool, as_json: bool) -> None:
     """Remove ENDPOINT_ID permanently and cancel its pending and held deliveries.
 
     Its history can still be read. Its URL can be added again, and then has a new secret. Asks for
@@ -139,14 +144,18 @@ def remove(endpoint_id: int, yes: bool) -> None:
     with context.writing() as (session, now):
         cancelled = endpoints.remove(session, endpoint_id, by=output.current_user(), now=now)
         audit.record(session, context.actor(), "endpoint.remove", endpoint_id, now=now)
+        endpoint = endpoints.get(session, endpoint_id)
+        response = schemas.EndpointRemoved.of(endpoint, cancelled=cancelled)
     deliveries = count(cancelled, "delivery is", "deliveries are")
-    click.echo(f"Endpoint {endpoint_id} is removed; {deliveries} cancelled.")
+    sentence = f"Endpoint {endpoint_id} is removed; {deliveries} cancelled."
+    output.print_result(response, sentence, as_json=as_json)
 
 
 @click.command("set-event-types")
 @click.argument("endpoint_id", type=ROW_ID)
 @click.argument("event_types", nargs=-1, type=_TYPES, metavar="[EVENT_TYPE]...")
-def set_event_types(endpoint_id: int, event_types: tuple[str, ...]) -> None:
+@json_option
+def set_event_types(endpoint_id: int, event_types: tuple[str, ...], as_json: bool) -> None:
     """Set the event types that ENDPOINT_ID receives.
 
     Without EVENT_TYPE: all events about courses. Open deliveries are still sent.
@@ -157,24 +166,30 @@ def set_event_types(endpoint_id: int, event_types: tuple[str, ...]) -> None:
         audit.record(
             session, context.actor(), "endpoint.set-event-types", endpoint_id, types, now=now
         )
-    click.echo(f"Endpoint {endpoint_id} now receives {types}.")
+        response = schemas.EndpointResponse.of(row)
+    sentence = f"Endpoint {endpoint_id} now receives {types}."
+    output.print_result(response, sentence, as_json=as_json)
 
 
 @click.command("set-name")
 @click.argument("endpoint_id", type=ROW_ID)
 @click.argument("name", type=ENDPOINT_NAME)
-def set_name(endpoint_id: int, name: str) -> None:
+@json_option
+def set_name(endpoint_id: int, name: str, as_json: bool) -> None:
     """Set the name of ENDPOINT_ID that lists show; an empty NAME removes it."""
     with context.writing() as (session, now):
         endpoints.set_name(session, endpoint_id, name)
         audit.record(session, context.actor(), "endpoint.set-name", endpoint_id, name, now=now)
-    click.echo(f"Endpoint {endpoint_id} is now named {printable(name)!r}.")
+        response = _response(session, endpoint_id)
+    sentence = f"Endpoint {endpoint_id} is now named '{name}'."
+    output.print_result(response, sentence, as_json=as_json)
 
 
 @click.command("correct-url")
 @click.argument("endpoint_id", type=ROW_ID)
 @click.argument("url")
-def correct_url(endpoint_id: int, url: str) -> None:
+@json_option
+def correct_url(endpoint_id: int, url: str, as_json: bool) -> None:
     """Correct the mistyped URL of ENDPOINT_ID.
 
     Its secret is kept, and waiting deliveries are sent to the new URL at once. The URL of an
@@ -184,10 +199,16 @@ def correct_url(endpoint_id: int, url: str) -> None:
     services: Services = context.checked_services()
     with services.writing() as (session, now):
         endpoints.correct_url(session, endpoint_id, url, guard=services.settings.guard, now=now)
-        url = endpoints.get(session, endpoint_id).url
+        endpoint = endpoints.get(session, endpoint_id)
+        url = endpoint.url
         audit.record(session, context.actor(), "endpoint.correct-url", endpoint_id, url, now=now)
-    _warn(endpoint_id, services.check_host(url))
-    click.echo(f"Endpoint {endpoint_id} now has the URL {url}")
+    warning = services.check_host(url)
+    shown = schemas.HostWarning.of_failure(warning, endpoint_id)
+    response = schemas.EndpointWithWarning.of(endpoint, warning=shown)
+    if not as_json:
+        _warn(endpoint_id, warning)
+    sentence = f"Endpoint {endpoint_id} now has the URL {url}"
+    output.print_result(response, sentence, as_json=as_json)
 
 
 @click.command("rotate-secret")
@@ -216,10 +237,9 @@ def rotate_secret(
             session, endpoint_id, overlap=overlap, vault=services.vault, now=now
         )
         audit.record(session, context.actor(), "endpoint.rotate-secret", endpoint_id, now=now)
-    if as_json:
-        output.print_json({"endpoint_id": endpoint_id, "secret": secret.reveal()})
-        return
-    _print_secret(endpoint_id, secret, "has a new secret, shown only once:")
+        endpoint = endpoints.get(session, endpoint_id)
+        response = schemas.EndpointWithSecret.of(endpoint, secret=secret.reveal(), warning=None)
+    _show_secret(response, "has a new secret, shown only once:", as_json=as_json)
 
 
 @click.command()
@@ -246,24 +266,17 @@ def _status(row: Endpoint) -> tuple[str, datetime | None, str | None]:
 
 
 def _show_ping(endpoint_id: int, ping: PingResult, *, as_json: bool) -> None:
+    if as_json:
+        output.print_json(schemas.PingResponse.of_ping(endpoint_id, ping))
+        return
     url, result = ping.url, ping.result
-    document: dict[str, Any] = {"url": url, "accepted": ping.accepted}
     if isinstance(result, Failure):
         advice = failure_advice.advice_for(result.kind, None, endpoint_id)
-        document |= {"kind": result.kind, "detail": result.detail, **fields_of(advice)}
         line = f"Failed: {url}: {result.kind}: {result.detail}"
     else:
         advice = failure_advice.advice_for(None, result.status, endpoint_id)
-        document |= {
-            "status": result.status,
-            "retry_after": result.retry_after,
-            "response_body": result.excerpt,
-        }
         verdict = "OK" if ping.accepted else "Failed"
         line = f"{verdict} {result.status}: {url} {result.excerpt}".rstrip()
-    if as_json:
-        output.print_json(document)
-        return
     click.echo(line)
     if advice is not None:
         click.echo(f"  next: {output.next_step(advice)}")
@@ -278,6 +291,11 @@ def _warn(endpoint_id: int, warning: Failure | None) -> None:
         output.print_warning(warning.detail, advice)
 
 
-def _print_secret(endpoint_id: int, secret: Secret, what: str) -> None:
-    click.echo(f"Endpoint {endpoint_id} {what}")
-    click.echo(secret.reveal())
+def _response(session: Session, endpoint_id: int) -> schemas.EndpointResponse:
+    return schemas.EndpointResponse.of(endpoints.get(session, endpoint_id))
+
+
+def _show_secret(endpoint: schemas.EndpointWithSecret, what: str, *, as_json: bool) -> None:
+    output.print_result(
+        endpoint, f"Endpoint {endpoint.endpoint_id} {what}", endpoint.secret, as_json=as_json
+    )

@@ -13,6 +13,7 @@ from foundation.cli.output import json_option
 from foundation.cli.params import COURSE_ID, TEXT, read_text
 from foundation.db import audit
 from foundation.import_result import ImportResult
+from foundation.responses import Deleted
 from foundation.text import count, printable
 from notifier.api.schemas import GradesImported
 from notifier.cli.params import MAXIMUM
@@ -75,7 +76,8 @@ def import_(
 @click.option("--course", "course_id", type=COURSE_ID, help="Grades of this course.")
 @click.option("--user", "user_id", type=TEXT, help="Grades of the user with this id.")
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
-def forget(course_id: str | None, user_id: str | None, yes: bool) -> None:
+@json_option
+def forget(course_id: str | None, user_id: str | None, yes: bool, as_json: bool) -> None:
     """Delete stored grades permanently: of a course, of a user, or of a user in a course.
 
     ELMS keeps the grades that it has fetched: forget them there too, afterwards. On a terminal it
@@ -94,7 +96,8 @@ def forget(course_id: str | None, user_id: str | None, yes: bool) -> None:
         # Without the user's id, which is to be forgotten too.
         whose = "of the course" if user_id is None else "of one user"
         audit.record_all(session, context.actor(), "course.forget-grades", deleted, whose, now=now)
-    click.echo(f"deleted {_grades(deleted)}")
+    response = Deleted(deleted={"grades": sum(deleted.values())})
+    output.print_result(response, f"deleted {_grades(deleted)}", as_json=as_json)
 
 
 def _grades(counts: Mapping[str, int]) -> str:

@@ -21,6 +21,7 @@ from foundation.cli.params import prune_options
 from foundation.db import audit
 from foundation.db import session as db
 from foundation.db.session import Database
+from foundation.responses import Deleted, Reencrypted
 from foundation.text import count
 from notifier.config import Settings
 from notifier.services import Services
@@ -31,6 +32,11 @@ if TYPE_CHECKING:
 _log = logging.get_logger(__name__)
 # A little over the largest body that a route accepts, so that the route itself refuses more.
 _MAX_BODY_BYTES = 17 * 1024 * 1024
+# What `prune` deletes.
+_PRUNED = (
+    *("deliveries", "attempts", "events", "moodle_event_ids", "secrets", "grades"),
+    "audit_entries",
+)
 # Rows that `prune` deletes in one transaction, and courses whose grades it deletes.
 _PRUNED_AT_ONCE = 500
 _COURSES_AT_ONCE = 50
@@ -44,7 +50,8 @@ _COURSES_AT_ONCE = 50
     is_flag=True,
     help="Allow sending events to this machine, over plain http: only to try both services on it.",
 )
-def init(database_url: str | None, source: str | None, allow_loopback: bool) -> None:
+@json_option
+def init(database_url: str | None, source: str | None, allow_loopback: bool, as_json: bool) -> None:
     """Write the required settings to .env, with new keys, and make the database schema.
 
     The file is created so that only you can read it. What is set already, in .env or the
@@ -65,11 +72,13 @@ def init(database_url: str | None, source: str | None, allow_loopback: bool) -> 
             ("courses add ID --title T", "add a course"),
             ("users add NAME", "add a user of the pages"),
         ],
+        as_json=as_json,
     )
 
 
 @click.command("rotate-key")
-def rotate_key() -> None:
+@json_option
+def rotate_key(as_json: bool) -> None:
     """Re-encrypt all secrets with the first encryption key.
 
     Older keys can then be removed from NOTIFIER_ENCRYPTION_KEYS.
@@ -81,12 +90,17 @@ def rotate_key() -> None:
         number = endpoints.reencrypt(session, vault=services.vault)
         detail = count(number, "secret")
         audit.record(session, context.actor(), "database.rotate-key", "", detail, now=now)
-    click.echo(f"re-encrypted {detail}; older keys can be removed")
+    output.print_result(
+        Reencrypted(reencrypted={"secrets": number}),
+        f"re-encrypted {detail}; older keys can be removed",
+        as_json=as_json,
+    )
 
 
 @click.command()
 @prune_options
-def prune(older_than: timedelta, audit_older_than: timedelta | None) -> None:
+@json_option
+def prune(older_than: timedelta, audit_older_than: timedelta | None, as_json: bool) -> None:
     """Delete what was delivered long ago, in short transactions.
 
     Deleted are delivered deliveries and those of removed endpoints, with their attempts and
@@ -109,12 +123,14 @@ def prune(older_than: timedelta, audit_older_than: timedelta | None) -> None:
         )
     if audit_older_than is not None:
         audited_before = now - audit_older_than
-        steps["entries"] = lambda session: audit.prune(session, audited_before, _PRUNED_AT_ONCE)
-    deleted: Counter[str] = Counter()
+        steps["audit_entries"] = lambda session: audit.prune(
+            session, audited_before, _PRUNED_AT_ONCE
+        )
+    deleted = Counter(dict.fromkeys(_PRUNED, 0))
     try:
-        _prune_deliveries(services.database, before, deleted)
+        _prune_deliveries(services.database, before, deleted, hidden=as_json)
         with services.database.writing() as session:
-            deleted["receipts"] = moodle_events.delete_receipts(session, before)
+            deleted["moodle_event_ids"] = moodle_events.delete_receipts(session, before)
             deleted["secrets"] = pruning.prune_secrets(session, before)
         for name, delete in steps.items():
             for number in in_batches(services.database, delete):
@@ -123,17 +139,19 @@ def prune(older_than: timedelta, audit_older_than: timedelta | None) -> None:
         result = (
             f"deleted {count(deleted['deliveries'], 'delivery', 'deliveries')}, "
             f"{count(deleted['attempts'], 'attempt')}, {count(deleted['events'], 'event')}, "
-            f"{count(deleted['receipts'], 'Moodle event id')}, "
+            f"{count(deleted['moodle_event_ids'], 'Moodle event id')}, "
             f"{count(deleted['secrets'], 'expired secret')}, "
             f"{count(deleted['grades'], 'grade')} of deleted courses, "
-            f"{count(deleted['entries'], 'audit entry', 'audit entries')}"
+            f"{count(deleted['audit_entries'], 'audit entry', 'audit entries')}"
         )
-        click.echo(result)
+        output.print_result(Deleted(deleted=deleted), result, as_json=as_json)
         with services.writing() as (session, now):
             audit.record(session, context.actor(), "database.prune", "", result, now=now)
 
 
-def _prune_deliveries(database: Database, before: datetime, deleted: Counter[str]) -> None:
+def _prune_deliveries(
+    database: Database, before: datetime, deleted: Counter[str], *, hidden: bool
+) -> None:
     from notifier.webhooks import pruning
 
     steps: list[Callable[..., Pruned | None]] = [
@@ -142,7 +160,7 @@ def _prune_deliveries(database: Database, before: datetime, deleted: Counter[str
     ]
     with database.reading() as session:
         total = pruning.count(session, before)
-    with output.progress_bar(total, "Deleting deliveries and events") as advance:
+    with output.progress_bar(total, "Deleting deliveries and events", hidden=hidden) as advance:
         for step in steps:
             for pruned in _pruned(database, partial(step, before=before, limit=_PRUNED_AT_ONCE)):
                 deleted["deliveries"] += pruned.deliveries
@@ -176,6 +194,7 @@ def serve() -> None:
 
 
 @click.command()
+@json_option
 @click.option("--once", is_flag=True, help="Send what is due, print the result and exit.")
 @click.option(
     "--threads",
@@ -189,7 +208,7 @@ def serve() -> None:
     show_default=True,
     help="Number of worker processes. They share the concurrency and the rate of each endpoint.",
 )
-def work(once: bool, threads: int | None, processes: int) -> None:
+def work(once: bool, threads: int | None, processes: int, as_json: bool) -> None:
     """Send webhooks until stopped.
 
     SIGTERM finishes attempts in progress; a second SIGTERM stops at once.
@@ -197,6 +216,8 @@ def work(once: bool, threads: int | None, processes: int) -> None:
     from notifier.worker.processes import WorkerProcesses
     from notifier.worker.worker import Worker, WorkerOptions
 
+    if as_json and not once:
+        raise click.UsageError("--json needs --once")
     services: Services = context.checked_services()
     services.warn_of_unknown_variables()
     settings = services.settings
@@ -225,9 +246,13 @@ def work(once: bool, threads: int | None, processes: int) -> None:
     totals = workers.run(once=once)
     _log.info("worker stopped", **vars(totals))
     if once:
-        click.echo(
+        from notifier.api.schemas import WorkResponse
+
+        output.print_result(
+            WorkResponse.of(totals),
             f"delivered {totals.delivered}, to be retried {totals.to_retry}, "
-            f"dead {totals.dead}, held {totals.held}"
+            f"dead {totals.dead}, held {totals.held}",
+            as_json=as_json,
         )
     if isinstance(workers, WorkerProcesses) and workers.has_failed:
         raise click.exceptions.Exit(1)

@@ -14,7 +14,8 @@ from notifier.webhooks.delivery_filter import DeliveryFilter
 
 COLUMNS = (
     *("delivery_id", "webhook_id", "event_type", "course_id", "course_version", "endpoint_id"),
-    *("url", "status", "attempts", "last_answer", "occurred_at", "due_at", "settled_at", "reason"),
+    *("url", "status", "attempt_count", "last_http_status", "last_failure"),
+    *("occurred_at", "due_at", "settled_at", "detail"),
 )
 """The columns of an exported list."""
 
@@ -41,10 +42,11 @@ def _row(delivery: Delivery, last: Attempt | None) -> dict[str, Any]:
         "endpoint_id": delivery.endpoint_id,
         "url": delivery.endpoint.url,
         "status": delivery.status,
-        "attempts": delivery.attempt_count,
-        "last_answer": last and (last.failure if last.status is None else last.status),
+        "attempt_count": delivery.attempt_count,
+        "last_http_status": last and last.status,
+        "last_failure": last and last.failure,
         "occurred_at": delivery.event.occurred_at,
         "due_at": delivery.due_at if delivery.status == DeliveryStatus.PENDING else None,
         "settled_at": delivery.settled_at,
-        "reason": delivery.reason,
+        "detail": delivery.reason,
     }

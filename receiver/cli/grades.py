@@ -5,8 +5,11 @@ from collections.abc import Mapping
 
 import click
 
+from foundation.cli import output
+from foundation.cli.output import json_option
 from foundation.cli.params import COURSE_ID, TEXT
 from foundation.db import audit
+from foundation.responses import Deleted
 from foundation.text import count
 from receiver.cli import context
 from receiver.cli.context import source_option
@@ -20,7 +23,10 @@ from receiver.sources import store as sources
 @source_option
 @click.option("--user", "user_id", type=TEXT, help="Grades of the user with this id.")
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
-def forget(course_id: str | None, source: str | None, user_id: str | None, yes: bool) -> None:
+@json_option
+def forget(
+    course_id: str | None, source: str | None, user_id: str | None, yes: bool, as_json: bool
+) -> None:
     """Delete stored grades permanently: of a course, of all courses of a source, or of a user.
 
     With several options, only grades that match all of them.
@@ -50,9 +56,11 @@ def forget(course_id: str | None, source: str | None, user_id: str | None, yes: 
         )
         # With its etag, the sync would take a course for unchanged.
         registry.clear_etags(session, deleted)
-    click.echo(f"deleted {_grades(deleted)}")
+    sentences = [f"deleted {_grades(deleted)}"]
     if context.services().settings.elms_is_moodle:
-        click.echo("Grades in ELMS's Moodle are not deleted; delete them there.")
+        sentences.append("Grades in ELMS's Moodle are not deleted; delete them there.")
+    response = Deleted(deleted={"grades": sum(deleted.values())})
+    output.print_result(response, *sentences, as_json=as_json)
 
 
 def _grades(counts: Mapping[int, int]) -> str:

@@ -10,7 +10,7 @@ from foundation.cli.params import COURSE_ID, TEXT, limit_option, time_options
 from foundation.db.pagination import PageRequest
 from receiver.cli import context
 from receiver.cli.context import source_option
-from receiver.cli.schemas import WebhookResponse
+from receiver.cli.schemas import WebhookResponse, Webhooks
 from receiver.sources import store as sources
 from receiver.webhooks import inbox
 from receiver.webhooks.inbox import InboxFilter, WebhookOutcome
@@ -66,8 +66,9 @@ def list_(
         output.print_csv(inbox.COLUMNS, inbox.export(database, criteria), as_json=as_json)
         return
     rows = [WebhookResponse(**listed.row) for listed in page.rows]
+    following = None if page.after is None else rows[-1].webhook_id
     if as_json:
-        output.print_json(rows)
+        output.print_json(Webhooks(webhooks=rows, next=following))
         return
     output.print_table(
         ("webhook", "received", "source", "event", "course", "version", "outcome"),
@@ -85,5 +86,5 @@ def list_(
         ],
         empty="No webhooks match.",
     )
-    more = "" if page.after is None else f"--before {rows[-1].webhook_id}"
+    more = "" if following is None else f"--before {following}"
     output.print_total(len(rows), total, "webhook", more=more)

@@ -15,6 +15,7 @@ from foundation.cli.output import json_option
 from foundation.cli.params import prune_options
 from foundation.db import audit
 from foundation.db import session as db
+from foundation.responses import Deleted, Reencrypted
 from foundation.text import count
 from receiver.cli import context
 from receiver.config import Settings
@@ -22,6 +23,8 @@ from receiver.services import Services
 
 # Several times what a route accepts, so that the route itself refuses more.
 _MAX_BODY_BYTES = 1024 * 1024
+# What `prune` deletes.
+_PRUNED = ("runs", "history_lines", "webhook_ids", "grades", "audit_entries")
 # Rows that `prune` deletes in one transaction, and courses whose grades it deletes.
 _ROWS_AT_ONCE = 5000
 _COURSES_AT_ONCE = 50
@@ -29,7 +32,8 @@ _COURSES_AT_ONCE = 50
 
 @click.command()
 @database_url_option
-def init(database_url: str | None) -> None:
+@json_option
+def init(database_url: str | None, as_json: bool) -> None:
     """Write the required settings to .env, with new keys, and make the database schema.
 
     The file is created so that only you can read it. What is set already, in .env or the
@@ -46,11 +50,13 @@ def init(database_url: str | None) -> None:
             ("users add NAME", "add a user of the pages"),
             ("sync-grades", "fetch grades; schedule it"),
         ],
+        as_json=as_json,
     )
 
 
 @click.command("rotate-key")
-def rotate_key() -> None:
+@json_option
+def rotate_key(as_json: bool) -> None:
     """Re-encrypt all secrets and tokens with the first encryption key.
 
     Older keys can then be removed from RECEIVER_ENCRYPTION_KEYS.
@@ -64,12 +70,17 @@ def rotate_key() -> None:
         tokens = registry.reencrypt(session, vault=services.vault)
         detail = f"{count(secrets, 'secret')} and {count(tokens, 'token')}"
         audit.record(session, context.auditor(), "database.rotate-key", "", detail, now=now)
-    click.echo(f"re-encrypted {detail}; older keys can be removed")
+    output.print_result(
+        Reencrypted(reencrypted={"secrets": secrets, "tokens": tokens}),
+        f"re-encrypted {detail}; older keys can be removed",
+        as_json=as_json,
+    )
 
 
 @click.command()
 @prune_options
-def prune(older_than: timedelta, audit_older_than: timedelta | None) -> None:
+@json_option
+def prune(older_than: timedelta, audit_older_than: timedelta | None, as_json: bool) -> None:
     """Delete old runs, webhook ids and history, in short transactions.
 
     The registry, the gradebook and the last run are kept. If RECEIVER_FORGET_GRADES_AFTER_DAYS is
@@ -88,8 +99,8 @@ def prune(older_than: timedelta, audit_older_than: timedelta | None) -> None:
         before, deleted_before = now - older_than, services.settings.forgets_grades_before(now)
         old_runs = runs.count_old(session, before)
     steps: dict[str, Callable[[Session], int]] = {
-        "lines": lambda session: history.prune(session, before, _ROWS_AT_ONCE),
-        "ids": lambda session: inbox.prune(session, before, _ROWS_AT_ONCE),
+        "history_lines": lambda session: history.prune(session, before, _ROWS_AT_ONCE),
+        "webhook_ids": lambda session: inbox.prune(session, before, _ROWS_AT_ONCE),
     }
     if deleted_before is not None:
         steps["grades"] = lambda session: gradebook.forget_deleted_courses(
@@ -97,10 +108,10 @@ def prune(older_than: timedelta, audit_older_than: timedelta | None) -> None:
         )
     if audit_older_than is not None:
         audited_before = now - audit_older_than
-        steps["entries"] = lambda session: audit.prune(session, audited_before, _ROWS_AT_ONCE)
-    deleted: Counter[str] = Counter()
+        steps["audit_entries"] = lambda session: audit.prune(session, audited_before, _ROWS_AT_ONCE)
+    deleted = Counter(dict.fromkeys(_PRUNED, 0))
     try:
-        with output.progress_bar(old_runs, "Deleting runs") as advance:
+        with output.progress_bar(old_runs, "Deleting runs", hidden=as_json) as advance:
             for number in in_batches(database, lambda session: runs.prune(session, before, 1)):
                 deleted["runs"] += number
                 advance(number)
@@ -109,12 +120,13 @@ def prune(older_than: timedelta, audit_older_than: timedelta | None) -> None:
                 deleted[name] += number
     finally:
         result = (
-            f"deleted {count(deleted['runs'], 'run')}, {count(deleted['lines'], 'line')} of "
-            f"history, {count(deleted['ids'], 'webhook id')}, "
+            f"deleted {count(deleted['runs'], 'run')}, "
+            f"{count(deleted['history_lines'], 'line')} of history, "
+            f"{count(deleted['webhook_ids'], 'webhook id')}, "
             f"{count(deleted['grades'], 'grade')} of deleted courses, "
-            f"{count(deleted['entries'], 'audit entry', 'audit entries')}"
+            f"{count(deleted['audit_entries'], 'audit entry', 'audit entries')}"
         )
-        click.echo(result)
+        output.print_result(Deleted(deleted=deleted), result, as_json=as_json)
         with services.writing() as (session, now):
             audit.record(session, context.auditor(), "database.prune", "", result, now=now)
 

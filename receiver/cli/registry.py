@@ -1,7 +1,7 @@
 """Commands about the registry: add, list, show and remove courses, set their tokens."""
 
 from datetime import datetime
-from typing import BinaryIO
+from typing import BinaryIO, NoReturn
 
 import click
 
@@ -12,7 +12,7 @@ from foundation.cli.params import COURSE_ID, SINCE, TEXT, Parsed, limit_option
 from foundation.db import pagination
 from foundation.db import session as db
 from foundation.db.pagination import PageRequest, Sort
-from foundation.errors import Refusal
+from foundation.errors import Advice, Refusal
 from foundation.text import printable
 from receiver.cli import context, registry_bulk, schemas
 from receiver.cli.context import source_option
@@ -36,7 +36,8 @@ _PROMPTS = {API: "Course token (eas_…)", MOODLE: "Moodle token"}
 @click.command()
 @click.argument("course_id", type=COURSE_ID)
 @source_option
-def add(course_id: str, source: str | None) -> None:
+@json_option
+def add(course_id: str, source: str | None, as_json: bool) -> None:
     """Add COURSE_ID to the grade sync.
 
     Its token is read from a prompt or standard input.
@@ -55,9 +56,10 @@ def add(course_id: str, source: str | None) -> None:
             now=db.now(session),
         )
         status_details, name = _explain_status(entry), chosen.name
-    shown = printable(course_id)
-    click.echo(f"{shown} of {name} is added, with the token {token.token_id}")
-    _exit_unless_active(course_id, status_details)
+        response = schemas.EntryResponse.of_entry(entry, status_details)
+    sentence = f"{course_id} of {name} is added, with the token {token.token_id}"
+    output.print_result(response, sentence, as_json=as_json)
+    _exit_unless_active(course_id, status_details, as_json=as_json)
 
 
 @click.command("list")
@@ -122,13 +124,13 @@ def list_(
         )
         output.print_csv(csv_files.EXPORTED, batches, as_json=as_json)
         return
+    following = str(page.rows[-1].entry.id) if page.after else None
     if as_json:
-        output.print_json(
-            [
-                schemas.ListedEntryResponse.of_last(row.entry, row.status_details, row.last)
-                for row in page.rows
-            ]
-        )
+        found = [
+            schemas.ListedEntryResponse.of_last(row.entry, row.status_details, row.last)
+            for row in page.rows
+        ]
+        output.print_json(schemas.Entries(courses=found, next=following))
         return
     output.print_table(
         ("course", "source", "status", "last result", "reason", "since", "next step"),
@@ -146,7 +148,7 @@ def list_(
         ],
         empty="No courses match. Add one with `receiver registry add COURSE_ID`.",
     )
-    more = "" if page.after is None else f"--after {page.rows[-1].entry.id}"
+    more = f"--after {following}" if following else ""
     output.print_total(len(page.rows), total, "course", more=more)
 
 
@@ -200,6 +202,7 @@ def show(course_id: str, source: str | None, limit: int, as_json: bool) -> None:
     "sources, source; for example one from `export`.",
 )
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+@json_option
 def remove(
     course_id: str | None,
     source: str | None,
@@ -207,6 +210,7 @@ def remove(
     every: bool,
     file: BinaryIO | None,
     yes: bool,
+    as_json: bool,
 ) -> None:
     """Remove COURSE_ID from the grade sync, or many courses; their grades are kept.
 
@@ -219,20 +223,21 @@ def remove(
         raise click.UsageError("--all needs --source, and --from-file excludes it")
     services: Services = context.checked_services()
     if file is not None:
-        registry_bulk.remove_listed(services, file, yes=yes)
+        registry_bulk.remove_listed(services, file, yes=yes, as_json=as_json)
     elif course_id is not None:
-        _remove_one(services, course_id, source)
+        _remove_one(services, course_id, source, as_json=as_json)
     else:
         wanted = CourseStatus(status) if status else None
-        registry_bulk.remove_found(services, wanted, source, yes=yes)
+        registry_bulk.remove_found(services, wanted, source, yes=yes, as_json=as_json)
 
 
-def _remove_one(services: Services, course_id: str, source: str | None) -> None:
+def _remove_one(services: Services, course_id: str, source: str | None, *, as_json: bool) -> None:
     with services.database.writing() as session:
         chosen = sources.choose(session, source, course_id=course_id)
         registry.remove(session, chosen, course_id, actor=context.actor(), now=db.now(session))
         name = chosen.name
-    click.echo(f"{printable(course_id)} of {name} is removed from the grade sync")
+    sentence = f"{course_id} of {name} is removed from the grade sync"
+    output.print_result(schemas.EntriesRemoved(removed=1, unknown=0), sentence, as_json=as_json)
 
 
 @click.command("set-token")
@@ -245,7 +250,10 @@ def _remove_one(services: Services, course_id: str, source: str | None) -> None:
     help="Set the tokens of many courses: a CSV file with the columns course_id, token and, if "
     "there are several sources, source.",
 )
-def set_token(course_id: str | None, source: str | None, file: BinaryIO | None) -> None:
+@json_option
+def set_token(
+    course_id: str | None, source: str | None, file: BinaryIO | None, as_json: bool
+) -> None:
     """Set the current token of COURSE_ID.
 
     It is read from a prompt or standard input. If it is not the token that eAssessment last
@@ -256,26 +264,33 @@ def set_token(course_id: str | None, source: str | None, file: BinaryIO | None) 
         raise click.UsageError("give COURSE_ID, or --from-file alone")
     services: Services = context.checked_services()
     if file is not None:
-        registry_bulk.enter_tokens(services, file)
+        registry_bulk.enter_tokens(services, file, as_json=as_json)
     elif course_id is not None:
-        _set_one(services, course_id, source)
+        _set_one(services, course_id, source, as_json=as_json)
 
 
-def _set_one(services: Services, course_id: str, source: str | None) -> None:
+def _set_one(services: Services, course_id: str, source: str | None, *, as_json: bool) -> None:
     token = _read_token(services, source, course_id)
     with services.database.reading() as session:
         chosen = sources.choose(session, source, course_id=course_id)
         entry = registry.get_added(session, chosen, course_id)
-    if needs_check(entry, token):
+    if needs_check(entry, token) and not as_json:
         click.echo(f"verifying the token {token.token_id} with {entry.source.platform} …")
     with ClientFactory(services.settings, services.vault) as clients:
         entered = TokenCheck(services, clients, context.actor()).enter(entry.id, token)
-    click.echo(f"the token {token.token_id} is stored for {printable(course_id)}")
-    checked = entered.checked
-    if not isinstance(checked, CourseStatusDetails):
-        output.print_error(f"the token could not be verified: {checked.detail}", checked.advice)
-        raise click.exceptions.Exit(output.EXIT_REFUSED)
-    _exit_unless_active(course_id, checked)
+    status_details = _explain_status(entered.entry)
+    failure = None
+    if isinstance(entered.checked, CourseStatusDetails):
+        status_details = entered.checked
+    else:
+        failure = entered.checked
+    response = schemas.EntryResponse.of_entry(entered.entry, status_details)
+    sentence = f"the token {token.token_id} is stored for {course_id}"
+    output.print_result(response, sentence, as_json=as_json)
+    if failure is not None:
+        detail = f"the token could not be verified: {failure.detail}"
+        _fail(detail, failure.advice, as_json=as_json)
+    _exit_unless_active(course_id, status_details, as_json=as_json)
 
 
 def _read_token(services: Services, source: str | None, course_id: str | None = None) -> Token:
@@ -288,15 +303,23 @@ def _explain_status(entry: Entry) -> CourseStatusDetails:
     return registry.explain_status(entry, needs_activity=context.services().settings.elms_is_moodle)
 
 
-def _exit_unless_active(course_id: str, status_details: CourseStatusDetails) -> None:
-    if status_details.status is CourseStatus.ACTIVE:
-        shown = printable(course_id)
-        if status_details.reason is None:
-            click.echo(f"{shown} is active: the next sync fetches its grades")
-        else:
-            step = output.next_step(status_details.advice)
-            click.echo(f"{shown} is active, but {status_details.reason}\n next: {step}")
+def _exit_unless_active(
+    course_id: str, status_details: CourseStatusDetails, *, as_json: bool
+) -> None:
+    if status_details.status is not CourseStatus.ACTIVE:
+        advice = status_details.advice or Refusal.advice
+        _fail(f"{course_id} cannot be synced: {status_details.reason}", advice, as_json=as_json)
+    if as_json:
         return
-    advice = status_details.advice or Refusal.advice
-    output.print_error(f"{course_id} cannot be synced: {status_details.reason}", advice)
+    shown = printable(course_id)
+    if status_details.reason is None:
+        click.echo(f"{shown} is active: the next sync fetches its grades")
+    else:
+        step = output.next_step(status_details.advice)
+        click.echo(f"{shown} is active, but {status_details.reason}\n next: {step}")
+
+
+def _fail(detail: str, advice: Advice, *, as_json: bool) -> NoReturn:
+    error = output.ErrorMessage(detail, advice)
+    output.print_error(error, exit_code=output.EXIT_REFUSED, as_json=as_json)
     raise click.exceptions.Exit(output.EXIT_REFUSED)

@@ -1,5 +1,6 @@
 """Commands about many courses of the registry: export, import, remove, tokens from a file."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, BinaryIO
 
@@ -7,12 +8,15 @@ import click
 
 from foundation import csv_writer
 from foundation.cli import output
+from foundation.cli.output import json_option
 from foundation.cli.params import COURSE_ID, read_text
 from foundation.db import audit
+from foundation.errors import Advice
 from foundation.import_result import ImportResult
 from foundation.text import count, printable
-from receiver.cli import context
+from receiver.cli import context, schemas
 from receiver.cli.context import source_option
+from receiver.cli.schemas import CourseProblem
 from receiver.course_state import CourseStatus
 from receiver.registry import bulk, csv_files, id_numbers, listing
 from receiver.registry import entries as registry
@@ -22,8 +26,6 @@ from receiver.services import Services
 from receiver.sources import store as sources
 from receiver.sources.factory import ClientFactory
 from receiver.sync.token_check import RefusedToken, TokenCheck
-
-_PROBLEMS = ("course", "source", "reason", "next step")
 
 
 @click.command("export")
@@ -53,7 +55,8 @@ def export(file: Any, source: str | None) -> None:
 
 @click.command("import")
 @click.argument("file", type=click.File("rb"))
-def import_(file: BinaryIO) -> None:
+@json_option
+def import_(file: BinaryIO, as_json: bool) -> None:
     """Add or update the courses in FILE, a CSV file.
 
     Its columns are course_id and token; optional are source, gradebook_course and
@@ -71,7 +74,7 @@ def import_(file: BinaryIO) -> None:
     rows = [replace(row, token=None) if row.line in lines else row for row in rows]
     imported = ImportResult()
     with (
-        output.progress_bar(len(rows), "Importing courses") as advance,
+        output.progress_bar(len(rows), "Importing courses", hidden=as_json) as advance,
         services.writing() as (session, now),
     ):
         for batch in bulk.import_in_batches(
@@ -79,9 +82,12 @@ def import_(file: BinaryIO) -> None:
         ):
             advance(batch.total)
             imported += batch
-    click.echo(f"{imported}{_refused_count(refused)}")
+    problems = [CourseProblem.of_refused(token) for token in refused]
+    response = schemas.EntriesImported(**vars(imported), problems=problems)
+    output.print_result(response, f"{imported}{_refused_count(refused)}", as_json=as_json)
     if refused:
-        output.print_table(_PROBLEMS, map(_refused_cells, refused), empty="")
+        if not as_json:
+            _print_problems(problems)
         raise click.exceptions.Exit(output.EXIT_REFUSED)
 
 
@@ -93,8 +99,14 @@ def import_(file: BinaryIO) -> None:
 )
 @click.option("--clear", is_flag=True, help="Remove the activity.")
 @source_option
+@json_option
 def set_activity(
-    course_id: str, course: int | None, activity: int | None, clear: bool, source: str | None
+    course_id: str,
+    course: int | None,
+    activity: int | None,
+    clear: bool,
+    source: str | None,
+    as_json: bool,
 ) -> None:
     """Set the Moodle activity that receives the grades of COURSE_ID."""
     target = None if course is None or activity is None else (str(course), str(activity))
@@ -106,78 +118,78 @@ def set_activity(
         bulk.set_gradebook_target(entry, *(target or (None, None)))
         detail = f"{chosen.name}: {course}/{activity}" if target else chosen.name
         audit.record(session, context.auditor(), "entry.set-activity", course_id, detail, now=now)
-    shown = printable(course_id)
+        needs_activity = context.services().settings.elms_is_moodle
+        status_details = registry.explain_status(entry, needs_activity=needs_activity)
+        response = schemas.EntryResponse.of_entry(entry, status_details)
+    sentence = f"grades of {course_id} go to activity {activity} of course {course}"
     if clear:
-        click.echo(f"{shown} has no activity now")
-    else:
-        click.echo(f"grades of {shown} go to activity {activity} of course {course}")
+        sentence = f"{course_id} has no activity now"
+    output.print_result(response, sentence, as_json=as_json)
 
 
-def enter_tokens(services: Services, file: BinaryIO) -> None:
+def enter_tokens(services: Services, file: BinaryIO, *, as_json: bool) -> None:
     """Set the tokens in a file, and print the courses that cannot be synced yet."""
     rows = _read(services, file)
     with ClientFactory(services.settings, services.vault) as clients:
         entered, refused = TokenCheck(services, clients, context.actor()).enter_all(rows)
-    problems: list[tuple[object, ...]] = [
-        (
-            token.entry.course_id,
-            token.entry.source.name,
-            token.reason,
-            output.next_step(token.checked.advice),
-        )
-        for token in entered
-        if token.reason is not None
-    ]
-    if problems or refused:
-        output.print_table(_PROBLEMS, [*problems, *map(_refused_cells, refused)], empty="")
+    problems = [CourseProblem.of_entered(token) for token in entered if token.reason is not None]
+    problems += [CourseProblem.of_refused(token) for token in refused]
     active = sum(token.is_active for token in entered)
     waiting = len(entered) - active
-    click.echo(f"{active:,} active, {waiting:,} need action{_refused_count(refused)}")
+    if problems and not as_json:
+        _print_problems(problems)
+    output.print_result(
+        schemas.TokensEntered(active=active, problems=problems),
+        f"{active:,} active, {waiting:,} need action{_refused_count(refused)}",
+        as_json=as_json,
+    )
     if waiting or refused:
         raise click.exceptions.Exit(output.EXIT_REFUSED)
 
 
 def remove_found(
-    services: Services, status: CourseStatus | None, source: str | None, *, yes: bool
+    services: Services,
+    status: CourseStatus | None,
+    source: str | None,
+    *,
+    yes: bool,
+    as_json: bool,
 ) -> None:
     """Remove the courses with a status, of a source, or both from the grade sync."""
     with services.database.reading() as session:
         source_id = sources.get(session, source).id if source else None
         selected = listing.find_selected(session, EntryFilter(status, source_id))
-    if not selected:
-        click.echo("No courses match.")
-        return
-    ids = [course.entry_id for course in selected]
-    _remove(services, ids, [course.course_id for course in selected], status=status, yes=yes)
+    courses = {course.entry_id: course.course_id for course in selected}
+    removed = _remove(services, courses, status=status, yes=yes, hidden=as_json)
+    _print_removed(removed, len(courses), 0, as_json=as_json)
 
 
-def remove_listed(services: Services, file: BinaryIO, *, yes: bool) -> None:
+def remove_listed(services: Services, file: BinaryIO, *, yes: bool, as_json: bool) -> None:
     """Remove the courses in a file from the grade sync."""
     rows = _read(services, file)
     with services.database.reading() as session:
         found = bulk.find_added(session, rows)
-    missing = count(len(rows) - len(found), "course")
-    if len(found) < len(rows):
-        click.echo(f"{missing} of the file not in the registry")
-    if found:
-        ids = [entry.id for _, entry in found]
-        _remove(services, ids, [entry.course_id for _, entry in found], yes=yes)
+    courses = {entry.id: entry.course_id for _, entry in found}
+    removed = _remove(services, courses, yes=yes, hidden=as_json)
+    _print_removed(removed, len(courses), len(rows) - len(found), as_json=as_json)
 
 
 def _remove(
     services: Services,
-    entry_ids: list[int],
-    course_ids: list[str],
+    courses: Mapping[int, str],
     *,
     status: CourseStatus | None = None,
     yes: bool,
-) -> None:
-    courses = count(len(entry_ids), "course")
-    if not yes:
+    hidden: bool,
+) -> int:
+    """Remove the courses, by the ids of their entries; return how many were removed."""
+    entry_ids, course_ids = [*courses], [*courses.values()]
+    if courses and not yes:
         examples = printable(", ".join(course_ids[:3])) + (", …" if len(course_ids) > 3 else "")
-        output.confirm(f"Remove {courses} from the grade sync ({examples})? Their grades are kept.")
+        which = f"{count(len(courses), 'course')} from the grade sync ({examples})"
+        output.confirm(f"Remove {which}? Their grades are kept.")
     removed = 0
-    with output.progress_bar(len(entry_ids), "Removing courses") as advance:
+    with output.progress_bar(len(entry_ids), "Removing courses", hidden=hidden) as advance:
         for start in range(0, len(entry_ids), bulk.REMOVED_AT_ONCE):
             batch = entry_ids[start : start + bulk.REMOVED_AT_ONCE]
             with services.writing() as (session, now):
@@ -185,7 +197,18 @@ def _remove(
                     session, batch, status=status, actor=context.actor(), now=now
                 )
             advance(len(batch))
-    click.echo(f"removed {removed:,} of {courses} from the grade sync")
+    return removed
+
+
+def _print_removed(removed: int, found: int, unknown: int, *, as_json: bool) -> None:
+    sentences = []
+    if unknown:
+        sentences.append(f"{count(unknown, 'course')} of the file not in the registry")
+    if found:
+        courses = count(found, "course")
+        sentences.append(f"removed {removed:,} of {courses} from the grade sync")
+    response = schemas.EntriesRemoved(removed=removed, unknown=unknown)
+    output.print_result(response, *(sentences or ["No courses match."]), as_json=as_json)
 
 
 def _read(services: Services, file: BinaryIO) -> list[RegistryRow]:
@@ -197,9 +220,20 @@ def _read(services: Services, file: BinaryIO) -> list[RegistryRow]:
         return id_numbers.resolve(rows, clients)
 
 
-def _refused_cells(token: RefusedToken) -> tuple[object, ...]:
-    advice = output.next_step(token.error.advice)
-    return token.row.course_id, token.row.source.name, token.error, advice
+def _print_problems(problems: Iterable[CourseProblem]) -> None:
+    output.print_table(
+        ("course", "source", "reason", "next step"),
+        [
+            (
+                problem.course_id,
+                problem.source,
+                problem.detail,
+                output.next_step(Advice(problem.next_step or "", problem.action)),
+            )
+            for problem in problems
+        ],
+        empty="",
+    )
 
 
 def _refused_count(refused: list[RefusedToken]) -> str:

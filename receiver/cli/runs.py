@@ -15,10 +15,13 @@ from foundation.text import count, printable
 from receiver.cli import context
 from receiver.cli.schemas import (
     CourseResultResponse,
+    PauseResponse,
+    People,
     PersonResponse,
     ResultGroupResponse,
     RunDetails,
     RunResponse,
+    Runs,
 )
 from receiver.models import RunCourse
 from receiver.runs import queries, schedule
@@ -45,7 +48,8 @@ def list_(limit: int, as_json: bool) -> None:
         rows = queries.page(session, PageRequest(), limit=limit).rows
         statuses = runs.statuses(session, rows, now=db.now(session))
     if as_json:
-        output.print_json([RunResponse.of_run(run, statuses[run.id]) for run in rows])
+        found = [RunResponse.of_run(run, statuses[run.id]) for run in rows]
+        output.print_json(Runs(runs=found))
         return
     output.print_table(
         _COLUMNS,
@@ -59,7 +63,7 @@ def list_(limit: int, as_json: bool) -> None:
                 run.requests,
                 run.statements,
                 run.seconds,
-                statuses[run.id],
+                statuses[run.id].label,
             )
             for run in rows
         ],
@@ -133,7 +137,8 @@ def show(
 
 
 @click.command()
-def pause() -> None:
+@json_option
+def pause(as_json: bool) -> None:
     """Pause the grade sync: `sync-grades` does nothing until it is resumed.
 
     A run in progress continues.
@@ -141,16 +146,21 @@ def pause() -> None:
     with context.writing() as (session, now):
         schedule.pause(session, context.auditor().name, now=now)
         audit.record(session, context.auditor(), "sync.pause", "", now=now)
-    click.echo("The grade sync is paused. Resume it with `receiver runs resume`.")
+        paused = schedule.get_pause(session)
+        response = PauseResponse.of(paused, paused=True)
+    sentence = "The grade sync is paused. Resume it with `receiver runs resume`."
+    output.print_result(response, sentence, as_json=as_json)
 
 
 @click.command()
-def resume() -> None:
+@json_option
+def resume(as_json: bool) -> None:
     """Resume the grade sync after a pause."""
     with context.writing() as (session, now):
         schedule.resume(session)
         audit.record(session, context.auditor(), "sync.resume", "", now=now)
-    click.echo("The grade sync runs as scheduled.")
+    response = PauseResponse(paused=False)
+    output.print_result(response, "The grade sync runs as scheduled.", as_json=as_json)
 
 
 def _show_people(number: int | None, *, as_csv: bool, as_json: bool) -> None:
@@ -158,7 +168,7 @@ def _show_people(number: int | None, *, as_csv: bool, as_json: bool) -> None:
         rows = runs.people_of(session, runs.get(session, number).id)
         people = [PersonResponse.of(row) for row in rows]
     if as_json:
-        output.print_json(people)
+        output.print_json(People(people=people))
     elif as_csv:
         columns = list(PersonResponse.model_fields)
         click.echo(csv_writer.write(columns, [dict(person) for person in people]), nl=False)

@@ -4,13 +4,15 @@ from collections.abc import Iterable
 from typing import Any, Self
 
 from foundation.errors import fields_of
-from foundation.responses import Response, Timestamp
+from foundation.responses import ListResponse, Response, Timestamp
 from receiver.course_advice import CourseStatusDetails
+from receiver.course_state import CourseStatus
 from receiver.models import Entry, HistoryEntry, Run, RunCourse, Source
 from receiver.registry.entries import state_of
 from receiver.runs.groups import ResultGroup, group_results, needs_attention
 from receiver.runs.store import CourseOutcome, CourseResult, LastOutcome, RunResult, RunStatus
 from receiver.sync.planner import Plan
+from receiver.sync.token_check import EnteredToken, RefusedToken
 
 
 class SecretResponse(Response):
@@ -43,13 +45,19 @@ class SourceResponse(Response):
         )
 
 
+class Sources(ListResponse):
+    """All sources."""
+
+    sources: list[SourceResponse]
+
+
 class EntryResponse(Response):
-    """A course of the registry and its status."""
+    """A course of the registry, its status, and why it has that."""
 
     course_id: str
     source: str
-    status: str
-    reason: str | None
+    status: CourseStatus
+    detail: str | None
     since: Timestamp | None
     failing: bool
     next_step: str | None
@@ -67,7 +75,7 @@ class EntryResponse(Response):
             entry,
             source=entry.source.name,
             status=status_details.status,
-            reason=status_details.reason,
+            detail=status_details.reason,
             since=status_details.since,
             failing=status_details.failing,
             **fields_of(status_details.advice),
@@ -94,10 +102,16 @@ class ListedEntryResponse(EntryResponse):
         )
 
 
+class Entries(ListResponse):
+    """Courses of the registry."""
+
+    courses: list[ListedEntryResponse]
+
+
 class HistoryLine(Response):
     """A fact or a change of a course, and the status that followed."""
 
-    at: Timestamp
+    recorded_at: Timestamp
     actor: str
     actor_name: str
     event: str
@@ -126,7 +140,7 @@ class EntryDetails(EntryResponse):
             entry,
             status_details,
             course_version=state_of(entry).course_version,
-            history=[HistoryLine.of(line) for line in history],
+            history=[HistoryLine.of(line, recorded_at=line.at) for line in history],
         )
 
 
@@ -140,6 +154,65 @@ class WebhookResponse(Response):
     course_id: str | None
     course_version: int | None
     outcome: str
+
+
+class Webhooks(ListResponse):
+    """A page of accepted webhooks."""
+
+    webhooks: list[WebhookResponse]
+
+
+class CourseProblem(Response):
+    """A course of a file whose token was not accepted, or that cannot be synced with it."""
+
+    course_id: str
+    source: str
+    detail: str
+    next_step: str | None
+    action: str | None
+
+    @classmethod
+    def of_entered(cls, token: EnteredToken) -> Self:
+        """Return the problem of a token that was stored."""
+        return cls(
+            course_id=token.entry.course_id,
+            source=token.entry.source.name,
+            detail=token.reason or "",
+            **fields_of(token.checked.advice),
+        )
+
+    @classmethod
+    def of_refused(cls, token: RefusedToken) -> Self:
+        """Return the problem of a token that was not stored."""
+        return cls(
+            course_id=token.row.course_id,
+            source=token.row.source.name,
+            detail=str(token.error),
+            **fields_of(token.error.advice),
+        )
+
+
+class EntriesImported(Response):
+    """How many courses of a file were new, changed or unchanged, and whose tokens were refused."""
+
+    added: int
+    changed: int
+    unchanged: int
+    problems: list[CourseProblem]
+
+
+class TokensEntered(Response):
+    """How many courses of a file are active with their tokens, and which are not."""
+
+    active: int
+    problems: list[CourseProblem]
+
+
+class EntriesRemoved(Response):
+    """How many courses were removed from the registry; `unknown` of a file were not in it."""
+
+    removed: int
+    unknown: int
 
 
 class CourseResultResponse(Response):
@@ -166,7 +239,7 @@ class ResultGroupResponse(Response):
     source: str
     reason: str
     needs_attention: bool
-    courses: int
+    course_count: int
     course_ids: list[str]
     detail: str | None
     next_step: str | None
@@ -179,6 +252,7 @@ class ResultGroupResponse(Response):
         return [
             cls.of(
                 group,
+                course_count=group.courses,
                 course_ids=[course.course_id for course in group.first],
                 detail=group.example,
                 list_command=group.list_command(run_id),
@@ -192,7 +266,7 @@ class RunResponse(Response):
     """A recorded run; `deleted` of the skipped courses were deleted."""
 
     run_id: int
-    began_at: Timestamp
+    started_at: Timestamp
     ended_at: Timestamp | None
     by: str
     partial: bool
@@ -205,8 +279,8 @@ class RunResponse(Response):
     requests: int
     database_queries: int
     seconds: float | None
-    status: str
-    stopped: str | None
+    status: RunStatus
+    detail: str | None
     exit_code: int | None
 
     @classmethod
@@ -215,12 +289,26 @@ class RunResponse(Response):
         return cls.of(
             run,
             run_id=run.id,
-            began_at=run.started_at,
             by=run.holder,
             database_queries=run.statements,
             status=status,
+            detail=run.stopped,
             **more,
         )
+
+
+class Runs(ListResponse):
+    """A page of runs."""
+
+    runs: list[RunResponse]
+
+
+class PauseResponse(Response):
+    """Whether the grade sync is paused, since when and by whom."""
+
+    paused: bool
+    paused_at: Timestamp | None = None
+    paused_by: str | None = None
 
 
 class PersonResponse(Response):
@@ -231,6 +319,12 @@ class PersonResponse(Response):
     user_id: str | None
     kept: bool
     detail: str
+
+
+class People(ListResponse):
+    """The people of a run whose scores were not imported."""
+
+    people: list[PersonResponse]
 
 
 class RunDetails(RunResponse):
@@ -245,11 +339,14 @@ class SyncResponse(Response):
 
     run_id: int
     exit_code: int
-    stopped: str | None
+    detail: str | None
     next_step: str | None
     action: str | None
-    counts: dict[str, int]
+    synced: int
+    unchanged: int
+    skipped: int
     deleted: int
+    failed: int
     scores: dict[str, int]
     requests: int
     gradebook_requests: int
@@ -264,7 +361,8 @@ class SyncResponse(Response):
         return cls.of(
             result,
             **fields_of(result.advice),
-            counts={outcome: result.count(outcome) for outcome in CourseOutcome},
+            detail=result.stopped,
+            **{outcome.value: result.count(outcome) for outcome in CourseOutcome},
             scores=vars(result.scores),
             database_queries=result.statements,
             groups=ResultGroupResponse.all_of(group_results(result.courses), result.run_id),

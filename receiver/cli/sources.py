@@ -7,9 +7,10 @@ from contract.tokens import MalformedTokenError, MoodleToken
 from foundation.cli import output
 from foundation.cli.output import json_option
 from foundation.db import audit
+from foundation.responses import Deleted
 from receiver.cli import context, schemas
 from receiver.errors import SecretInvalidError, SiteTokenInvalidError
-from receiver.models import API, MOODLE
+from receiver.models import API, MOODLE, Source
 from receiver.services import Services
 from receiver.sources import store as sources
 
@@ -26,7 +27,8 @@ from receiver.sources import store as sources
     show_default=True,
     help="Its API: the grades API of eAssessment, or Moodle's web services.",
 )
-def add(name: str, url: str, kind: str) -> None:
+@json_option
+def add(name: str, url: str, kind: str, as_json: bool) -> None:
     """Add the source NAME, the name that its events carry.
 
     It is NOTIFIER_SOURCE at that site. The webhook secret is read from a prompt or standard input;
@@ -40,6 +42,10 @@ def add(name: str, url: str, kind: str) -> None:
             sources.add_secret(session, source, secret, vault=services.vault, now=now)
         url = source.url
         audit.record(session, context.auditor(), "source.add", name, url, now=now)
+        response = _response(services, source)
+    if as_json:
+        output.print_json(response)
+        return
     click.echo(f"The source {name} is added; its grades are fetched from {url}")
     webhook_path = services.settings.webhook_path(name)
     if secret:
@@ -58,9 +64,8 @@ def list_(as_json: bool) -> None:
     with context.reading() as session:
         rows = sources.list_all(session)
     if as_json:
-        output.print_json(
-            [schemas.SourceResponse.of_source(row, webhook_path(row.name)) for row in rows]
-        )
+        found = [schemas.SourceResponse.of_source(row, webhook_path(row.name)) for row in rows]
+        output.print_json(schemas.Sources(sources=found))
         return
     output.print_table(
         ("source", "kind", "URL", "webhook path", "secret ids", "site token", "added"),
@@ -83,24 +88,29 @@ def list_(as_json: bool) -> None:
 @click.command("set-url")
 @click.argument("name")
 @click.argument("url")
-def set_url(name: str, url: str) -> None:
+@json_option
+def set_url(name: str, url: str, as_json: bool) -> None:
     """Set the URL of the site NAME, if it has moved.
 
     Its courses, tokens and secrets stay, and its webhooks are not affected. For another site, add
     another source.
     """
-    with context.writing() as (session, now):
+    services: Services = context.checked_services()
+    with services.writing() as (session, now):
         source = sources.get(session, name)
         sources.set_url(session, source, url, now=now)
         url = source.url
         audit.record(session, context.auditor(), "source.set-url", name, url, now=now)
-    click.echo(f"The URL of {name} is {url} now; the next grade sync fetches all grades from it.")
+        response = _response(services, source)
+    sentence = f"The URL of {name} is {url} now; the next grade sync fetches all grades from it."
+    output.print_result(response, sentence, as_json=as_json)
 
 
 @click.command()
 @click.argument("name")
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
-def remove(name: str, yes: bool) -> None:
+@json_option
+def remove(name: str, yes: bool, as_json: bool) -> None:
     """Remove the source NAME, which has no courses in the grade sync and no stored grades.
 
     Its secrets and what it reported are deleted, and its webhooks are refused. Asks for
@@ -114,12 +124,14 @@ def remove(name: str, yes: bool) -> None:
         source = sources.get(session, name)
         sources.remove(session, source)
         audit.record(session, context.auditor(), "source.remove", name, source.url, now=now)
-    click.echo(f"The source {name} is removed.")
+    response = Deleted(deleted={"sources": 1})
+    output.print_result(response, f"The source {name} is removed.", as_json=as_json)
 
 
 @click.command("add-secret")
 @click.argument("name")
-def add_secret(name: str) -> None:
+@json_option
+def add_secret(name: str, as_json: bool) -> None:
     """Add a webhook secret of NAME; older ones stay valid.
 
     It is read from a prompt or standard input.
@@ -134,35 +146,44 @@ def add_secret(name: str) -> None:
         secret_id, count = row.id, len(source.secrets)
         detail = f"secret {secret_id}"
         audit.record(session, context.auditor(), "source.add-secret", name, detail, now=now)
-    click.echo(f"The secret {secret_id} is added; {name} has {count} now.")
+        response = _response(services, source)
+    sentence = f"The secret {secret_id} is added; {name} has {count} now."
+    output.print_result(response, sentence, as_json=as_json)
 
 
 @click.command("remove-secret")
 @click.argument("name")
 @click.argument("secret_id", type=click.IntRange(1, 2**31 - 1))
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
-def remove_secret(name: str, secret_id: int, yes: bool) -> None:
+@json_option
+def remove_secret(name: str, secret_id: int, yes: bool, as_json: bool) -> None:
     """Remove the secret SECRET_ID of NAME; webhooks signed with it are refused.
 
     Asks for confirmation if it is the last one, unless --yes is given.
     """
-    with context.reading() as session:
+    services: Services = context.checked_services()
+    with services.database.reading() as session:
         is_last = [secret.id for secret in sources.get(session, name).secrets] == [secret_id]
     if is_last and not yes:
         output.confirm(f"Remove the last secret of {name}, so that all its webhooks are refused?")
-    with context.writing() as (session, now):
+    with services.writing() as (session, now):
         source = sources.get(session, name)
         left = sources.remove_secret(session, source, secret_id, even_last=is_last or yes)
         detail = f"secret {secret_id}"
         audit.record(session, context.auditor(), "source.remove-secret", name, detail, now=now)
-    click.echo(f"The secret {secret_id} is removed; {name} has {left} left.")
+        session.refresh(source)
+        response = _response(services, source)
+    sentences = [f"The secret {secret_id} is removed; {name} has {left} left."]
     if not left:
-        click.echo(f"Its webhooks are refused until you run `receiver sources add-secret {name}`.")
+        add = f"receiver sources add-secret {name}"
+        sentences.append(f"Its webhooks are refused until you run `{add}`.")
+    output.print_result(response, *sentences, as_json=as_json)
 
 
 @click.command("set-site-token")
 @click.argument("name")
-def set_site_token(name: str) -> None:
+@json_option
+def set_site_token(name: str, as_json: bool) -> None:
     """Set the site-wide token of the Moodle NAME.
 
     It is read from a prompt or standard input, and only used to confirm that a course is deleted.
@@ -174,9 +195,16 @@ def set_site_token(name: str) -> None:
     except MalformedTokenError as error:
         raise SiteTokenInvalidError(str(error)) from None
     with services.writing() as (session, now):
-        sources.set_site_token(session, sources.get(session, name), token, vault=services.vault)
+        source = sources.get(session, name)
+        sources.set_site_token(session, source, token, vault=services.vault)
         audit.record(session, context.auditor(), "source.set-site-token", name, now=now)
-    click.echo(f"The site-wide token of {name} is stored.")
+        response = _response(services, source)
+    sentence = f"The site-wide token of {name} is stored."
+    output.print_result(response, sentence, as_json=as_json)
+
+
+def _response(services: Services, source: Source) -> schemas.SourceResponse:
+    return schemas.SourceResponse.of_source(source, services.settings.webhook_path(source.name))
 
 
 def _read_secret(*, may_wait: bool = False) -> Secret | None:

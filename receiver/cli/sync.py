@@ -22,7 +22,7 @@ from foundation.errors import Advice, Refusal
 from foundation.text import printable
 from receiver.cli import context
 from receiver.cli.runs import print_groups
-from receiver.cli.schemas import DryRunResponse, SyncResponse
+from receiver.cli.schemas import DryRunResponse, PauseResponse, SyncResponse
 from receiver.errors import RunInProgressError, SyncPausedError
 from receiver.runs import summary
 from receiver.runs.groups import group_results
@@ -128,13 +128,8 @@ def _run_every(
         began = time.monotonic()
         try:
             _run_once(services, options, as_json=as_json)
-        except Refusal as refusal:
-            output.print_error(str(refusal), refusal.advice)
-        except db.UNUSABLE as error:
-            output.print_error(
-                f"the database cannot be used: {db.cause(error)}",
-                Advice("Check that the database is running; the next run tries again."),
-            )
+        except (Refusal, *db.UNUSABLE) as error:
+            output.report_error(error, as_json=as_json)
         options.stop.wait(max(0.0, began + every.total_seconds() - time.monotonic()))
 
 
@@ -153,14 +148,16 @@ def _run_once(services: Services, options: SyncOptions, *, as_json: bool) -> int
             # On a terminal the reasons are printed instead.
             reporter.log_end(report, with_reasons=as_json or not sys.stderr.isatty())
     except RunInProgressError as error:
-        output.print_error(str(error), error.advice)
+        message = output.ErrorMessage.of(error)
+        output.print_error(message, exit_code=EXIT_LEASED, as_json=as_json)
         return EXIT_LEASED
     except SyncPausedError as error:
-        if as_json:
-            output.print_json({"paused": True, **error.facts})
-        else:
-            click.echo(f"{printable(str(error))}; nothing was requested")
-            click.echo(f" next: {output.next_step(error.advice)}")
+        output.print_result(
+            PauseResponse(paused=True, **error.facts),
+            f"{error}; nothing was requested",
+            f" next: {output.next_step(error.advice)}",
+            as_json=as_json,
+        )
         return 0
     if as_json:
         output.print_json(SyncResponse.of_result(report))

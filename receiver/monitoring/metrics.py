@@ -33,7 +33,7 @@ def collect(session: Session) -> Iterable[Metric]:
     ended = CounterMetricFamily("receiver_runs", "Ended grade syncs, by ending.", labels=["ending"])
     for run_status in RunStatus:
         if run_status is not RunStatus.RUNNING:
-            ended.add_metric([run_status.name.lower()], totals.runs.get(run_status, 0))
+            ended.add_metric([run_status.value], totals.runs.get(run_status, 0))
     courses = CounterMetricFamily(
         "receiver_run_courses", "Courses in all grade syncs, by outcome.", labels=["outcome"]
     )

@@ -21,7 +21,7 @@ ID_NUMBER = "course_idnumber"
 OPTIONAL = (ID_NUMBER, "token", "source", "gradebook_course", "gradebook_activity")
 # Columns that an export writes and an import ignores.
 IGNORED = (
-    *("status", "reason", "since", "next_step", "action"),
+    *("status", "detail", "since", "next_step", "action"),
     *("stored_token_id", "added_at", "synced_at"),
 )
 

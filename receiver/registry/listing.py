@@ -118,7 +118,7 @@ def _exported(listed: ListedEntry) -> dict[str, Any]:
     given = {
         "source": entry.source.name,
         "status": status.status,
-        "reason": status.reason,
+        "detail": status.reason,
         "since": status.since,
         **fields_of(status.advice),
     }

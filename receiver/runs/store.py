@@ -62,14 +62,26 @@ _SYNCED = (CourseOutcome.SYNCED.value, CourseOutcome.UNCHANGED.value)
 
 
 class RunStatus(StrEnum):
-    """Whether a run is running, and otherwise how it ended."""
+    """Whether a run is running, and otherwise how it ended; these values are stable."""
 
     COMPLETED = "completed"
-    NEEDS_ACTION = "completed, action needed"
-    WITH_ERRORS = "completed with errors"
-    STOPPED = "stopped early"
+    NEEDS_ACTION = "needs_action"
+    WITH_ERRORS = "with_errors"
+    STOPPED = "stopped"
     KILLED = "killed"
     RUNNING = "running"
+
+    @property
+    def label(self) -> str:
+        """The status as people read it."""
+        return _RUN_LABELS.get(self, self.value)
+
+
+_RUN_LABELS = {
+    RunStatus.NEEDS_ACTION: "completed, action needed",
+    RunStatus.WITH_ERRORS: "completed with errors",
+    RunStatus.STOPPED: "stopped early",
+}
 
 
 _WITHOUT_FAILURE = (RunStatus.COMPLETED, RunStatus.NEEDS_ACTION)

@@ -163,7 +163,7 @@ def test_report_as_json_has_the_same_content(
     assert json.loads(capsys.readouterr().out) == {
         "ok": code == 0,
         "findings": [
-            {"check": one.check, "ok": one.ok, "found": one.found, **fields_of(one.advice)}
+            {"check": one.check, "ok": one.ok, "detail": one.found, **fields_of(one.advice)}
             for one in findings
         ],
     }

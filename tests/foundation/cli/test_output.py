@@ -12,6 +12,8 @@ import click
 import pytest
 
 from foundation.cli import output
+from foundation.errors import DecryptionError
+from foundation.responses import Response, Timestamp
 
 HOSTILE = "[bold]x[/] \x1b[31mred\x07\u202e\x9b\r\nCS102  deleted"
 ESCAPED = "[bold]x[/] \\x1b[31mred\\x07\\u202e\\x9b\\r\\nCS102  deleted"
@@ -77,10 +79,57 @@ def test_long_value_is_wrapped_and_not_cut(capsys: Capture) -> None:
     assert capsys.readouterr().out.count("x") == 1000
 
 
-def test_json_has_other_values_as_text(capsys: Capture) -> None:
-    output.print_json({"at": datetime(2026, 11, 22, 9, tzinfo=UTC), "n": Decimal("7.50")})
+class Sample(Response):
+    at: Timestamp = datetime(2026, 11, 22, 9, tzinfo=UTC)
+    number: Decimal = Decimal("7.50")
+    title: str = ""
 
-    assert json.loads(capsys.readouterr().out) == {"at": "2026-11-22T09:00:00.000000Z", "n": "7.50"}
+
+def test_json_has_times_and_decimals_as_text(capsys: Capture) -> None:
+    output.print_json(Sample())
+
+    document = json.loads(capsys.readouterr().out)
+    assert document == {"at": "2026-11-22T09:00:00.000000Z", "number": "7.50", "title": ""}
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "expected"),
+    [
+        pytest.param(
+            DecryptionError("no key", sealed_at=datetime(2026, 11, 22, 9, tzinfo=UTC)),
+            1,
+            {
+                "type": "urn:problem-type:internal-error",
+                "detail": "no key",
+                "next_step": DecryptionError.advice.text,
+                "action": None,
+                "sealed_at": "2026-11-22T09:00:00.000000Z",
+                "exit_code": 1,
+            },
+            id="refusal",
+        ),
+        pytest.param(
+            click.Abort(),
+            1,
+            {
+                "type": "about:blank",
+                "detail": "the command was interrupted",
+                "next_step": "Run the command again.",
+                "action": None,
+                "exit_code": 1,
+            },
+            id="interrupted",
+        ),
+        pytest.param(ValueError(), None, None, id="unexpected"),
+    ],
+)
+def test_error_as_json_is_one_line(
+    capsys: Capture, error: Exception, code: int | None, expected: object
+) -> None:
+    assert output.report_error(error, "notifier", as_json=True) == code
+
+    printed = capsys.readouterr().err
+    assert [json.loads(line) for line in printed.splitlines()] == ([expected] if code else [])
 
 
 @pytest.mark.parametrize(
@@ -94,10 +143,10 @@ def test_json_has_other_values_as_text(capsys: Capture) -> None:
 def test_json_escapes_only_control_characters(
     capsys: Capture, title: str, is_unescaped: bool
 ) -> None:
-    output.print_json([title])
+    output.print_json(Sample(title=title))
 
     printed = capsys.readouterr().out
-    assert json.loads(printed) == [title]
+    assert json.loads(printed)["title"] == title
     assert all(char.isprintable() or char == "\n" for char in printed)
     assert (title in printed) is is_unescaped
 

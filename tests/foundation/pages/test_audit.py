@@ -103,7 +103,7 @@ def test_command_lists_what_commands_did(run_program: Run) -> None:
     assert listed.stdout.endswith("1 of 2 entries. More: add --before 2\n")
     assert exported.stdout.splitlines()[0].startswith("recorded_at,actor,")
     assert len(exported.stdout.splitlines()) == 2
-    [entry] = json.loads(older.stdout)
+    [entry] = json.loads(older.stdout)["entries"]
     assert (entry["action"], entry["channel"], entry["address"]) == ("user.add", "command", None)
     assert "@" in entry["actor"]
     assert (unknown.exit_code, "there is no entry 9" in unknown.stderr) == (2, True)

@@ -34,7 +34,7 @@ def test_user_is_added_listed_changed_and_removed(run: Run, database: Database) 
     assert printed[0] == "Ada can sign in\n"
     assert printed[1].splitlines()[0].split() == ["user", "added", "password", "set"]
     assert printed[2] == "ada has a new password and is signed out everywhere\n"
-    assert set(json.loads(printed[3])[0]) == {"user", "created_at", "password_changed_at"}
+    assert set(json.loads(printed[3])["users"][0]) == {"user", "created_at", "password_changed_at"}
     assert printed[4] == "Ada is removed and signed out everywhere\n"
     assert printed[5].startswith("no users; add one with `")
     assert PASSWORD not in "".join(printed)
@@ -46,7 +46,7 @@ def test_refusal_has_advice(run: Run) -> None:
     assert result.exit_code == 1
     assert "5 characters, where 12" in result.stderr
     assert " next: " in result.stderr
-    assert run("list", "--json").stdout == "[]\n"
+    assert json.loads(run("list", "--json").stdout) == {"users": [], "next": None}
 
 
 def test_prompt_asks_for_the_password_twice(

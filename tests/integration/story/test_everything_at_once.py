@@ -32,6 +32,7 @@ from receiver.moodle.grade_report import FUNCTION
 from receiver.moodle.source import COURSES
 from receiver.registry import entries as registry
 from receiver.registry.history import Actor, ActorKind
+from receiver.runs.store import CourseOutcome
 from receiver.sources import store as sources
 from tests.integration.story.conftest import KEY, EAssessment
 from tests.receiver.conftest import FakeSite, fake_site  # noqa: F401 - a fixture
@@ -236,7 +237,7 @@ def assert_results(run: Result, expected: dict[str, dict[str, tuple[str, str | N
         }
         for name, results in expected.items()
     }
-    assert {name: number for name, number in report["counts"].items() if number} == outcomes
+    assert {name: report[name] for name in CourseOutcome if report[name]} == outcomes
     assert report["deleted"] == reasons["course_deleted"]
 
 

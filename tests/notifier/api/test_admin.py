@@ -64,11 +64,12 @@ def test_courses_are_listed_page_by_page(admin: Admin, store: Store) -> None:
     for course_id in ("CS103", "CS101", "CS102"):
         store.add_course(course_id)
 
-    first = admin("GET", "/courses?limit=2").json["courses"]
-    second = admin("GET", "/courses?limit=2&after=CS102").json["courses"]
+    first = admin("GET", "/courses?limit=2").json
+    second = admin("GET", f"/courses?limit=2&after={first['next']}").json
 
-    assert [course["course_id"] for course in first] == ["CS101", "CS102"]
-    assert [course["course_id"] for course in second] == ["CS103"]
+    assert [course["course_id"] for course in first["courses"]] == ["CS101", "CS102"]
+    assert [course["course_id"] for course in second["courses"]] == ["CS103"]
+    assert (first["next"], second["next"]) == ("CS102", None)
 
 
 def test_course_is_deleted(admin: Admin, store: Store) -> None:
@@ -116,7 +117,7 @@ def test_registered_endpoint_shows_its_secret_once(admin: Admin) -> None:
     secret, warning = endpoint.pop("secret"), endpoint.pop("warning")
     assert response.status_code == 201
     assert Secret.parse(secret).reveal() == secret
-    assert (warning["kind"], warning["action"]) == ("dns", "endpoints correct-url 1")
+    assert (warning["failure"], warning["action"]) == ("dns", "endpoints correct-url 1")
     assert (endpoint["url"], endpoint["event_types"]) == (URL, ["course.deleted"])
     assert listed.json["endpoints"] == [endpoint]
     assert secret not in listed.text
@@ -128,7 +129,7 @@ def test_removed_endpoint_is_listed_on_request(admin: Admin, dead: int, store: S
     removed = admin("DELETE", "/endpoints/1")
     listed = [admin("GET", f"/endpoints{query}").json["endpoints"] for query in ("", "?removed=1")]
 
-    assert removed.json == {"endpoint_id": 1, "cancelled": 2}
+    assert (removed.json["status"], removed.json["cancelled"]) == ("removed", 2)
     assert [[one["endpoint_id"] for one in found] for found in listed] == [[], [1]]
     assert store.statuses(open_id, dead) == ["cancelled", "dead"]
 
@@ -193,11 +194,13 @@ def test_delivery_is_listed_with_its_status(admin: Admin, store: Store, dead: in
         "endpoint_id": 1,
         "url": URL,
         "status": "dead",
-        "attempts": 1,
+        "attempt_count": 1,
+        "last_http_status": 500,
+        "last_failure": None,
         "occurred_at": "2026-11-22T09:00:00.123456Z",
         "due_at": None,
         "settled_at": "2026-11-22T09:00:00.123456Z",
-        "reason": "10 attempts failed",
+        "detail": "10 attempts failed",
     }
 
 
@@ -218,7 +221,7 @@ def test_deliveries_are_filtered(admin: Admin, dead: int, query: str) -> None:
 def test_replay_by_id_records_who(admin: Admin, dead: int, store: Store) -> None:
     response = admin("POST", REPLAY, json={"ids": [dead, dead]})
 
-    assert response.json == {"replayed": [dead], "found": [dead], "dry_run": False}
+    assert response.json == {"dry_run": False, "delivery_ids": [dead], "held": 0}
     assert store.delivery(dead).status == DeliveryStatus.PENDING
     (replay,) = store.all(Replay)
     assert replay.replayed_by == "admin API from 127.0.0.1"
@@ -234,7 +237,7 @@ def test_replay_by_id_records_who(admin: Admin, dead: int, store: Store) -> None
 def test_replay_by_filter(admin: Admin, dead: int, document: Any) -> None:
     response = admin("POST", REPLAY, json=document)
 
-    assert response.json == {"replayed": [dead], "found": [dead], "dry_run": False}
+    assert response.json == {"dry_run": False, "delivery_ids": [dead], "held": 0}
 
 
 @pytest.mark.parametrize(
@@ -249,7 +252,7 @@ def test_dry_run_changes_nothing(admin: Admin, dead: int, store: Store, document
 
     response = admin("POST", REPLAY, json={**document, "dry_run": True})
 
-    assert response.json == {"replayed": [], "found": [dead], "dry_run": True}
+    assert response.json == {"dry_run": True, "delivery_ids": [dead], "held": 0}
     assert store.rows() == before
 
 

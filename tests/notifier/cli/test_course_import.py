@@ -59,7 +59,7 @@ def test_import_writes_new_tokens_to_a_private_file(
         "added": 0,
         "changed": 1,
         "unchanged": 1,
-        "deleted": [],
+        "deleted_course_ids": [],
         "tokens_file": "tokens.csv",
     }
 

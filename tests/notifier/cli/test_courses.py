@@ -50,8 +50,8 @@ def test_list_pages_by_id_and_filters(store: Store, run: Run, read_json: ReadJso
     store.write(courses.delete_course, "CS101", now=NINE)
 
     first = run("courses", "list", "--limit", "1")
-    rest = read_json("courses", "list", "--after", "CS101")
-    deleted = read_json("courses", "list", "--deleted")
+    rest = read_json("courses", "list", "--after", "CS101")["courses"]
+    deleted = read_json("courses", "list", "--deleted")["courses"]
 
     assert empty.stdout.startswith("No courses. Add one with `notifier courses add")
     assert "تاريخ" in first.stdout
@@ -64,7 +64,7 @@ def test_list_searches(store: Store, run: Run, read_json: ReadJson) -> None:
     for course_id, title in (("CS101", "Algorithms"), ("CS102", "Law"), ("LAW1", "Contracts")):
         store.add_course(course_id, title=title)
 
-    found = read_json("courses", "list", "--matching", "law")
+    found = read_json("courses", "list", "--matching", "law")["courses"]
     nothing = run("courses", "list", "--matching", "zzz")
 
     assert [one["course_id"] for one in found] == ["LAW1", "CS102"]
@@ -76,8 +76,8 @@ def test_list_sorts_and_counts(store: Store, run: Run, read_json: ReadJson) -> N
     store.write(courses.delete_course, "CS102", now=NINE)
 
     first = run("courses", "list", "--sort", "-deleted", "--limit", "2")
-    then = read_json("courses", "list", "--sort", "-deleted", "--after", "CS103")
-    deleted = read_json("courses", "list", "--deleted-since", "2026-11-22T09:00")
+    then = read_json("courses", "list", "--sort", "-deleted", "--after", "CS103")["courses"]
+    deleted = read_json("courses", "list", "--deleted-since", "2026-11-22T09:00")["courses"]
     unknown = run("courses", "list", "--sort", "size")
 
     assert first.stdout.endswith("2 of 3 courses. More: add --after CS103\n")
@@ -114,7 +114,7 @@ def test_control_characters_of_a_title_are_escaped(store: Store, run: Run) -> No
     for shown in (table, document, facts):
         assert not {"\u202e", "\x07", "\x1b", "\r"} & set(shown)
         assert "gnp.exe" in shown
-    assert json.loads(document)[0]["title"] == title
+    assert json.loads(document)["courses"][0]["title"] == title
 
 
 def test_show_lists_tokens_and_deliveries(store: Store, run: Run, read_json: ReadJson) -> None:
@@ -156,14 +156,17 @@ def test_delete_reports_each_course(store: Store, run: Run) -> None:
     assert lines[1].startswith("NONE: refused: there is no course 'NONE'")
     assert lines[3:] == ["Deleted 2 of 3 courses; 1 unknown"]
     assert as_json.exit_code == 0
-    assert json.loads(as_json.stdout) == [
-        {
-            "course_id": "CS103",
-            "outcome": "deleted",
-            "deliveries": {"pending": 1},
-            "detail": "deleted; deliveries: 1 pending",
-        }
-    ]
+    assert json.loads(as_json.stdout) == {
+        "courses": [
+            {
+                "course_id": "CS103",
+                "outcome": "deleted",
+                "deliveries": {"pending": 1},
+                "detail": "deleted; deliveries: 1 pending",
+            }
+        ],
+        "not_reached": 0,
+    }
 
 
 def test_delete_matching_deletes_what_a_search_finds(store: Store, run: Run) -> None:

@@ -54,7 +54,7 @@ def test_list_prints_csv(store: Store, run: Run, three: dict[str, int]) -> None:
     shown = dict(zip(header.split(","), row.split(","), strict=True))
     assert shown["delivery_id"] == str(three["dead"])
     assert (shown["course_id"], shown["status"]) == ("CS101", "dead")
-    assert (shown["attempts"], shown["last_answer"], shown["due_at"]) == ("1", "400", "")
+    assert (shown["attempt_count"], shown["last_http_status"], shown["due_at"]) == ("1", "400", "")
 
 
 def test_show_lists_attempts_and_replays_harmlessly(
@@ -68,14 +68,14 @@ def test_show_lists_attempts_and_replays_harmlessly(
 
     text = run("deliveries", "show", delivery_id).stdout
     shown = read_json("deliveries", "show", delivery_id)
-    (listed,) = read_json("deliveries", "list")
+    (listed,) = read_json("deliveries", "list")["deliveries"]
 
     assert "none yet" in new
-    assert listed["attempts"] == shown["attempts"] == len(shown["attempts_made"]) == 1
+    assert listed["attempt_count"] == shown["attempt_count"] == len(shown["attempts"]) == 1
     for words in ("422", "dead", "owned", '"type":"course.deleted"', "  next: ", "Replays", "@"):
         assert words in text
     assert not {"\x1b", "\x07", "\u202e"} & set(text)
-    assert shown["attempts_made"][0]["detail"] == "\\x1b]0;owned\\x07\\u202e"
+    assert shown["attempts"][0]["detail"] == "\\x1b]0;owned\\x07\\u202e"
     assert shown["replays"][0]["previous_status"] == "dead"
 
 
@@ -114,7 +114,7 @@ def test_unknown_delivery_is_refused(run: Run, arguments: tuple[object, ...]) ->
 def test_list_filters(
     read_json: ReadJson, three: dict[str, int], options: tuple[str, ...], found: list[str]
 ) -> None:
-    listed = read_json("deliveries", "list", *options)
+    listed = read_json("deliveries", "list", *options)["deliveries"]
 
     assert [one["delivery_id"] for one in listed] == [three[status] for status in found]
 
@@ -123,7 +123,7 @@ def test_list_pages_newest_first(run: Run, read_json: ReadJson, three: dict[str,
     newest = max(three.values())
 
     first = run("deliveries", "list", "--limit", "1")
-    rest = read_json("deliveries", "list", "--before", newest)
+    rest = read_json("deliveries", "list", "--before", newest)["deliveries"]
     none = run("deliveries", "list", "--course", "NONE")
 
     assert first.stdout.endswith(f"1 of 3 deliveries. More: add --before {newest}\n")
@@ -160,8 +160,8 @@ def test_replay_by_filter_skips_delivered_ones(
     every = read_json("deliveries", "replay", "--all", "--yes")
 
     assert dry.stdout.startswith("2 deliveries would be sent again: ")
-    assert replayed == {"dry_run": False, "deliveries": [three["dead"]], "held": 0}
-    assert every["deliveries"] == [three["dead"], three["pending"]]
+    assert replayed == {"dry_run": False, "delivery_ids": [three["dead"]], "held": 0}
+    assert every["delivery_ids"] == [three["dead"], three["pending"]]
 
 
 def test_replay_refuses_a_disabled_endpoint(store: Store, run: Run, read_json: ReadJson) -> None:
@@ -180,5 +180,5 @@ def test_replay_refuses_a_disabled_endpoint(store: Store, run: Run, read_json: R
         "0 deliveries queued\n1 more delivery is held for disabled endpoints; "
         "send them with `notifier endpoints enable`\n"
     )
-    assert as_json == {"dry_run": False, "deliveries": [], "held": 1}
+    assert as_json == {"dry_run": False, "delivery_ids": [], "held": 1}
     assert before == store.rows()

@@ -37,7 +37,7 @@ def test_add_warns_of_a_host_that_is_not_resolved(run: Run, read_json: ReadJson)
         "   next: Check the spelling of the host, its DNS records and the name server of this "
         "machine. Run `notifier endpoints correct-url 1`.\n"
     )
-    assert document["warning"]["kind"] == "dns"
+    assert document["warning"]["failure"] == "dns"
     assert document["warning"]["action"] == "endpoints correct-url 2"
 
 
@@ -81,7 +81,7 @@ def test_list_shows_the_status(store: Store, run: Run, read_json: ReadJson) -> N
         store.set_state(store.add_endpoint(event_types=["course.deleted"]).id, state)
 
     table = run("endpoints", "list").stdout
-    listed = read_json("endpoints", "list")
+    listed = read_json("endpoints", "list")["endpoints"]
 
     assert empty.startswith("No endpoints. Register")
     assert all(f" {status} " in table for status in states)
@@ -96,7 +96,10 @@ def test_disable_holds_deliveries_and_enable_releases_them(
     delivery_id = store.add_delivery(store.add_endpoint(URL).id)
 
     disabled = run("endpoints", "disable", 1, "--reason", "ELMS moves")
-    held, reason = store.statuses(delivery_id), read_json("endpoints", "list")[0]["disabled_reason"]
+    held, reason = (
+        store.statuses(delivery_id),
+        read_json("endpoints", "list")["endpoints"][0]["detail"],
+    )
     enabled = run("endpoints", "enable", 1)
 
     assert disabled.stdout == "Endpoint 1 is disabled; its deliveries are held.\n"
@@ -112,7 +115,7 @@ def test_name_is_shown_and_can_change(store: Store, run: Run, read_json: ReadJso
     run("endpoints", "set-name", 1, "ELMS production")
 
     assert " ELMS " in added
-    assert read_json("endpoints", "list")[0]["name"] == "ELMS production"
+    assert read_json("endpoints", "list")["endpoints"][0]["name"] == "ELMS production"
     assert run("endpoints", "set-name", 1, "x" * 101).exit_code == 2
 
 
@@ -129,8 +132,8 @@ def test_remove_cancels_deliveries_and_hides_the_endpoint(
     assert f"Remove endpoint 1, {URL}, and cancel 1 delivery?" in asked.stderr
     assert removed.stdout == "Endpoint 1 is removed; 1 delivery is cancelled.\n"
     assert "endpoint 1 was removed" in enabled.stderr.lower()
-    assert read_json("endpoints", "list") == []
-    (listed,) = read_json("endpoints", "list", "--removed")
+    assert read_json("endpoints", "list")["endpoints"] == []
+    (listed,) = read_json("endpoints", "list", "--removed")["endpoints"]
     assert listed["removed_at"] is not None
     assert "removed" in run("endpoints", "list", "--removed").stdout
 
@@ -177,11 +180,17 @@ def test_ping_shows_an_accepted_response_and_sends_what_waits(
         f'OK 200: {sink.url()} {{"outcome":"ignored"}}\n1 waiting delivery is queued.\n'
     )
     assert as_json == {
+        "endpoint_id": 1,
         "url": sink.url(),
         "accepted": True,
-        "status": 200,
+        "http_status": 200,
+        "failure": None,
+        "detail": None,
+        "next_step": None,
+        "action": None,
         "retry_after": None,
         "response_body": '{"outcome":"applied"}',
+        "queued": 0,
     }
     received = sink.received[0]
     signatures.verify([endpoint.secret], received.headers, received.body, now=datetime.now(UTC))
@@ -212,7 +221,8 @@ def test_ping_without_a_response_exits_with_1(store: Store, run: Run) -> None:
     assert "\n  next: " in result.stdout
     document = strict_json.load(as_json.stdout_bytes)
     assert isinstance(document, dict)
-    assert set(document) == {"url", "accepted", "kind", "detail", "next_step", "action"}
+    assert (document["accepted"], document["http_status"]) == (False, None)
+    assert (document["failure"], bool(document["next_step"])) == ("refused", True)
 
 
 def test_blocked_address_is_neither_registered_nor_contacted(

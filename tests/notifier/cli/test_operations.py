@@ -43,7 +43,10 @@ def test_check_of_a_current_schema(run: Run, read_json: ReadJson) -> None:
     result = run("db", "check")
 
     assert (result.exit_code, result.stdout) == (0, f"OK: the schema is at {SCHEMA.head}\n")
-    assert read_json("db", "check") == {"ok": True, "schema": SCHEMA.head}
+    assert read_json("db", "check") == {
+        "revision": SCHEMA.head,
+        "previous_revision": SCHEMA.head,
+    }
 
 
 @pytest.mark.parametrize("words", ["db check", "courses list", "work --once", "serve"])
@@ -202,7 +205,7 @@ def test_doctor_reports_a_failed_check_with_its_next_step(run: Run) -> None:
     (failed,) = (finding for finding in document["findings"] if not finding["ok"])
     assert result.exit_code == 1
     assert "FAIL" in result.stdout
-    assert result.stdout.endswith(f"Action needed: {failed['found']}\n")
+    assert result.stdout.endswith(f"Action needed: {failed['detail']}\n")
     assert failed["check"] == "endpoints"
     assert failed["next_step"]
 

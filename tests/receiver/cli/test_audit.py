@@ -39,7 +39,7 @@ def test_commands_record_what_they_change(receiver: Receiver, store: Store) -> N
         result = receiver(*words, stdin=stdin)
         assert result.exit_code == 0, result.output
 
-    entries = json.loads(receiver("audit", "list", "--json").stdout)
+    entries = json.loads(receiver("audit", "list", "--json").stdout)["entries"]
 
     assert {(one["channel"], one["address"]) for one in entries} == {("command", None)}
     assert [(one["action"], one["object_id"], one["detail"]) for one in reversed(entries)] == [

@@ -34,7 +34,7 @@ def test_list_filters(receiver: Receiver, words: list[str], expected: list[str])
     listed = receiver("inbox", "list", *words, "--json")
 
     assert (listed.exit_code, listed.stderr) == (0, "")
-    assert [row["webhook_id"] for row in json.loads(listed.stdout)] == expected
+    assert [row["webhook_id"] for row in json.loads(listed.stdout)["webhooks"]] == expected
 
 
 def test_list_is_a_table_or_csv(receiver: Receiver) -> None:

@@ -79,7 +79,7 @@ def test_missing_activity_is_shown_before_a_run(
     elms: Elms, course: None, receiver: Receiver
 ) -> None:
     added = receiver("registry", "add", "CS102", stdin=new_token())
-    [listed, _] = json.loads(receiver("registry", "list", "--json").stdout)
+    [listed, _] = json.loads(receiver("registry", "list", "--json").stdout)["courses"]
     [exported, _] = csv.DictReader(receiver("registry", "export").stdout.splitlines())
     shown = json.loads(receiver("registry", "show", "CS101", "--json").stdout)
     text = receiver("sync-grades", "--dry-run").stdout
@@ -88,8 +88,8 @@ def test_missing_activity_is_shown_before_a_run(
 
     assert added.exit_code == 0
     assert f"CS102 is active, but {NO_ACTIVITY}\n next: " in added.stdout
-    assert (shown["status"], shown["reason"], shown["action"]) == ("active", NO_ACTIVITY, ACTION)
-    assert (listed["reason"], exported["reason"]) == (NO_ACTIVITY, NO_ACTIVITY)
+    assert (shown["status"], shown["detail"], shown["action"]) == ("active", NO_ACTIVITY, ACTION)
+    assert (listed["detail"], exported["detail"]) == (NO_ACTIVITY, NO_ACTIVITY)
     assert exported["action"] == ACTION
     assert "2 would fail, because they have no Moodle activity." in text
     assert (document["would_fetch"], document["would_skip"]) == ([], [])
@@ -109,7 +109,7 @@ def test_doctor_names_the_right_that_is_missing(
 
     [finding] = [one for one in findings if one["check"] == "gradebook"]
     assert not finding["ok"]
-    assert finding["found"] == "ELMS's own Moodle finds none of 1 person by ID number"
+    assert finding["detail"] == "ELMS's own Moodle finds none of 1 person by ID number"
     assert "moodle/user:viewalldetails" in finding["next_step"]
 
 

@@ -118,7 +118,7 @@ def test_outdated_schema_exits_with_4_until_upgraded(
 
     assert (refused.exit_code, checked.exit_code, upgraded.exit_code) == (4, 4, 0)
     assert "Run `receiver db upgrade`" in refused.stderr
-    assert json.loads(checked.stdout)["ok"] is False
+    assert json.loads(checked.stderr)["exit_code"] == 4
     assert receiver("db", "check").stdout == f"OK: the schema is at {SCHEMA.head}\n"
 
 

@@ -96,7 +96,7 @@ def test_list_has_filters_pages_and_csv(receiver: Receiver, store: Store) -> Non
     wrong = receiver(*words, "--after", "99")
 
     assert first.stdout.endswith(f"1 of 2 courses. More: add --after {entry_id}\n")
-    assert [course["course_id"] for course in json.loads(second.stdout)] == ["CS101"]
+    assert [course["course_id"] for course in json.loads(second.stdout)["courses"]] == ["CS101"]
     assert [row.split(",")[1] for row in exported.stdout.splitlines()] == [
         *("course_id", "CS102", "CS101")
     ]
@@ -111,7 +111,7 @@ def test_list_shows_status_and_last_result_of_each_course(receiver: Receiver, st
     receiver("sync-grades", "--course", "CS101")
 
     table = receiver("registry", "list").stdout
-    [active, _, invalid] = json.loads(receiver("registry", "list", "--json").stdout)
+    [active, _, invalid] = json.loads(receiver("registry", "list", "--json").stdout)["courses"]
     filtered = receiver("registry", "list", "--status", "token_invalid", "--json")
 
     assert empty.stdout.startswith("No courses match. Add one with")
@@ -122,7 +122,7 @@ def test_list_shows_status_and_last_result_of_each_course(receiver: Receiver, st
     assert (invalid["course_id"], invalid["status"]) == ("CS103", "token_invalid")
     assert (invalid["since"], invalid["last_outcome"]) == (wire_time(NINE), None)
     assert invalid["action"] == "registry set-token CS103"
-    assert json.loads(filtered.stdout) == [invalid]
+    assert json.loads(filtered.stdout)["courses"] == [invalid]
 
 
 def test_show_prints_state_and_history(receiver: Receiver, store: Store) -> None:
@@ -138,7 +138,7 @@ def test_show_prints_state_and_history(receiver: Receiver, store: Store) -> None
     assert known["rejected_reason"] == "unknown"
     assert known["history"] == [
         {
-            "at": wire_time(NINE),
+            "recorded_at": wire_time(NINE),
             "actor": "webhook",
             "actor_name": "msg_1",
             "event": "token.regenerated",

@@ -23,7 +23,7 @@ def test_list_shows_each_run(receiver: Receiver, store: Store) -> None:
     store.add_run(*RESULTS)
 
     table = receiver("runs", "list").stdout
-    [listed] = json.loads(receiver("runs", "list", "--limit", "1", "--json").stdout)
+    [listed] = json.loads(receiver("runs", "list", "--limit", "1", "--json").stdout)["runs"]
 
     assert "ada@elms" in table
     assert "completed with errors" in table
@@ -40,7 +40,7 @@ def test_show_prints_what_needs_attention(receiver: Receiver, store: Store) -> N
 
     assert all(words in text for words in ("CS102", "responded 503", "Wait."))
     assert "CS101" not in text
-    assert document["status"] == "completed with errors"
+    assert document["status"] == "with_errors"
     assert [group["course_ids"] for group in document["groups"]] == [["CS102"]]
     assert [course["course_id"] for course in document["courses"]] == ["CS102"]
 
@@ -85,7 +85,7 @@ def test_show_lists_the_people_whose_scores_were_not_imported(
     store.add_run(replace(RESULTS[0], people=people))
 
     text = receiver("runs", "show", "--people").stdout
-    listed = json.loads(receiver("runs", "show", "1", "--people", "--json").stdout)
+    listed = json.loads(receiver("runs", "show", "1", "--people", "--json").stdout)["people"]
     table = receiver("runs", "show", "--people", "--csv").stdout
 
     assert "locked there" in text

@@ -42,7 +42,7 @@ def test_webhook_path_has_the_prefix(receiver: Receiver, environment: pytest.Mon
     environment.setenv("RECEIVER_PATH_PREFIX", "/sync")
 
     added = receiver("sources", "add", "one", "--url", URL)
-    (listed,) = json.loads(receiver("sources", "list", "--json").stdout)
+    (listed,) = json.loads(receiver("sources", "list", "--json").stdout)["sources"]
 
     assert "Register the URL of /sync/webhooks/one there" in added.stdout
     assert listed["webhook_path"] == "/sync/webhooks/one"
@@ -103,7 +103,7 @@ def test_list_shows_no_secrets(receiver: Receiver, store: Store) -> None:
     assert empty.stdout.startswith("No sources. Add eAssessment with")
     assert entered.stdout == "The site-wide token of m is stored.\n"
     assert "/webhooks/one" in table.stdout
-    by_name = {source["source"]: source for source in json.loads(listed.stdout)}
+    by_name = {source["source"]: source for source in json.loads(listed.stdout)["sources"]}
     assert (by_name["one"]["kind"], by_name["one"]["site_token_set"]) == ("api", False)
     assert [each["secret_id"] for each in by_name["one"]["secrets"]] == [1]
     assert (by_name["m"]["kind"], by_name["m"]["site_token_set"]) == ("moodle", True)

@@ -120,12 +120,21 @@ def test_run_as_json(courses: None, receiver: Receiver) -> None:
 
     report = json.loads(result.stdout)
     assert result.exit_code == report["exit_code"] == 1
-    assert report["counts"] == {"synced": 1, "unchanged": 0, "skipped": 1, "failed": 1}
+    assert {
+        "synced": 1,
+        "unchanged": 0,
+        "skipped": 1,
+        "failed": 1,
+    }.items() <= report.items()
     assert report["scores"] == {"added": 1, "changed": 0, "unchanged": 0}
     assert report["deleted"] == 1
     assert [course["course_id"] for course in report["courses"]] == ["CS103"]
     [group] = report["groups"]
-    assert (group["reason"], group["courses"], group["course_ids"]) == ("transient", 1, ["CS103"])
+    assert (group["reason"], group["course_count"], group["course_ids"]) == (
+        "transient",
+        1,
+        ["CS103"],
+    )
     assert group["needs_attention"] is True
 
 
@@ -239,7 +248,7 @@ def test_undecryptable_site_token_fails_only_its_site(
 
     report = json.loads(result.stdout)
     by_id = {course["course_id"]: course for course in report["courses"]}
-    assert (result.exit_code, report["counts"]["synced"]) == (1, 1)
+    assert (result.exit_code, report["synced"]) == (1, 1)
     assert (by_id["7"]["outcome"], by_id["7"]["reason"]) == ("failed", "site_trouble")
     assert "Add the key that encrypted it" in by_id["7"]["next_step"]
 
