@@ -19,6 +19,7 @@ _PAGES = {
     "registry list": ("Registry", "registry.show"),
     "registry add": ("Add a course", "registry.new"),
     "sources list": ("Sources", "sources.show"),
+    "sources add": ("Add a source", "sources.new"),
     "runs list": ("Runs", "runs.show"),
     "runs resume": ("Runs", "runs.show"),
     "sync-grades": ("Run now", "runs.show"),

@@ -1,6 +1,7 @@
 """The sources: the eAssessment sites, their URLs and secrets, last webhook and last request."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 from flask import Blueprint, flash, redirect, render_template, request, url_for
 from pydantic import ConfigDict
@@ -23,6 +24,7 @@ from receiver.errors import (
     RunInProgressError,
     SecretExistsError,
     SecretUnknownError,
+    SourceExistsError,
     SourceInUseError,
     SourceInvalidError,
     SourceKindError,
@@ -35,6 +37,17 @@ from receiver.sources import store as sources
 source_pages = Blueprint("sources", __name__, template_folder="templates")
 
 _SOURCE = "/sources/<name>"
+
+
+class NewSourceForm(forms.Form):
+    """A source to add, with the first of its secrets unless there is none yet."""
+
+    model_config = ConfigDict(str_strip_whitespace=True)
+
+    name: str
+    url: str
+    kind: Literal["api", "moodle"]
+    secret: str = ""
 
 
 class UrlForm(forms.Form):
@@ -81,6 +94,35 @@ def show() -> str:
         last_runs=last_runs,
         runs_searched=runs.RUNS_SEARCHED,
     )
+
+
+# Not below /sources, where any name can be that of a source.
+@source_pages.get("/new-source")
+@signed_in
+def new() -> str:
+    """Show the form that adds a source."""
+    return _form({})
+
+
+@source_pages.post("/new-source")
+@signed_in
+def add() -> Response | tuple[str, int]:
+    """Add a source, with its secret if one is given."""
+    form, current = forms.parse_form(NewSourceForm), services.current()
+    if not isinstance(form, NewSourceForm):
+        return _form(form), 422
+    try:
+        secret = Secret.parse(form.secret) if form.secret else None
+        with current.writing() as (session, now):
+            source = sources.add(session, form.name, form.url, form.kind, now=now)
+            if secret:
+                sources.add_secret(session, source, secret, vault=current.vault, now=now)
+            audit.record(session, actor(), "source.add", form.name, source.url, now=now)
+    except SecretError as error:
+        return _form({"secret": sentence(str(error))}), 422
+    except (SourceInvalidError, SourceExistsError) as refusal:
+        return _form({"": render_refusal(refusal)}), 422
+    return _done(form.name, "Source added.")
 
 
 @source_pages.get("/sources.csv")
@@ -187,6 +229,10 @@ def remove(name: str) -> Response:
         return _refused(name, refusal)
     flash(f"The source {name} was removed.")
     return redirect(url_for("sources.show"), 303)
+
+
+def _form(faults: Faults) -> str:
+    return render_template("receiver/new_source.html", given=request.form, faults=faults)
 
 
 def _page(name: str, faults: Faults) -> str:

@@ -48,6 +48,7 @@ ELMS = [
     "/inbox?outcome=stale",
     "/sources",
     "/sources/eassessment",
+    "/new-source",
     "/audit",
 ]
 # What no page can do: it needs a process, a file or a secret of the machine.

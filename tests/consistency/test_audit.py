@@ -63,6 +63,7 @@ RECEIVER_ROUTES = {
     "removal.preview": None,  # reads
     "removal.remove": "entry.remove",
     "tokens.enter": "entry.set-token",
+    "sources.add": "source.add",
     "sources.set_url": "source.set-url",
     "sources.add_secret": "source.add-secret",
     "sources.remove_secret": "source.remove-secret",

@@ -88,7 +88,7 @@ def test_statements_do_not_grow_with_the_list(
     ("path", "status", "text"),
     [
         pytest.param(
-            "/", 200, "No sources yet. Add eAssessment with receiver sources", id="registry"
+            "/", 200, "No sources yet. Add eAssessment , then add its courses", id="registry"
         ),
         pytest.param("/?source=none", 404, "There is no source 'none'", id="unknown source"),
         pytest.param("/entries/new", 200, "There are no sources yet. Add eAssessment", id="add"),
@@ -98,7 +98,7 @@ def test_statements_do_not_grow_with_the_list(
         pytest.param("/entries/2147483648", 404, "", id="number that no course can have"),
         pytest.param("/inbox", 200, "No webhooks received yet.", id="inbox"),
         pytest.param("/inbox?webhook_id=x", 200, "No webhooks match.", id="inbox, filtered"),
-        pytest.param("/sources", 200, "No sources yet. Add eAssessment with", id="sources"),
+        pytest.param("/sources", 200, "No sources yet. Add eAssessment ; its name", id="sources"),
         pytest.param("/runs", 200, "No runs yet. Press “Run now”, and let cron", id="runs"),
         pytest.param("/runs/7", 404, "There is no run 7.", id="unknown run"),
     ],

@@ -58,6 +58,45 @@ def test_secrets_are_not_shown(browser: Browser, database: Database, vault: Vaul
         assert hidden not in page.html
 
 
+def test_source_is_added(browser: Browser, store: Store) -> None:
+    secret = Secret.generate()
+
+    page = browser.submit(
+        "/new-source", name=" new ", url=f"{URL}/", kind="api", secret=secret.reveal()
+    )
+    later = browser.submit("/new-source", name="later", url=URL, kind="moodle", secret="")
+
+    assert page.text.startswith("Source added. Sources new ")
+    assert "Secret 1 added" in page.text
+    assert "Webhooks are refused until a secret is added." in later.text
+    assert [(source.name, source.url) for source in store.rows(Source)] == [
+        *(("new", URL), ("later", URL))
+    ]
+    assert [row.action for row in store.rows(AuditEntry)] == ["source.add"] * 2
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        pytest.param({"name": "a b"}, "'a b' is not a valid name of a source.", id="name"),
+        pytest.param({"name": "one"}, "The source one already exists.", id="existing"),
+        pytest.param({"url": "ftp://x.example"}, "is not an http or https URL", id="URL"),
+        pytest.param({"secret": "whsec_planted"}, "A webhook secret is `whsec_`", id="secret"),
+    ],
+)
+def test_invalid_source_is_not_added(
+    browser: Browser, store: Store, fields: dict[str, str], message: str
+) -> None:
+    store.add_source("one", URL)
+    given = {"name": "two", "url": URL, "kind": "api", "secret": ""}
+
+    page = browser.post("/new-source", **(given | fields))
+
+    assert (page.status, message in page.text) == (422, True)
+    assert "planted" not in page.html
+    assert len(store.rows(Source)) == 1
+
+
 def test_source_is_changed_on_its_page(browser: Browser, store: Store) -> None:
     store.add_source("one", URL, (Secret.generate(),), MOODLE)
     new = Secret.generate()
