@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from contract.events import EVENT_TYPES, OPERATIONAL_TYPES
 from foundation.cli import context, output
-from foundation.cli.output import json_option
+from foundation.cli.output import csv_option, json_option
 from foundation.cli.params import DURATION, TEXT
 from foundation.db import audit
 from foundation.text import count, printable, readable
@@ -63,10 +63,15 @@ def add(url: str, event_types: tuple[str, ...], name: str, as_json: bool) -> Non
 
 @click.command("list")
 @click.option("--removed", is_flag=True, help="Also list removed endpoints.")
+@csv_option
 @json_option
-def list_(removed: bool, as_json: bool) -> None:
+def list_(removed: bool, as_csv: bool, as_json: bool) -> None:
     """List endpoints and their status."""
     with context.reading() as session:
+        if as_csv:
+            exported = endpoint_summary.export(session, removed=removed)
+            output.print_csv(endpoint_summary.COLUMNS, [exported], as_json=as_json)
+            return
         rows = endpoints.list_all(session, removed=removed)
     if as_json:
         found = [schemas.EndpointResponse.of(row) for row in rows]

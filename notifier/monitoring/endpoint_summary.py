@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, ScalarSelect, func, select
 from sqlalchemy.orm import Session
 
+from contract.events import EVENT_TYPES
 from notifier.errors import EndpointUnknownError
 from notifier.models import Attempt, Delivery, DeliveryStatus, Endpoint, EndpointPing
 from notifier.webhooks import circuit_breaker, delivery_queries
@@ -15,6 +16,11 @@ from notifier.webhooks.circuit_breaker import EndpointStatus, EndpointStatusDeta
 
 # The latest attempts of all endpoints in which the last one of each is searched.
 _RECENT_ATTEMPTS = 1000
+COLUMNS = (
+    *("endpoint_id", "name", "url", "event_types", "created_at"),
+    *("status", "since", "reason", "disabled_by", "pending", "held", "dead"),
+)
+"""The columns of an exported list."""
 
 
 @dataclass(frozen=True)
@@ -62,18 +68,23 @@ def read_one(session: Session, endpoint_id: int) -> EndpointSummary:
     return summaries[0]
 
 
-def read(session: Session, *, only: int | None = None) -> list[EndpointSummary]:
+def read(
+    session: Session, *, only: int | None = None, removed: bool = False
+) -> list[EndpointSummary]:
     """Return the summaries of all endpoints, oldest first, in four statements.
 
-    `only` is for one endpoint, which may be removed; otherwise those are left out.
+    Those that were removed are left out, unless `removed` is true or it is the `only` one.
     """
     query = (
         select(Endpoint, EndpointPing, *_COUNTS, *_LAST_IDS, _DUE)
         .outerjoin(EndpointPing)
         .order_by(Endpoint.id)
     )
-    is_read = Endpoint.removed_at.is_(None) if only is None else Endpoint.id == only
-    rows = session.execute(query.where(is_read)).all()
+    if only is not None:
+        query = query.where(Endpoint.id == only)
+    elif not removed:
+        query = query.where(Endpoint.removed_at.is_(None))
+    rows = session.execute(query).all()
     last = _last_attempts(session, rows)
     return [
         EndpointSummary(
@@ -88,6 +99,27 @@ def read(session: Session, *, only: int | None = None) -> list[EndpointSummary]:
             ping=row.EndpointPing,
         )
         for row in rows
+    ]
+
+
+def export(session: Session, *, removed: bool) -> list[dict[str, Any]]:
+    """Return rows with `COLUMNS`."""
+    return [
+        {
+            "endpoint_id": one.endpoint.id,
+            "name": one.endpoint.name,
+            "url": one.endpoint.url,
+            "event_types": " ".join(one.endpoint.event_types or EVENT_TYPES),
+            "created_at": one.endpoint.created_at,
+            "status": one.status_details.status,
+            "since": one.status_details.since,
+            "reason": one.status_details.reason,
+            "disabled_by": one.endpoint.disabled_by,
+            "pending": one.pending,
+            "held": one.held,
+            "dead": one.dead,
+        }
+        for one in read(session, removed=removed)
     ]
 
 

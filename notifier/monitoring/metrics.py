@@ -4,17 +4,16 @@ from collections import Counter
 from collections.abc import Iterable
 
 from prometheus_client.core import GaugeMetricFamily, Metric
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from foundation.db import counters
 from foundation.db import session as db
 from notifier.models import CounterShard, DeliveryStatus, Endpoint
-from notifier.webhooks import delivery_queries
+from notifier.webhooks import delivery_queries, endpoints
 from notifier.worker.metrics import ALL
 
 _STATUSES = (DeliveryStatus.PENDING, DeliveryStatus.HELD, DeliveryStatus.DEAD)
-_STATES = ("healthy", "paused", "disabled")
+_STATES = ("healthy", "paused", "disabled", "disabled_on_purpose")
 
 
 def collect(session: Session) -> Iterable[Metric]:
@@ -39,14 +38,17 @@ def collect(session: Session) -> Iterable[Metric]:
 
 def _endpoints(session: Session) -> GaugeMetricFamily:
     family = GaugeMetricFamily(
-        "notifier_endpoints", "Endpoints by state; a paused one keeps failing.", labels=["state"]
+        "notifier_endpoints",
+        "Endpoints by state; a paused one keeps failing, and a person disabled one on purpose.",
+        labels=["state"],
     )
-    present = Endpoint.removed_at.is_(None)
-    rows = session.execute(select(Endpoint.disabled_at, Endpoint.paused_until).where(present))
-    counts = Counter(
-        "disabled" if disabled_at else "paused" if paused_until else "healthy"
-        for disabled_at, paused_until in rows
-    )
+    counts = Counter(_state(endpoint) for endpoint in endpoints.list_all(session))
     for state in _STATES:
         family.add_metric([state], counts[state])
     return family
+
+
+def _state(endpoint: Endpoint) -> str:
+    if endpoint.disabled_at:
+        return "disabled_on_purpose" if endpoint.disabled_by else "disabled"
+    return "paused" if endpoint.paused_until else "healthy"

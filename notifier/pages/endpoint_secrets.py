@@ -1,9 +1,10 @@
 """Secrets of endpoints: created when one is added or its secret rotated, and shown once."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from flask import Blueprint, g, render_template, request
+from pydantic import ConfigDict
 
 from contract.events import EVENT_TYPES
 from contract.signatures import Secret
@@ -20,6 +21,7 @@ from notifier.pages.endpoints import (
     EVENT_TYPE_CHOICES,
     OVERLAPS,
     EventTypes,
+    Name,
     endpoint_details,
     flash_warning,
     read,
@@ -32,9 +34,12 @@ _log = logging.get_logger(__name__)
 
 
 class NewEndpointForm(EventTypes):
-    """A URL to register, with its event types."""
+    """A URL to register, with its name and its event types."""
+
+    model_config = ConfigDict(str_strip_whitespace=True)
 
     url: str
+    name: Name = ""
 
 
 class Rotation(forms.Form):
@@ -48,7 +53,7 @@ class Rotation(forms.Form):
 @signed_in
 def new() -> str:
     """Show the form that registers a URL."""
-    return _form({}, url="", event_types=EVENT_TYPES)
+    return _form({}, {}, EVENT_TYPES)
 
 
 @endpoint_secrets.post("/endpoints/new")
@@ -63,8 +68,9 @@ def register() -> str | tuple[str, int]:
         with current.writing() as (session, now):
             endpoint, secret = core.register(
                 session,
-                form.url.strip(),
+                form.url,
                 form.chosen(),
+                name=form.name,
                 vault=current.vault,
                 guard=current.settings.guard,
                 now=now,
@@ -101,18 +107,15 @@ def _secret_page(endpoint_id: int, secret: Secret, *, is_new: bool) -> str:
     return render_template("notifier/endpoint_secret.html", secret=secret, is_new=is_new, **facts)
 
 
-def _form(faults: forms.Faults, *, url: str, event_types: Sequence[str]) -> str:
+def _form(faults: forms.Faults, given: Mapping[str, str], event_types: Sequence[str]) -> str:
     return render_template(
         "notifier/endpoint_new.html",
         faults=faults,
-        url=url,
+        given=given,
         chosen=event_types,
         types=EVENT_TYPE_CHOICES,
     )
 
 
 def _refused(faults: forms.Faults) -> tuple[str, int]:
-    entered = request.form
-    return _form(
-        faults, url=entered.get("url", ""), event_types=entered.getlist("event_types")
-    ), 422
+    return _form(faults, request.form, request.form.getlist("event_types")), 422

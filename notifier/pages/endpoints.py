@@ -14,7 +14,7 @@ from foundation import logging
 from foundation.db import audit
 from foundation.db import session as db
 from foundation.errors import Advice, DecryptionError
-from foundation.pages import forms
+from foundation.pages import downloads, forms
 from foundation.pages.error_pages import render_refusal
 from foundation.pages.guards import signed_in
 from foundation.pages.sessions import actor
@@ -55,6 +55,10 @@ def _check_types(types: list[str]) -> list[str]:
     return types
 
 
+Name = Annotated[str, Field(max_length=MAX_NAME)]
+"""The name of an endpoint."""
+
+
 class EventTypes(forms.Form):
     """The event types that an endpoint subscribes to."""
 
@@ -65,6 +69,14 @@ class EventTypes(forms.Form):
     def chosen(self) -> list[str] | None:
         """Return the types for the core: None for all course events, including future types."""
         return None if set(self.event_types) == set(EVENT_TYPES) else self.event_types
+
+
+class EndpointParams(BaseModel):
+    """Whether removed endpoints are listed too."""
+
+    model_config = ConfigDict(frozen=True)
+
+    removed: bool = False
 
 
 class UrlForm(forms.Form):
@@ -80,7 +92,7 @@ class NameForm(forms.Form):
 
     model_config = ConfigDict(str_strip_whitespace=True)
 
-    name: Annotated[str, Field(max_length=MAX_NAME)] = ""
+    name: Name = ""
 
 
 class DisableForm(forms.Form):
@@ -93,14 +105,24 @@ class DisableForm(forms.Form):
 @signed_in
 def listed() -> str:
     """Show every endpoint with its state and its open deliveries."""
-    return render_template("notifier/endpoints.html", **_every())
+    return render_template("notifier/endpoints.html", **_find(_params()))
+
+
+@endpoints.get("/endpoints.csv")
+@signed_in
+def export() -> Response:
+    """Return the endpoints as a CSV file."""
+    params = _params()
+    with services.current().database.reading() as session:
+        rows = endpoint_summary.export(session, removed=params.removed)
+    return downloads.csv_file("endpoints", endpoint_summary.COLUMNS, [rows])
 
 
 @endpoints.get("/endpoints/live")
 @signed_in
 def live() -> str:
     """Show the current list."""
-    return render_template("notifier/endpoints_list.html", **_every())
+    return render_template("notifier/endpoints_list.html", **_find(_params()))
 
 
 @endpoints.get(ENDPOINT)
@@ -241,10 +263,23 @@ def set_event_types(endpoint_id: int) -> Response:
     return _done(endpoint_id, "event types chosen", "Event types saved.", event_types=types)
 
 
-def _every() -> dict[str, Any]:
+def _params() -> EndpointParams:
+    return forms.require_valid(
+        forms.from_query(EndpointParams), advice=Advice("Go back to the endpoints.")
+    )
+
+
+def _find(params: EndpointParams) -> dict[str, Any]:
     with services.current().database.reading() as session:
-        summaries, now = endpoint_summary.read(session), db.now(session)
-    return {"summaries": summaries, "now": now}
+        every, now = endpoint_summary.read(session, removed=True), db.now(session)
+    present = [summary for summary in every if not summary.endpoint.removed_at]
+    return {
+        "summaries": every if params.removed else present,
+        "removed": params.removed,
+        "removed_count": len(every) - len(present),
+        "query": forms.entered(EndpointParams.model_fields),
+        "now": now,
+    }
 
 
 def endpoint_details(endpoint_id: int) -> dict[str, Any]:

@@ -98,7 +98,9 @@ def _facts() -> dict[str, Any]:
         "needs": [finding for finding in findings if not finding.ok],
         "endpoints_to_fix": to_fix,
         "failing": [summary for summary in others if summary.is_failing],
-        "untried": [one for one in others if not one.has_accepted and one.last is None],
+        "untried": [
+            one for one in others if not (one.has_accepted or one.last or one.endpoint.disabled_at)
+        ],
         "letters": letters,
         "summaries": summaries,
         # Summed, because counting a backlog is slow.

@@ -102,7 +102,8 @@ _SIGNATURE = Advice(
     _ENDPOINT,
 )
 _PATH = Advice(
-    "The receiver accepts no webhooks at this path: correct the URL.",
+    "The receiver accepts no webhooks at this path: correct the URL. An endpoint that has accepted "
+    "deliveries keeps its URL: add the new one, then remove this one.",
     "endpoints correct-url",
     _ENDPOINT,
 )

@@ -136,6 +136,8 @@ def test_remove_cancels_deliveries_and_hides_the_endpoint(
     (listed,) = read_json("endpoints", "list", "--removed")["endpoints"]
     assert listed["removed_at"] is not None
     assert "removed" in run("endpoints", "list", "--removed").stdout
+    assert len(run("endpoints", "list", "--csv").stdout.splitlines()) == 1
+    assert len(run("endpoints", "list", "--removed", "--csv").stdout.splitlines()) == 2
 
 
 def test_set_event_types(store: Store, run: Run) -> None:

@@ -134,6 +134,7 @@ def test_gauges_of_deliveries_and_endpoints(store: Store, numbers: Numbers) -> N
     store.add_delivery(paused.id)
     store.add_delivery(disabled.id, status=DeliveryStatus.HELD)
     store.write(endpoints.remove, store.add_endpoint().id, by="ada", now=NINE)
+    store.write(endpoints.disable, store.add_endpoint().id, "moving", by="ada", now=NINE)
 
     found = numbers()
 
@@ -144,6 +145,7 @@ def test_gauges_of_deliveries_and_endpoints(store: Store, numbers: Numbers) -> N
         "endpoints healthy": 1,
         "endpoints paused": 1,
         "endpoints disabled": 1,
+        "endpoints disabled_on_purpose": 1,
     }
 
 

@@ -5,7 +5,7 @@ from html import unescape
 
 import pytest
 
-from notifier.models import DeliveryStatus, Replay
+from notifier.models import DeliveryStatus, Endpoint, Replay
 from notifier.pages import deliveries as pages
 from notifier.webhooks import endpoints
 from tests.notifier.conftest import BODY, MINUTE, NINE, Store
@@ -222,6 +222,9 @@ def test_delivery_of_a_disabled_endpoint_is_not_replayed(ada: Browser, store: St
     page = ada.look(f"/deliveries/{delivery_id}")
     response = ada.send(f"/deliveries/{delivery_id}/replay")
 
+    dead = store.add_delivery(store.all(Endpoint)[-1].id, **DEAD)
+
+    assert "Then enable its endpoint and replay it." in ada.look(f"/deliveries/{dead}")
     assert "its endpoint is disabled: out of order" in page
     assert "/replay" not in page
     assert response.status_code == 409

@@ -52,14 +52,33 @@ def test_list_shows_the_status_of_each_endpoint(
     assert ada.look("/endpoints/live").count("<tr>") == page.count("<tr>") == 3
 
 
+def test_removed_endpoints_are_shown_on_request(ada: Browser, store: Store) -> None:
+    store.add_endpoint(URL)
+    store.write(endpoints.remove, store.add_endpoint(f"{URL}/2").id, by="Ada", now=NINE)
+
+    page = ada.look("/endpoints")
+    every = ada.look("/endpoints", removed="true")
+    exported = ada.client.get("/endpoints.csv?removed=true").text.splitlines()
+
+    assert "Show removed (1)" in page
+    assert (f"{URL}/2" in page, f"{URL}/2" in every) == (False, True)
+    assert 'data-refresh="/endpoints/live?removed=true"' in every
+    assert "1 endpoint." in page
+    assert len(ada.client.get("/endpoints.csv").text.splitlines()) == 2
+    assert exported[2].startswith(f"2,,{URL}/2,course.deleted token.regenerated,")
+    assert ada.client.get("/endpoints?removd=true").status_code == 422
+
+
 def test_registered_endpoint_shows_its_secret_once(ada: Browser, store: Store) -> None:
-    response = ada.send("/endpoints/new", url=f" {URL} ", event_types=COURSE_TYPES)
+    fields = {"url": f" {URL} ", "name": " ELMS ", "event_types": COURSE_TYPES}
+    response = ada.send("/endpoints/new", **fields)
 
     (secret,) = SECRET.findall(response.text)
     assert "the name cannot be resolved: Name or service not known" in response.text
     assert (response.status_code, response.headers["Cache-Control"]) == (200, "no-store")
     assert Secret.parse(secret).reveal() == secret
-    assert (store.endpoint(1).url, store.endpoint(1).event_types) == (URL, None)
+    endpoint = store.endpoint(1)
+    assert (endpoint.url, endpoint.name, endpoint.event_types) == (URL, "ELMS", None)
     for path in ("/endpoints/1", "/endpoints/1/live", "/endpoints", "/"):
         assert "whsec_" not in ada.look(path)
 

@@ -11,7 +11,7 @@ from notifier import services
 from notifier.models import DeliveryStatus, EndpointPing, Replay
 from notifier.monitoring import doctor
 from notifier.webhooks import endpoints
-from tests.notifier.conftest import MINUTE, Store
+from tests.notifier.conftest import MINUTE, NINE, Store
 from tests.notifier.pages.conftest import Browser, SetFailing
 
 MakeDelivery = Callable[..., int]
@@ -64,6 +64,17 @@ def test_overview_without_problems_says_so(ada: Browser, make: MakeDelivery) -> 
     assert "<html" not in part
     assert "All checks passed" in page
     assert "All checks passed" in part
+
+
+def test_endpoint_disabled_on_purpose_is_no_finding(ada: Browser, store: Store) -> None:
+    store.write(endpoints.disable, store.add_endpoint().id, "moving", by="Ada", now=NINE)
+
+    page = ada.look("/")
+
+    assert "All checks passed" in page
+    assert "1 endpoint is disabled on purpose." in page
+    assert "Not tested yet" not in page
+    assert "badge-bad" not in page
 
 
 def test_endpoint_is_untested_until_it_accepts_something(
