@@ -52,6 +52,10 @@ MAX_URL = 2000
 MAX_NAME = 100
 
 
+# The condition for an attempt that failed, and after which its delivery was not dead.
+FAILED_ATTEMPT = "decided NOT IN ('delivered', 'dead')"
+
+
 class DeliveryStatus(StrEnum):
     """The status of a delivery: pending and held are open, the others are settled."""
 
@@ -193,7 +197,10 @@ class Attempt(Base):
     """
 
     __tablename__ = "attempts"
-    __table_args__ = (NEVER_REUSED,)
+    __table_args__ = (
+        Index("ix_attempts_failed", "started_at", **_where(FAILED_ATTEMPT)),
+        NEVER_REUSED,
+    )
 
     id: Mapped[int] = mapped_column(primary_key=True)
     delivery_id: Mapped[int] = mapped_column(ForeignKey("deliveries.id"), index=True)

@@ -4,11 +4,17 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 WIDTH, HEIGHT = 520, 200
-_LEFT, _TOP, _BOTTOM = 88, 14, 30
+# The last step is labelled, so half of its label is to the right of it.
+_LEFT, _RIGHT, _TOP, _BOTTOM = 88, 26, 14, 30
 _STEPS = 6
+# The height of a second line of labels.
+_LINE = 18
+# The least height of a bar: small numbers are seen next to large ones.
+_MIN_BAR = 3
+_SPARK_WIDTH, _SPARK_HEIGHT, _SPARK_MARGIN = 120, 28, 4
 
 FormatValue = Callable[[float], str]
 TickValues = Callable[[float], Sequence[float]]
@@ -16,12 +22,15 @@ TickValues = Callable[[float], Sequence[float]]
 
 
 def count_ticks(maximum: float) -> Sequence[float]:
-    """Return whole-number ticks up to the next 1, 2 or 5 times a power of ten."""
+    """Return whole-number ticks up to a round number: a power of ten, or a few times one."""
     ten = 10 ** math.floor(math.log10(maximum)) if maximum > 1 else 1
-    factor = next(factor for factor in (1, 2, 5, 10) if ten * factor >= maximum)
+    factor = next(factor for factor in _PARTS if ten * factor >= maximum)
     end = ten * factor
-    parts = {1: 1 if end == 1 else 2, 2: 2, 5: 5, 10: 2}[factor]
-    return _divided(end, parts)
+    return _divided(end, 1 if end == 1 else _PARTS[factor])
+
+
+# Possible ends of an axis in powers of ten, each with its number of intervals.
+_PARTS = {1: 2, 2: 2, 3: 3, 4: 4, 5: 5, 6: 3, 8: 4, 10: 2}
 
 
 def duration_ticks(maximum: float) -> Sequence[float]:
@@ -51,6 +60,21 @@ _TIMES = (
 """Possible ends of an axis in seconds, each with its number of intervals."""
 
 
+def logarithmic_ticks(minimum: float, maximum: float) -> Sequence[float]:
+    """Return ticks in milliseconds for an axis that shows short and long times alike."""
+    first = max(index for index, tick in enumerate(_LONG_TIMES[:-1]) if tick <= max(minimum, 1))
+    ends = (index for index, tick in enumerate(_LONG_TIMES) if tick >= maximum)
+    last = max(next(ends, len(_LONG_TIMES) - 1), first + 1)
+    return _LONG_TIMES[first : last + 1]
+
+
+# Milliseconds: to 10 seconds, 1 and 10 minutes, 1 and 10 hours, 4, 40 and 400 days.
+_LONG_TIMES = (
+    *(1, 10, 100, 1000, 10_000, 60_000, 600_000),
+    *(hours * _HOUR * 1000 for hours in (1, 10, 96, 960, 9600)),
+)
+
+
 def _divided(end: float, parts: int) -> Sequence[float]:
     return [end * part / parts for part in range(parts + 1)]
 
@@ -65,11 +89,15 @@ def percentile(values: Sequence[float], hundredth: float) -> float:
 
 @dataclass(frozen=True)
 class Series:
-    """A named series with one value for each step; `tone` is good, wait, warn, bad or calm."""
+    """A named series with one value for each step; `tone` is good, wait, warn, bad or calm.
+
+    NaN is no value. `joined` says which values have a line between them: neighbours, all, or none.
+    """
 
     name: str
     tone: str
     values: Sequence[float]
+    joined: Literal["neighbours", "all", "none"] = "neighbours"
 
     @property
     def known(self) -> list[float]:
@@ -79,10 +107,15 @@ class Series:
 
 @dataclass(frozen=True)
 class Tick:
-    """A tick on an axis: its coordinate and its label."""
+    """A tick on an axis: its coordinate and the lines of its label."""
 
     at: float
     label: str
+
+    @property
+    def lines(self) -> Sequence[str]:
+        """The lines of the label."""
+        return self.label.split("\n")
 
 
 @dataclass(frozen=True)
@@ -120,7 +153,12 @@ class Line:
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart of series over steps: lines, in which NaN is a gap, or stacked bars."""
+    """A chart of series over steps: lines, or stacked bars.
+
+    On a logarithmic scale, which is for times, 10 ms and 10 minutes are both seen.
+    `labels` are those of the steps on the axis, of one or two lines; by default the steps
+    themselves. `note` says what else is worth knowing about the values.
+    """
 
     id: str
     title: str
@@ -130,6 +168,9 @@ class Chart:
     format_value: FormatValue = "{:,.0f}".format
     ticks: TickValues = count_ticks
     stacked: bool = False
+    logarithmic: bool = False
+    labels: Sequence[str] | None = None
+    note: str = ""
     width: ClassVar[int] = WIDTH
     height: ClassVar[int] = HEIGHT
     left: ClassVar[int] = _LEFT
@@ -173,26 +214,34 @@ class Chart:
 
     @property
     def x_ticks(self) -> tuple[Tick, ...]:
-        """The ticks of the horizontal axis, not one for each step if there are many."""
-        every = max(1, math.ceil(len(self.steps) / _STEPS))
-        middles = range(0, len(self.steps), every)
-        return tuple(Tick(round(self._x(at + 0.5), 2), self.steps[at]) for at in middles)
+        """The ticks of the horizontal axis: the last step, and some others."""
+        labels = self.labels or self.steps
+        every = max(1, math.ceil(len(labels) / _STEPS))
+        shown = range(len(labels) - 1, -1, -every)
+        return tuple(Tick(round(self._x(at + 0.5), 2), labels[at]) for at in reversed(shown))
+
+    @property
+    def bottom(self) -> float:
+        """The vertical position of the first line of the labels of the steps."""
+        return HEIGHT - self._margin + _BOTTOM - 6
 
     @property
     def bars(self) -> tuple[Bar, ...]:
         """The bars, each with the one below it."""
         bars = []
         for index, step in enumerate(self.steps if self.stacked else ()):
-            below = 0.0
+            low = self._y(0)
             for series in self.series:
                 value = series.values[index]
                 if value > 0:
-                    high, low = self._y(below + value), self._y(below)
+                    height = max(self._y(0) - self._y(value), _MIN_BAR)
+                    low -= height
                     x, end = self._x(index + 0.1), self._x(index + 0.9)
-                    width, height = round(end - x, 2), round(low - high, 2)
+                    width = round(end - x, 2)
                     label = f"{step}: {series.name} {self.format_value(value)}"
-                    bars.append(Bar(round(x, 2), round(high, 2), width, height, series.tone, label))
-                below += value
+                    bars.append(
+                        Bar(round(x, 2), round(low, 2), width, round(height, 2), series.tone, label)
+                    )
         return tuple(bars)
 
     @property
@@ -207,7 +256,9 @@ class Chart:
                 x, y = round(self._x(index + 0.5), 2), round(self._y(value), 2)
                 parts.append(f"{'L' if pen_down else 'M'}{x} {y}")
                 points.append(Point(x, y, f"{step}: {series.name} {self.format_value(value)}"))
-            pen_down = not math.isnan(value)
+                pen_down = series.joined != "none"
+            elif series.joined == "neighbours":
+                pen_down = False
         return Line(series.tone, "".join(parts), tuple(points))
 
     @cached_property
@@ -215,12 +266,56 @@ class Chart:
         if self.stacked:
             columns = zip(*(series.values for series in self.series), strict=True)
             return self.ticks(max(map(sum, columns), default=0))
-        return self.ticks(
-            max((value for series in self.series for value in series.known), default=0)
-        )
+        known = [value for series in self.series for value in series.known]
+        if self.logarithmic:
+            return logarithmic_ticks(min(known, default=1), max(known, default=1))
+        return self.ticks(max(known, default=0))
 
     def _x(self, index: float) -> float:
-        return _LEFT + index * (WIDTH - _LEFT) / max(len(self.steps), 1)
+        return _LEFT + index * (WIDTH - _LEFT - _RIGHT) / max(len(self.steps), 1)
 
     def _y(self, value: float) -> float:
-        return HEIGHT - _BOTTOM - (HEIGHT - _TOP - _BOTTOM) * value / self._y_values[-1]
+        low, high = self._y_values[0], self._y_values[-1]
+        if self.logarithmic:
+            low, high, value = (math.log(max(one, low)) for one in (low, high, value))
+        height = HEIGHT - _TOP - self._margin
+        return HEIGHT - self._margin - height * (value - low) / (high - low)
+
+    @property
+    def _margin(self) -> float:
+        has_two = any("\n" in label for label in self.labels or ())
+        return _BOTTOM + _LINE * has_two
+
+
+@dataclass(frozen=True)
+class Sparkline:
+    """A small line of values without axes, the oldest first, and which of them are bad."""
+
+    description: str
+    values: Sequence[float]
+    bad: Sequence[bool]
+    width: ClassVar[int] = _SPARK_WIDTH
+    height: ClassVar[int] = _SPARK_HEIGHT
+
+    @property
+    def path(self) -> str:
+        """The line, as an SVG path."""
+        return "M" + "L".join(f"{x} {y}" for x, y in self._positions)
+
+    @property
+    def bad_points(self) -> tuple[Point, ...]:
+        """The points of the bad values."""
+        marked = zip(self._positions, self.values, self.bad, strict=True)
+        return tuple(Point(x, y, f"{value:,.0f}") for (x, y), value, bad in marked if bad)
+
+    @property
+    def _positions(self) -> list[tuple[float, float]]:
+        step = (_SPARK_WIDTH - 2 * _SPARK_MARGIN) / max(len(self.values) - 1, 1)
+        height = (_SPARK_HEIGHT - 2 * _SPARK_MARGIN) / max(*self.values, 1)
+        return [
+            (
+                round(_SPARK_MARGIN + number * step, 1),
+                round(_SPARK_HEIGHT - _SPARK_MARGIN - value * height, 1),
+            )
+            for number, value in enumerate(self.values)
+        ]

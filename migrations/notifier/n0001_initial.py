@@ -283,6 +283,14 @@ def upgrade() -> None:
         sqlite_autoincrement=True,
     )
     op.create_index(op.f("ix_attempts_delivery_id"), "attempts", ["delivery_id"])
+    failed = sa.text("decided NOT IN ('delivered', 'dead')")
+    op.create_index(
+        "ix_attempts_failed",
+        "attempts",
+        ["started_at"],
+        sqlite_where=failed,
+        postgresql_where=failed,
+    )
     op.create_table(
         "replays",
         sa.Column("id", sa.Integer(), nullable=False),

@@ -1,6 +1,7 @@
 """Endpoints: the list, one of them, and its actions."""
 
-from collections.abc import Collection
+import math
+from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 from typing import Annotated, Any, TypeVar
 
@@ -14,8 +15,10 @@ from foundation import logging
 from foundation.db import audit
 from foundation.db import session as db
 from foundation.errors import Advice, DecryptionError
-from foundation.pages import downloads, forms
+from foundation.pages import charts, downloads, forms
+from foundation.pages.charts import Chart, Series, Sparkline
 from foundation.pages.error_pages import render_refusal
+from foundation.pages.filters import milliseconds
 from foundation.pages.guards import signed_in
 from foundation.pages.sessions import actor
 from foundation.pages.site import current_site
@@ -23,7 +26,8 @@ from foundation.text import count
 from notifier import services
 from notifier.errors import EndpointDisabledError
 from notifier.models import MAX_ID, MAX_NAME
-from notifier.monitoring import endpoint_summary
+from notifier.monitoring import endpoint_summary, statistics
+from notifier.monitoring.statistics import ResponseTime
 from notifier.pages.params import TYPES
 from notifier.webhooks import endpoints as core
 from notifier.webhooks import failure_advice
@@ -272,14 +276,62 @@ def _params() -> EndpointParams:
 def _find(params: EndpointParams) -> dict[str, Any]:
     with services.current().database.reading() as session:
         every, now = endpoint_summary.read(session, removed=True), db.now(session)
+        times = statistics.response_times(session, [one.endpoint.id for one in every])
     present = [summary for summary in every if not summary.endpoint.removed_at]
     return {
         "summaries": every if params.removed else present,
         "removed": params.removed,
         "removed_count": len(every) - len(present),
+        "sparklines": sparklines(times),
         "query": forms.entered(EndpointParams.model_fields),
         "now": now,
     }
+
+
+def sparklines(times: Mapping[int, Sequence[ResponseTime]]) -> dict[int, Sparkline]:
+    """Return the response times of each endpoint that has several, as a small line."""
+    return {
+        endpoint_id: Sparkline(
+            _describe(found),
+            [one.milliseconds for one in found],
+            [not one.accepted for one in found],
+        )
+        for endpoint_id, found in times.items()
+        if len(found) > 1
+    }
+
+
+def _describe(found: Sequence[ResponseTime]) -> str:
+    times = [one.milliseconds for one in found]
+    failed = sum(not one.accepted for one in found)
+    return (
+        f"Response times of the last {len(found)} attempts: "
+        f"median {milliseconds(charts.percentile(times, 50))}, longest {milliseconds(max(times))}"
+        f"{f', {failed} failed' if failed else ''}"
+    )
+
+
+def _chart(found: Sequence[ResponseTime]) -> Chart | None:
+    """Return the chart of an endpoint's response times, if there are several."""
+    if len(found) < 2:
+        return None
+    accepted = [one.milliseconds if one.accepted else math.nan for one in found]
+    failed = [math.nan if one.accepted else one.milliseconds for one in found]
+    series = [
+        Series("accepted", "wait", accepted, joined="all"),
+        Series("failed", "bad", failed, joined="none"),
+    ]
+    return Chart(
+        "responses",
+        f"Response times of the last {len(found)} attempts",
+        [f"{one.started_at:%d %b %Y, %H:%M:%S}" for one in found],
+        [one for one in series if one.known],
+        step_name="Started (UTC)",
+        format_value=milliseconds,
+        logarithmic=True,
+        note="The scale is logarithmic.",
+        labels=[f"{one.started_at:%H:%M}\n{one.started_at:%d %b}" for one in found],
+    )
 
 
 def endpoint_details(endpoint_id: int) -> dict[str, Any]:
@@ -287,10 +339,12 @@ def endpoint_details(endpoint_id: int) -> dict[str, Any]:
     with services.current().database.reading() as session:
         summary = endpoint_summary.read_one(session, endpoint_id)
         secrets = core.secrets_of(session, endpoint_id)
+        times = statistics.response_times(session, [endpoint_id])
         now = db.now(session)
     return {
         "summary": summary,
         "row": summary.endpoint,
+        "chart": _chart(times.get(endpoint_id, [])),
         "secrets": [one for one in secrets if one.expires_at is None or one.expires_at > now],
         "now": now,
     }

@@ -23,6 +23,7 @@ from notifier import services
 from notifier.models import DeliveryStatus
 from notifier.monitoring import doctor, endpoint_summary, statistics
 from notifier.monitoring.statistics import Hour
+from notifier.pages.endpoints import sparklines
 from notifier.pages.params import NUMBER
 from notifier.webhooks import delivery_queries
 from notifier.webhooks import replay as replays
@@ -88,6 +89,7 @@ def _facts() -> dict[str, Any]:
         now = db.now(session)
         oldest_due_at = delivery_queries.oldest_due_at(session, now=now)
         summaries = endpoint_summary.read(session)
+        times = statistics.response_times(session, [one.endpoint.id for one in summaries])
         hours = statistics.day(session, now=now)
         letters = statistics.dead_letters(session, now=now)
     to_fix = [summary for summary in summaries if doctor.needs_attention(summary.endpoint)]
@@ -103,6 +105,7 @@ def _facts() -> dict[str, Any]:
         ],
         "letters": letters,
         "summaries": summaries,
+        "sparklines": sparklines(times),
         # Summed, because counting a backlog is slow.
         "counts": [
             (DeliveryStatus.PENDING, sum(summary.pending for summary in summaries)),
@@ -126,18 +129,29 @@ def _delays(hours: Sequence[Hour]) -> tuple[float, float] | None:
 
 
 def _charts(hours: Sequence[Hour]) -> list[Chart]:
-    if not any(hour.delivered or hour.dead for hour in hours):
+    if not any(hour.delivered or hour.failed or hour.dead for hour in hours):
         return []
     steps = [f"{hour.begins_at:%H:%M}" for hour in hours]
     settled = [
         Series("delivered", "good", [hour.delivered for hour in hours]),
+        Series("failed attempts", "warn", [hour.failed for hour in hours]),
         Series("dead", "bad", [hour.dead for hour in hours]),
     ]
-    drawn = [Chart("settled", "Delivered and dead", steps, settled, step_name=_STEP, stacked=True)]
+    drawn = [
+        Chart(
+            "settled",
+            "Deliveries and failed attempts",
+            steps,
+            settled,
+            step_name=_STEP,
+            stacked=True,
+            note="A failed attempt is repeated; after the last one the delivery is dead.",
+        )
+    ]
     if any(hour.delays for hour in hours):
         spans = [
             Series("median", "wait", [_percentile(hour, 50) for hour in hours]),
-            Series("95th percentile", "warn", [_percentile(hour, 95) for hour in hours]),
+            Series("95th percentile", "calm", [_percentile(hour, 95) for hour in hours]),
         ]
         drawn.append(
             Chart(
@@ -147,7 +161,9 @@ def _charts(hours: Sequence[Hour]) -> list[Chart]:
                 spans,
                 step_name=_STEP,
                 format_value=milliseconds,
-                ticks=charts.duration_ticks,
+                logarithmic=True,
+                note="From the event to its delivery; if it was replayed, from the last replay. "
+                "The scale is logarithmic.",
             )
         )
     return drawn

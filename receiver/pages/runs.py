@@ -1,8 +1,8 @@
 """Runs: the schedule, the duration of each grade sync, and what needs attention in it."""
 
 import math
-from collections.abc import Sequence
-from typing import Annotated, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, TypeVar
 
 from flask import Blueprint, flash, g, redirect, render_template, request, url_for
 from pydantic import AfterValidator, BaseModel, ConfigDict
@@ -12,8 +12,9 @@ from foundation.db import audit
 from foundation.db import session as db
 from foundation.db.pagination import PageRequest
 from foundation.errors import Advice
-from foundation.pages import downloads, forms, pagination, sessions
+from foundation.pages import charts, downloads, forms, pagination, sessions
 from foundation.pages.charts import Chart, Series
+from foundation.pages.filters import milliseconds
 from foundation.pages.guards import signed_in
 from foundation.text import printable
 from receiver import services
@@ -216,25 +217,35 @@ def _charts(recent: Sequence[Run]) -> list[Chart]:
     ended = [run for run in recent if run.seconds is not None]
     if len(ended) < 2:
         return []
-    steps = [str(run.id) for run in ended]
-    duration = Series(
-        "seconds", "wait", [math.nan if run.seconds is None else run.seconds for run in ended]
-    )
-    requests = Series("requests", "good", [run.requests for run in ended])
     return [
-        Chart(
+        _chart(
             "duration",
             "Duration",
-            steps,
-            [duration],
-            step_name="Run",
-            format_value=lambda value: f"{value:,.1f} s",
+            ended,
+            lambda run: (run.seconds or 0) * 1000,
+            format_value=milliseconds,
+            ticks=charts.duration_ticks,
         ),
-        Chart(
-            "requests",
-            "Requests to eAssessment",
-            steps,
-            [requests],
-            step_name="Run",
-        ),
+        _chart("requests", "Requests to eAssessment", ended, lambda run: run.requests),
     ]
+
+
+def _chart(
+    name: str, title: str, runs: Sequence[Run], value: Callable[[Run], float], **options: Any
+) -> Chart:
+    """Return a chart of the runs of all courses, and apart from them those of some courses."""
+    full = [math.nan if run.partial else value(run) for run in runs]
+    some = [value(run) if run.partial else math.nan for run in runs]
+    series = [
+        Series("all courses", "wait", full, joined="all"),
+        Series("some courses", "calm", some, joined="none"),
+    ]
+    return Chart(
+        name,
+        title,
+        [f"{run.started_at:%d %b %Y, %H:%M}: run {run.id}" for run in runs],
+        [one for one in series if one.known],
+        step_name="Started (UTC)",
+        labels=[f"{run.started_at:%H:%M}\n{run.started_at:%d %b}" for run in runs],
+        **options,
+    )

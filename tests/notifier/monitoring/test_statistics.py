@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from notifier.models import DeliveryStatus
+from notifier.models import Delivery, DeliveryStatus
 from notifier.monitoring import statistics
+from notifier.webhooks import replay
 from tests.notifier.conftest import NINE, Store
 
 HOUR = timedelta(hours=1)
@@ -64,6 +65,61 @@ def test_delays_are_from_event_to_delivery(store: Store, settled: MakeSettled) -
     assert delays[23] == [3 * SECOND, 2 * SECOND]
     assert delays[18] == [2 * HOUR]
     assert delays[22] == []
+
+
+def test_delay_of_a_replay_is_from_the_replay(store: Store, settled: MakeSettled) -> None:
+    delivery_id = settled(NOON - 3 * HOUR, **dead())
+    store.write(replay.replay, [delivery_id], by="ada", now=NOON - HOUR)
+    store.write(replay.replay, [delivery_id], by="ada", now=NOON - 4 * SECOND)
+    with store.database.writing() as session:
+        row = session.get_one(Delivery, delivery_id)
+        row.status, row.settled_at = DeliveryStatus.DELIVERED, NOON
+
+    last = store.read(statistics.day, now=NOON)[-1]
+
+    assert list(last.delays) == [4 * SECOND]
+
+
+def test_failed_attempts_of_an_outage_are_counted_in_their_hour(
+    store: Store, settled: MakeSettled
+) -> None:
+    pending = store.add_delivery(store.add_endpoint().id)
+    for at, decided in (
+        (NOON, "retry"),
+        (NOON, "disable"),
+        (NOON, "delivered"),
+        (NOON, "dead"),
+        (NOON - HOUR, "retry"),
+    ):
+        store.add_attempt(pending, started_at=at, decided=decided)
+
+    hours = store.read(statistics.day, now=NOON)
+
+    assert [hour.failed for hour in hours[-3:]] == [0, 1, 2]
+
+
+def test_response_times_are_those_of_the_last_attempts(
+    store: Store, settled: MakeSettled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(statistics, "RESPONSES", 2)
+    monkeypatch.setattr(statistics, "_LATEST", 2)
+    quiet, busy, unused = (store.add_endpoint().id for _ in range(3))
+    for endpoint_id, milliseconds, decided in (
+        (quiet, 3, "delivered"),
+        (busy, 10, "delivered"),
+        (busy, 20, "delivered"),
+        (busy, 5000, "retry"),
+    ):
+        overrides = {} if decided == "delivered" else {"status": DeliveryStatus.PENDING}
+        delivery_id = settled(NOON, endpoint_id=endpoint_id, **overrides)
+        store.add_attempt(delivery_id, milliseconds=milliseconds, decided=decided)
+
+    found = store.read(statistics.response_times, [quiet, busy, unused])
+
+    assert {
+        endpoint_id: [(one.milliseconds, one.accepted) for one in times]
+        for endpoint_id, times in found.items()
+    } == {quiet: [(3, True)], busy: [(20, True), (5000, False)]}
 
 
 def test_busy_hour_is_sampled(

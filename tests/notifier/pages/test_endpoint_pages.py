@@ -69,6 +69,22 @@ def test_removed_endpoints_are_shown_on_request(ada: Browser, store: Store) -> N
     assert ada.client.get("/endpoints?removd=true").status_code == 422
 
 
+def test_response_times_are_drawn(ada: Browser, store: Store) -> None:
+    delivery_id = store.add_delivery(store.add_endpoint(URL).id)
+    store.add_attempt(delivery_id, milliseconds=12, decided="delivered")
+    one, listed = ada.look("/endpoints/1"), ada.look("/endpoints")
+    store.add_attempt(delivery_id, milliseconds=2000, decided="retry")
+
+    page = ada.look("/endpoints/1")
+
+    described = "Response times of the last 2 attempts: median 12 ms, longest 2.0 s, 1 failed"
+    assert "Response times" not in one + listed
+    assert f'aria-label="{described}"' in ada.look("/endpoints")
+    assert f'aria-label="{described}"' in ada.look("/")
+    assert "<figcaption>Response times of the last 2 attempts</figcaption>" in page
+    assert "failed 2.0 s</title>" in page
+
+
 def test_registered_endpoint_shows_its_secret_once(ada: Browser, store: Store) -> None:
     fields = {"url": f" {URL} ", "name": " ELMS ", "event_types": COURSE_TYPES}
     response = ada.send("/endpoints/new", **fields)

@@ -231,12 +231,17 @@ def test_overview_shows_the_findings_of_the_doctor(ada: Browser, make_dead: Make
     assert "1 encrypted, all can be decrypted" in page
 
 
-def test_last_day_is_drawn(ada: Browser, make_dead: MakeDelivery) -> None:
+def test_last_day_is_drawn(
+    ada: Browser, store: Store, make: MakeDelivery, make_dead: MakeDelivery, now: datetime
+) -> None:
     make_dead()
+    retried = make(status=DeliveryStatus.PENDING)
+    store.add_attempt(retried, started_at=now)
 
     page = ada.look("/")
 
     assert page.count('<figure class="chart">') == 2
+    assert "failed attempts 1</title>" in page
     assert "delivered 1</title>" in page
     assert "dead 1</title>" in page
     assert '<span class="figure-value">150 ms</span>' in page

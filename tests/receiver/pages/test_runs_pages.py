@@ -1,5 +1,6 @@
 """The pages of the runs: the list with its charts, and one run with its courses."""
 
+import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -162,7 +163,21 @@ def test_charts_need_two_ended_runs(browser: Browser, store: Store) -> None:
     assert "chart-line" not in before.html
     assert page.html.count('class="chart-line') == 2
     assert "Duration" in page.text
-    assert "From 1 to 3. seconds: up to 1.2 s" in page.text
+    assert "all courses: up to 1.2 s" in page.text
+
+
+def test_run_of_some_courses_is_apart_from_the_line_of_full_runs(
+    browser: Browser, store: Store
+) -> None:
+    for partial in (False, True, False):
+        store.add_run(*RESULTS, partial=partial)
+
+    page = browser.get("/runs")
+
+    full, some = re.findall(r'<path class="chart-line chart-\w+" d="([^"]*)"', page.html)[:2]
+    assert (full.count("M"), full.count("L")) == (1, 1)
+    assert (some.count("M"), some.count("L")) == (1, 0)
+    assert "22 Nov" in page.text
 
 
 def test_killed_run_has_what_it_recorded(browser: Browser, store: Store) -> None:
