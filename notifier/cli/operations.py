@@ -20,6 +20,7 @@ from foundation.cli.output import json_option
 from foundation.cli.params import prune_options
 from foundation.db import audit
 from foundation.db import session as db
+from foundation.db.pagination import Cursor
 from foundation.db.session import Database
 from foundation.responses import Deleted, Reencrypted
 from foundation.text import count
@@ -170,7 +171,7 @@ def _prune_deliveries(
 
 
 def _pruned(database: Database, step: Callable[..., "Pruned | None"]) -> "Iterator[Pruned]":
-    until: datetime | None = None
+    until: Cursor | None = None
 
     def prune_more(session: Session) -> "Pruned | None":
         return step(session, after=until)

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, delete, exists, func, select
+from sqlalchemy import ColumnElement, Select, and_, delete, func, select, tuple_
 from sqlalchemy.orm import Session
 
 from contract.events import EVENT_TYPES, OPERATIONAL_TYPES
 from foundation.db import session as db
+from foundation.db.pagination import Cursor
 from notifier.models import (
     Attempt,
     Delivery,
@@ -32,9 +33,9 @@ TYPES = (*EVENT_TYPES, *OPERATIONAL_TYPES)
 
 @dataclass(frozen=True)
 class Pruned:
-    """How much one call deleted; `until` is the time of the last of it, for the next call."""
+    """How much one call deleted; `until` is how far it came, for the next call."""
 
-    until: datetime
+    until: Cursor
     deliveries: int = 0
     attempts: int = 0
     events: int = 0
@@ -52,7 +53,7 @@ def prune_deliveries(
     status: DeliveryStatus,
     before: datetime,
     *,
-    after: datetime | None,
+    after: Cursor | None,
     limit: int,
 ) -> Pruned | None:
     """Delete the oldest up to `limit` deliveries of a status that were settled before a time.
@@ -70,38 +71,44 @@ def prune_deliveries(
     attempts = _delete(session, Attempt, db.among(Attempt.delivery_id, ids))
     _delete(session, Replay, db.among(Replay.delivery_id, ids))
     _delete(session, Delivery, db.among(Delivery.id, ids))
-    return Pruned(rows[-1].settled_at, deliveries=len(ids), attempts=attempts)
+    return Pruned((rows[-1].settled_at,), deliveries=len(ids), attempts=attempts)
 
 
 def prunable(
-    status: DeliveryStatus, before: datetime, *, after: datetime | None, limit: int
+    status: DeliveryStatus, before: datetime, *, after: Cursor | None, limit: int
 ) -> Select[Any]:
     """Return the query that locks the deliveries of one call."""
     query = select(Delivery.id, Delivery.settled_at).where(_is_old(status, before))
     if after is not None:
-        query = query.where(Delivery.settled_at >= after)
+        query = query.where(Delivery.settled_at >= after[0])
     return query.order_by(Delivery.settled_at).limit(limit).with_for_update(skip_locked=True)
 
 
 def prune_events(
-    session: Session, event_type: str, before: datetime, *, after: datetime | None, limit: int
+    session: Session,
+    event_type: str,
+    before: datetime,
+    *,
+    after: Cursor | None,
+    limit: int,
 ) -> Pruned | None:
-    """Delete the oldest up to `limit` events of a type that happened before a time.
+    """Read the oldest up to `limit` events of a type before a time; delete those without delivery.
 
-    Only those without a delivery: it was deleted, or no endpoint was subscribed. Returns None if
-    there are none left.
+    Their deliveries were deleted, or no endpoint was subscribed. Returns None if there are none
+    left after `after`, which is `until` of the previous call.
     """
-    has_delivery = exists().where(Delivery.event_id == Event.id)
-    query = select(Event.id, Event.occurred_at).where(
-        _is_old_event(event_type, before), ~has_delivery
-    )
+    # In two statements: PostgreSQL would join all events with all deliveries each time.
+    query = select(Event.id, Event.occurred_at).where(_is_old_event(event_type, before))
     if after is not None:
-        query = query.where(Event.occurred_at >= after)
-    rows = session.execute(query.order_by(Event.occurred_at).limit(limit)).all()
+        query = query.where(Event.occurred_at >= after[0])
+        query = query.where(tuple_(Event.occurred_at, Event.id) > after)
+    rows = session.execute(query.order_by(Event.occurred_at, Event.id).limit(limit)).all()
     if not rows:
         return None
-    _delete(session, Event, db.among(Event.id, [row.id for row in rows]))
-    return Pruned(rows[-1].occurred_at, events=len(rows))
+    ids = [row.id for row in rows]
+    kept = set(session.scalars(select(Delivery.event_id).where(db.among(Delivery.event_id, ids))))
+    events = _delete(session, Event, db.among(Event.id, [one for one in ids if one not in kept]))
+    return Pruned((rows[-1].occurred_at, rows[-1].id), events=events)
 
 
 def prune_secrets(session: Session, before: datetime) -> int:

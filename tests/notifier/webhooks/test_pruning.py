@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import event, text
 from sqlalchemy.orm import Session
 
+from foundation.db.pagination import Cursor
 from foundation.db.session import Database
 from notifier.courses import service as courses
 from notifier.errors import DeliveryUnknownError
@@ -40,7 +41,7 @@ def prune_all(store: Store, *, limit: int = 2) -> list[Pruned]:
         *(partial(pruning.prune_deliveries, status=status) for status in pruning.STATUSES),
         *(partial(pruning.prune_events, event_type=one) for one in pruning.TYPES),
     ):
-        after: datetime | None = None
+        after: Cursor | None = None
         while pruned := store.write(step, before=BEFORE, after=after, limit=limit):
             every.append(pruned)
             after = pruned.until
@@ -125,6 +126,19 @@ def test_event_that_never_had_a_delivery_is_deleted(store: Store) -> None:
     assert [row.course_id for row in store.all(Event)] == ["CS2"]
 
 
+def test_events_of_one_time_are_pruned_next_to_those_that_are_kept(store: Store) -> None:
+    kept = store.add_deliveries(store.add_endpoint().id, 5, status=DeliveryStatus.PENDING)
+    courses_without_delivery = [f"X{number}" for number in range(5)]
+    store.write(endpoints.remove, store.add_endpoint().id, by="ada", now=NINE)
+    store.write(endpoints.set_event_types, 1, ["token.regenerated"])
+    store.add_courses(courses_without_delivery)
+    store.write(courses.delete_courses, courses_without_delivery, now=NINE)
+
+    prune_all(store, limit=2)
+
+    assert {row.id for row in store.all(Event)} == {store.delivery(one).event_id for one in kept}
+
+
 def test_secret_that_expired_long_ago_is_deleted(store: Store) -> None:
     endpoint_id = store.add_endpoint().id
     for overlap in (DAY, 10 * DAY):
@@ -183,8 +197,8 @@ def explain(database: Database, session: Session) -> list[str]:
     event.listen(database.engine, "before_cursor_execute", note)
     try:
         for status in pruning.STATUSES:
-            pruning.prune_deliveries(session, status, BEFORE, after=NINE, limit=10)
-        pruning.prune_events(session, "course.deleted", BEFORE, after=NINE, limit=10)
+            pruning.prune_deliveries(session, status, BEFORE, after=(NINE,), limit=10)
+        pruning.prune_events(session, "course.deleted", BEFORE, after=(NINE, ""), limit=10)
     finally:
         event.remove(database.engine, "before_cursor_execute", note)
     return plans
