@@ -3,7 +3,7 @@
 import click
 
 from foundation.cli import context, output
-from foundation.cli.output import json_option
+from foundation.cli.output import csv_option, json_option
 from foundation.cli.params import TEXT
 from foundation.db import audit
 from foundation.pages import users
@@ -23,19 +23,24 @@ def add(name: str, as_json: bool) -> None:
 
 
 @click.command("list")
+@csv_option
 @json_option
-def list_(as_json: bool) -> None:
+def list_(as_csv: bool, as_json: bool) -> None:
     """List the users."""
     with context.reading() as session:
         rows = users.list_all(session)
-    if as_json:
+    if as_csv:
+        fields = list(UserResponse.model_fields)
+        exported = [UserResponse.of(row).model_dump() for row in rows]
+        output.print_csv(fields, [exported], as_json=as_json)
+    elif as_json:
         output.print_json(Users(users=[UserResponse.of(row) for row in rows]))
-        return
-    output.print_table(
-        ("user", "added", "password set"),
-        [(row.name, row.created_at, row.password_changed_at) for row in rows],
-        empty=f"no users; add one with `{context.program()} users add NAME`",
-    )
+    else:
+        output.print_table(
+            ("user", "added", "password set"),
+            [(row.name, row.created_at, row.password_changed_at) for row in rows],
+            empty=f"no users; add one with `{context.program()} users add NAME`",
+        )
 
 
 @click.command("set-password")

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 from contract.tokens import CourseToken
 from foundation.db import audit
 from foundation.db.audit import Actor, Channel
-from foundation.db.pagination import PageRequest
+from foundation.db.pagination import PageRequest, Sort
 from foundation.responses import Response
 from foundation.web.app import check_bearer, client_address, guarded, parse_body, parse_query
 from foundation.web.errors import AdminKeyError, RequestInvalidError
@@ -57,11 +57,17 @@ def add_course() -> tuple[Json, int]:
 @admin_api.get("/courses")
 @admin_only
 def list_courses() -> Json:
-    """List courses by id; for the next page set `after` to `next`."""
+    """List courses; for the next page set `after` to `next`.
+
+    `matching` are words of ids and titles. They are sorted by id, or for a search ids that start
+    with it are first, unless `sort` names a column; -COLUMN sorts descending.
+    """
     page = parse_query(schemas.CourseListParams)
+    criteria = CourseFilter(page.matching, page.deleted, page.deleted_since)
+    sort = Sort.parse(page.sort, listing.SORTS) if page.sort else None
     with services.current().database.reading() as session:
         request = PageRequest(after=(page.after,) if page.after else None)
-        found = listing.page(session, CourseFilter(), request, limit=page.limit)
+        found = listing.page(session, criteria, request, sort=sort, limit=page.limit)
         return _json(schemas.Courses.of_page(found))
 
 

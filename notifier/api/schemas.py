@@ -22,6 +22,7 @@ from foundation.errors import fields_of
 from foundation.import_result import ImportResult
 from foundation.responses import AuditResponse, ListResponse, Response, Timestamp
 from notifier import models
+from notifier.courses import listing
 from notifier.courses.course_import import ImportedCourses
 from notifier.courses.grade_import import GradesFile
 from notifier.models import MAX_ID, MAX_NAME, DeliveryStatus
@@ -71,8 +72,12 @@ class GradesToLoad(Request):
 
 
 class CourseListParams(Request):
-    """Which courses to list."""
+    """Which courses to list; a field that is left out is no condition."""
 
+    matching: Annotated[str, Field(max_length=255)] = ""
+    deleted: bool | None = None
+    deleted_since: WireTime | None = None
+    sort: Annotated[str, Field(pattern=f"^-?({'|'.join(listing.SORTS)})$")] | None = None
     after: str = ""
     limit: Annotated[int, Field(ge=1, le=1000)] = 100
 

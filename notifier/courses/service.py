@@ -79,18 +79,6 @@ def find_courses(session: Session, course_ids: Collection[str]) -> list[Course]:
     return list(session.scalars(query.order_by(Course.course_id)))
 
 
-def list_courses(
-    session: Session, *, after: str = "", limit: int = 100, deleted: bool | None = None
-) -> list[Course]:
-    """Return courses by id, after `after`; `deleted` selects deleted or active courses."""
-    query = select(Course).where(Course.course_id > after).order_by(Course.course_id).limit(limit)
-    if deleted is not None:
-        query = query.where(
-            Course.deleted_at.is_not(None) if deleted else Course.deleted_at.is_(None)
-        )
-    return list(session.scalars(query))
-
-
 def delete_course(session: Session, course_id: str, *, now: datetime) -> Course:
     """Delete a course permanently and return its row.
 

@@ -23,20 +23,23 @@ def test_user_is_added_listed_changed_and_removed(run: Run, database: Database) 
         run("list"),
         run("set-password", "ada", stdin="another one entirely\r\n"),
         run("list", "--json"),
+        run("list", "--csv"),
     ]
     with database.reading() as session:
         changed = users.is_password_of(users.get(session, "Ada"), "another one entirely")
     results += [run("remove", "ADA"), run("list")]
 
-    assert [result.exit_code for result in results] == [0] * 6
+    assert [result.exit_code for result in results] == [0] * 7
     assert changed
     printed = [result.stdout for result in results]
     assert printed[0] == "Ada can sign in\n"
     assert printed[1].splitlines()[0].split() == ["user", "added", "password", "set"]
     assert printed[2] == "ada has a new password and is signed out everywhere\n"
     assert set(json.loads(printed[3])["users"][0]) == {"user", "created_at", "password_changed_at"}
-    assert printed[4] == "Ada is removed and signed out everywhere\n"
-    assert printed[5].startswith("no users; add one with `")
+    assert printed[4].splitlines()[0] == "user,created_at,password_changed_at"
+    assert printed[4].splitlines()[1].startswith("Ada,")
+    assert printed[5] == "Ada is removed and signed out everywhere\n"
+    assert printed[6].startswith("no users; add one with `")
     assert PASSWORD not in "".join(printed)
 
 

@@ -72,6 +72,35 @@ def test_courses_are_listed_page_by_page(admin: Admin, store: Store) -> None:
     assert (first["next"], second["next"]) == ("CS102", None)
 
 
+def test_courses_are_searched_and_sorted(admin: Admin, store: Store) -> None:
+    store.add_courses(["CS103", "CS101", "LAW1", "CS102"])
+    store.write(courses.delete_course, "CS102", now=NINE)
+
+    def ids(query: str) -> list[str]:
+        return [one["course_id"] for one in admin("GET", f"/courses?{query}").json["courses"]]
+
+    assert ids("matching=s10&sort=-id") == ["CS103", "CS102", "CS101"]
+    assert ids("matching=s10&deleted=false&sort=-id&after=CS103") == ["CS101"]
+    assert ids("deleted_since=2026-11-22T00:00:00Z") == ["CS102"]
+
+
+@pytest.mark.parametrize(
+    ("query", "pointer"),
+    [
+        pytest.param("courses?title=law", "/title", id="courses"),
+        pytest.param("courses?sort=size", "/sort", id="column"),
+        pytest.param("deliveries?course=CS101", "/course", id="deliveries"),
+        pytest.param("deliveries?matching=", "/matching", id="empty search"),
+        pytest.param("endpoints?deleted=1", "/deleted", id="endpoints"),
+    ],
+)
+def test_list_refuses_what_it_does_not_know(admin: Admin, query: str, pointer: str) -> None:
+    response = admin("GET", f"/{query}")
+
+    assert response.status_code == 422
+    assert [fault["pointer"] for fault in response.json["errors"]] == [pointer]
+
+
 def test_course_is_deleted(admin: Admin, store: Store) -> None:
     store.add_endpoint()
     store.add_course("CS101")

@@ -164,25 +164,6 @@ def test_more_courses_than_a_statement_has_parameters(store: Store) -> None:
     assert (len(results), deleted) == (70_000, ["7", "69999"])
 
 
-@pytest.mark.parametrize(
-    ("deleted", "listed"),
-    [
-        pytest.param(None, ["CS1", "CS2", "CS3"], id="all"),
-        pytest.param(True, ["CS1"], id="deleted"),
-        pytest.param(False, ["CS2", "CS3"], id="present"),
-    ],
-)
-def test_courses_are_listed_by_id(store: Store, deleted: bool | None, listed: list[str]) -> None:
-    for course_id in ("CS3", "CS1", "CS2"):
-        store.add_course(course_id)
-    store.write(courses.delete_course, "CS1", now=TEN)
-
-    first = store.read(courses.list_courses, deleted=deleted, limit=1)
-    then = store.read(courses.list_courses, deleted=deleted, after=first[-1].course_id)
-
-    assert [one.course_id for one in (*first, *then)] == listed
-
-
 def test_ensure_course_adds_a_course_without_a_token_once(store: Store) -> None:
     added = [
         store.write(courses.ensure_course, "7", title, now=NINE)
