@@ -12,7 +12,8 @@ from foundation.db.session import Database
 from foundation.errors import Advice
 from foundation.text import format_duration, format_timestamp, readable
 from notifier.models import SCHEMA, Delivery, DeliveryStatus, Endpoint
-from notifier.webhooks import delivery_queries, endpoints
+from notifier.monitoring import endpoint_summary
+from notifier.webhooks import delivery_queries, endpoints, failure_advice
 from notifier.webhooks.circuit_breaker import PAUSED_AFTER
 
 # If a delivery has been due for longer than this, there is no worker, or there are too few.
@@ -36,13 +37,6 @@ def examine(database: Database, vault: Vault) -> list[Finding]:
             _backlog(session, now),
             _dead_letters(session, now),
         ]
-
-
-def needs_attention(endpoint: Endpoint) -> bool:
-    """Return True if an endpoint keeps failing, or was disabled, and not by a person."""
-    if endpoint.disabled_at is not None:
-        return endpoint.disabled_by is None
-    return endpoint.failures >= PAUSED_AFTER
 
 
 def _secrets(session: Session, vault: Vault, now: datetime) -> Finding:
@@ -75,6 +69,17 @@ def _endpoints(session: Session) -> Finding:
         )
         text = "Send a test event to see its response; its deliveries wait until it accepts one."
         advice = Advice(text, "endpoints ping", (str(first.id),))
+        return Finding("endpoints", False, summary, advice)
+    if failed_tests := endpoint_summary.failed_tests(session):
+        endpoint, ping = failed_tests[0]
+        response = ping.failure if ping.status is None else ping.status
+        summary = (
+            f"{len(failed_tests)} of {len(every)} failed the last test; endpoint {endpoint.id} "
+            f"at {readable(ping.started_at)}: {response}"
+        )
+        known = failure_advice.advice_for(ping.failure, ping.status, endpoint.id)
+        text = "Fix the receiver, then send another test."
+        advice = known or Advice(text, "endpoints ping", (str(endpoint.id),))
         return Finding("endpoints", False, summary, advice)
     on_purpose = sum(one.disabled_at is not None for one in every)
     summary = f"{on_purpose} disabled on purpose" if on_purpose else "none disabled"

@@ -12,7 +12,7 @@ from contract.events import EVENT_TYPES
 from notifier.errors import EndpointUnknownError
 from notifier.models import Attempt, Delivery, DeliveryStatus, Endpoint, EndpointPing
 from notifier.webhooks import circuit_breaker, delivery_queries
-from notifier.webhooks.circuit_breaker import EndpointStatus, EndpointStatusDetails
+from notifier.webhooks.circuit_breaker import PAUSED_AFTER, EndpointStatus, EndpointStatusDetails
 
 # The latest attempts of all endpoints in which the last one of each is searched.
 _RECENT_ATTEMPTS = 1000
@@ -48,6 +48,25 @@ class EndpointSummary:
         return self.ever_delivered or (self.ping is not None and self.ping.accepted)
 
     @property
+    def last_response(self) -> Attempt | EndpointPing | None:
+        """The last attempt or ping, whichever is newer."""
+        if self.ping is None or self.last is None:
+            return self.ping or self.last
+        return self.ping if self.ping.started_at > self.last.started_at else self.last
+
+    @property
+    def has_failed_test(self) -> bool:
+        """Whether the last ping failed, and nothing was accepted since."""
+        return has_failed_test(self.endpoint, self.ping)
+
+    @property
+    def needs_attention(self) -> bool:
+        """Whether it keeps failing, failed its last test, or was disabled, not by a person."""
+        if self.endpoint.disabled_at is not None:
+            return self.endpoint.disabled_by is None
+        return self.endpoint.failures >= PAUSED_AFTER or self.has_failed_test
+
+    @property
     def tried_at(self) -> datetime | None:
         """When the next attempt is made, or None if nothing is pending."""
         if self.due_at is None:
@@ -58,6 +77,28 @@ class EndpointSummary:
     def is_failing(self) -> bool:
         """Whether the last attempt failed."""
         return self.status_details.status in {EndpointStatus.FAILING, EndpointStatus.PAUSED}
+
+
+def has_failed_test(endpoint: Endpoint, ping: EndpointPing | None) -> bool:
+    """Return whether the last ping failed, and nothing was accepted since.
+
+    A failed ping counts as a failure in a row, which a success ends.
+    """
+    if ping is None or ping.accepted or endpoint.disabled_at is not None:
+        return False
+    return endpoint.failing_since is not None and endpoint.failing_since <= ping.started_at
+
+
+def failed_tests(session: Session) -> list[tuple[Endpoint, EndpointPing]]:
+    """Return the endpoints whose last ping failed, with nothing accepted since, oldest first."""
+    query = (
+        select(Endpoint, EndpointPing)
+        .join(EndpointPing)
+        .where(Endpoint.removed_at.is_(None), EndpointPing.accepted.is_(False))
+        .order_by(Endpoint.id)
+    )
+    rows = session.execute(query)
+    return [(endpoint, ping) for endpoint, ping in rows if has_failed_test(endpoint, ping)]
 
 
 def read_one(session: Session, endpoint_id: int) -> EndpointSummary:

@@ -92,7 +92,7 @@ def _facts() -> dict[str, Any]:
         times = statistics.response_times(session, [one.endpoint.id for one in summaries])
         hours = statistics.day(session, now=now)
         letters = statistics.dead_letters(session, now=now)
-    to_fix = [summary for summary in summaries if doctor.needs_attention(summary.endpoint)]
+    to_fix = [summary for summary in summaries if summary.needs_attention]
     others = [summary for summary in summaries if summary not in to_fix]
     return {
         "now": now,

@@ -101,15 +101,16 @@ def record_results(
             case EndpointHealth.HEALTHY:
                 state = BreakerState()
             case EndpointHealth.FAILING:
-                state = _record_failure(state, requested_wait(result, now), now)
+                state = record_failure(state, result, now=now)
     return state
 
 
-def _record_failure(state: BreakerState, wait: timedelta, now: datetime) -> BreakerState:
+def record_failure(state: BreakerState, result: AttemptResult, *, now: datetime) -> BreakerState:
+    """Return the state after a failure."""
     if state.failed_at is None or now - state.failed_at > RESET_AFTER:
         state = BreakerState(failing_since=now)
     failures = state.failures + 1
-    pause = min(wait, LONGEST_PAUSE)
+    pause = min(requested_wait(result, now), LONGEST_PAUSE)
     if failures >= PAUSED_AFTER or state.paused_until is not None:
         failing_for = now - (state.failing_since or now)
         pause = max(pause, min(max(failing_for / 2, SHORTEST_PAUSE), LONGEST_PAUSE))

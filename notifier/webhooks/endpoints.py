@@ -25,7 +25,8 @@ from notifier.errors import (
 )
 from notifier.models import Endpoint, EndpointPing, EndpointSecret
 from notifier.webhooks import breaker_store, deliveries, url_policy
-from notifier.webhooks.circuit_breaker import BreakerState
+from notifier.webhooks.circuit_breaker import BreakerState, record_failure
+from notifier.webhooks.retry_policy import AttemptResult
 
 # How long a replaced secret keeps signing together with the new one.
 DEFAULT_OVERLAP = timedelta(hours=24)
@@ -149,6 +150,19 @@ def resume_after_ping(session: Session, endpoint_id: int, *, now: datetime) -> i
     if not deliveries.any_pending(session, endpoint_id):
         breaker_store.set_state(get(session, endpoint_id), BreakerState())
     return due
+
+
+def record_failed_ping(
+    session: Session, endpoint_id: int, result: AttemptResult, *, now: datetime
+) -> None:
+    """Count a ping that was not accepted as a failure, whatever its result is.
+
+    The next success resets it. Does nothing for a disabled endpoint.
+    """
+    endpoint = _lock(session, endpoint_id)
+    if endpoint.disabled_at is None:
+        state = breaker_store.state_of(endpoint)
+        breaker_store.set_state(endpoint, record_failure(state, result, now=now))
 
 
 def set_event_types(

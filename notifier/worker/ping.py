@@ -37,8 +37,8 @@ def send_ping(services: Services, endpoint_id: int) -> PingResult:
     """POST a signed test event to an endpoint, with no session open, and store the result.
 
     If it is accepted and the endpoint was failing, its waiting deliveries become due; if none are
-    waiting, it counts as healthy. Raises EndpointUnknownError, EndpointRemovedError,
-    EndpointDisabledError, or DecryptionError.
+    waiting, it counts as healthy. If it is not accepted, it counts as a failure.
+    Raises EndpointUnknownError, EndpointRemovedError, EndpointDisabledError, or DecryptionError.
     """
     with services.database.reading() as session:
         url, encrypted = _target(session, endpoint_id)
@@ -53,7 +53,11 @@ def send_ping(services: Services, endpoint_id: int) -> PingResult:
     accepted = isinstance(decide(result, 1, now=sent_at), Delivered)
     with services.database.writing() as session:
         now = db.now(session)
-        due = endpoints.resume_after_ping(session, endpoint_id, now=now) if accepted else 0
+        due = 0
+        if accepted:
+            due = endpoints.resume_after_ping(session, endpoint_id, now=now)
+        else:
+            endpoints.record_failed_ping(session, endpoint_id, result, now=now)
         columns = {
             "started_at": now,
             "milliseconds": milliseconds,

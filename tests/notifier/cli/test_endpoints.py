@@ -227,6 +227,33 @@ def test_ping_without_a_response_exits_with_1(store: Store, run: Run) -> None:
     assert (document["failure"], bool(document["next_step"])) == ("refused", True)
 
 
+@pytest.mark.parametrize(
+    ("status", "clears"),
+    [
+        pytest.param(401, "endpoints ping 1", id="refused, then a test is accepted"),
+        pytest.param(422, "work --once", id="invalid, then a delivery is accepted"),
+    ],
+)
+def test_failed_ping_is_found_until_something_is_accepted(
+    store: Store, run: Run, sink: Sink, status: int, clears: str
+) -> None:
+    delivery_id = store.add_delivery(
+        store.add_endpoint(sink.url()).id, due_at=datetime.now(UTC) + HOUR
+    )
+    sink.answer(Reply(status))
+
+    run("endpoints", "ping", 1)
+    found = run("doctor")
+    run("deliveries", "replay", delivery_id)
+    done = run(*clears.split())
+    cleared = run("doctor")
+
+    assert found.exit_code == 1
+    assert "1 of 1 failed the last test; endpoint 1 at 20" in found.stdout
+    assert done.exit_code == 0
+    assert "failed the last test" not in cleared.stdout
+
+
 def test_blocked_address_is_neither_registered_nor_contacted(
     store: Store, run: Run, sink: Sink, environment: pytest.MonkeyPatch
 ) -> None:

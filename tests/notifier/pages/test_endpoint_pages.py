@@ -151,9 +151,12 @@ def test_refused_test_shows_the_escaped_response(ada: Browser, sink: Sink, store
 
     ada.send("/endpoints/1/ping")
 
-    page = ada.look("/endpoints/1")
+    page, overview = ada.look("/endpoints/1"), ada.look("/")
     assert 'role="alert">Test failed: 401.' in page
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+    assert "Needs attention (1)" in overview
+    assert "1 endpoint does not accept deliveries" in overview
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in overview
 
 
 def test_failed_test_says_what_to_do_without_links_from_its_detail(
