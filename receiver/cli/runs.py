@@ -1,13 +1,13 @@
 """Commands about past runs of the grade sync."""
 
 from collections.abc import Sequence
+from datetime import datetime
 
 import click
 
-from foundation import csv_writer
 from foundation.cli import output
-from foundation.cli.output import json_option
-from foundation.cli.params import limit_option
+from foundation.cli.output import csv_option, json_option
+from foundation.cli.params import limit_option, time_options
 from foundation.db import audit
 from foundation.db import session as db
 from foundation.db.pagination import PageRequest
@@ -27,10 +27,10 @@ from receiver.models import RunCourse
 from receiver.runs import queries, schedule
 from receiver.runs import store as runs
 from receiver.runs.groups import LABELS, ResultGroup, needs_attention
-from receiver.runs.queries import ResultFilter
+from receiver.runs.queries import ResultFilter, RunFilter
 from receiver.runs.store import CourseOutcome, CourseResult
 
-_MAX_ID = 2**31 - 1
+_RUN_ID = click.IntRange(1, 2**31 - 1)  # PostgreSQL refuses to compare with larger ids
 _COUNTS = ("synced", "unchanged", "skipped", "deleted", "failed")
 _COLUMNS = (
     *("run", "started", "by", "courses"),
@@ -40,16 +40,35 @@ _COLUMNS = (
 
 
 @click.command("list")
+@time_options("runs that started")
+@click.option("--before", type=_RUN_ID, help="Start before this run (next page).")
 @limit_option("runs", default=20, maximum=1000)
+@csv_option
 @json_option
-def list_(limit: int, as_json: bool) -> None:
+def list_(
+    since: datetime | None,
+    until: datetime | None,
+    before: int | None,
+    limit: int,
+    as_csv: bool,
+    as_json: bool,
+) -> None:
     """List the runs, newest first."""
-    with context.reading() as session:
-        rows = queries.page(session, PageRequest(), limit=limit).rows
+    database = context.checked_services().database
+    chosen = RunFilter(since, until)
+    if as_csv:
+        output.print_csv(queries.COLUMNS, queries.export(database, chosen), as_json=as_json)
+        return
+    with database.reading() as session:
+        page_request = PageRequest(after=(before,) if before else None)
+        page = queries.page(session, page_request, chosen, limit=limit)
+        total = queries.count(session, chosen)
+        rows = page.rows
         statuses = runs.statuses(session, rows, now=db.now(session))
+    following = str(rows[-1].id) if page.after else None
     if as_json:
         found = [RunResponse.of_run(run, statuses[run.id]) for run in rows]
-        output.print_json(Runs(runs=found))
+        output.print_json(Runs(runs=found, next=following))
         return
     output.print_table(
         _COLUMNS,
@@ -67,12 +86,15 @@ def list_(limit: int, as_json: bool) -> None:
             )
             for run in rows
         ],
-        empty="No runs yet. Start one with `receiver sync-grades`.",
+        empty="No runs match."
+        if before or chosen != queries.ALL_RUNS
+        else "No runs yet. Start one with `receiver sync-grades`.",
     )
+    output.print_total(len(rows), total, "run", more=f"--before {following}" if following else "")
 
 
 @click.command()
-@click.argument("number", type=click.IntRange(1, _MAX_ID), required=False)
+@click.argument("number", type=_RUN_ID, required=False)
 @click.option(
     "--outcome",
     type=click.Choice([outcome.value for outcome in CourseOutcome]),
@@ -86,7 +108,7 @@ def list_(limit: int, as_json: bool) -> None:
 @click.option("--source", help="With --outcome, --reason or --all: only courses of this source.")
 @click.option("--all", "every", is_flag=True, help="List all courses.")
 @click.option("--people", is_flag=True, help="The people whose scores were not imported, instead.")
-@click.option("--csv", "as_csv", is_flag=True, help="With --people: print CSV.")
+@csv_option
 @json_option
 def show(
     number: int | None,
@@ -100,18 +122,19 @@ def show(
 ) -> None:
     """Show run NUMBER, or the last run, with what needs attention, by reason.
 
-    With --outcome, --reason or --all, the courses are listed one by one. Courses that were known
-    to be deleted when the run started are only counted.
+    With --outcome, --reason, --all or --csv, the courses are listed one by one. Courses that were
+    known to be deleted when the run started are only counted.
     """
-    if as_csv and not people:
-        raise click.UsageError("--csv needs --people")
-    if people:
-        _show_people(number, as_csv=as_csv, as_json=as_json)
-        return
-    listed = every or outcome is not None or reason is not None
+    listed = every or as_csv or outcome is not None or reason is not None
     if source and not listed:
-        raise click.UsageError("--source needs --outcome, --reason or --all")
+        raise click.UsageError("--source needs --outcome, --reason, --all or --csv")
     chosen = ResultFilter(CourseOutcome(outcome) if outcome else None, reason, source)
+    if as_csv:
+        _print_csv(number, chosen, people=people, as_json=as_json)
+        return
+    if people:
+        _show_people(number, as_json=as_json)
+        return
     with context.reading() as session:
         run = runs.get(session, number)
         status = runs.statuses(session, [run], now=db.now(session))[run.id]
@@ -163,15 +186,24 @@ def resume(as_json: bool) -> None:
     output.print_result(response, "The grade sync runs as scheduled.", as_json=as_json)
 
 
-def _show_people(number: int | None, *, as_csv: bool, as_json: bool) -> None:
+def _print_csv(number: int | None, chosen: ResultFilter, *, people: bool, as_json: bool) -> None:
+    database = context.checked_services().database
+    with database.reading() as session:
+        run_id = runs.get(session, number).id
+    if people:
+        batches = queries.export_people(database, run_id)
+        output.print_csv(queries.PEOPLE_COLUMNS, batches, as_json=as_json)
+        return
+    batches = queries.export_courses(database, run_id, chosen)
+    output.print_csv(queries.COURSE_COLUMNS, batches, as_json=as_json)
+
+
+def _show_people(number: int | None, *, as_json: bool) -> None:
     with context.reading() as session:
         rows = runs.people_of(session, runs.get(session, number).id)
         people = [PersonResponse.of(row) for row in rows]
     if as_json:
         output.print_json(People(people=people))
-    elif as_csv:
-        columns = list(PersonResponse.model_fields)
-        click.echo(csv_writer.write(columns, [dict(person) for person in people]), nl=False)
     else:
         output.print_table(
             ("course", "source", "user", "grade", "reason"),

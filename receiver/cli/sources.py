@@ -5,7 +5,7 @@ import click
 from contract.signatures import Secret, SecretError
 from contract.tokens import MalformedTokenError, MoodleToken
 from foundation.cli import output
-from foundation.cli.output import json_option
+from foundation.cli.output import csv_option, json_option
 from foundation.db import audit
 from foundation.responses import Deleted
 from receiver.cli import context, schemas
@@ -57,12 +57,17 @@ def add(name: str, url: str, kind: str, as_json: bool) -> None:
 
 
 @click.command("list")
+@csv_option
 @json_option
-def list_(as_json: bool) -> None:
+def list_(as_csv: bool, as_json: bool) -> None:
     """List the sources and the ids of their secrets."""
     webhook_path = context.checked_services().settings.webhook_path
     with context.reading() as session:
         rows = sources.list_all(session)
+        exported = sources.export(session) if as_csv else []
+    if as_csv:
+        output.print_csv(sources.COLUMNS, [exported], as_json=as_json)
+        return
     if as_json:
         found = [schemas.SourceResponse.of_source(row, webhook_path(row.name)) for row in rows]
         output.print_json(schemas.Sources(sources=found))

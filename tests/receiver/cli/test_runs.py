@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
@@ -9,7 +10,7 @@ from foundation.errors import Advice
 from receiver.runs.store import CourseOutcome, CourseResult
 from receiver.sources.base import PersonProblem
 from tests.receiver.cli.conftest import Receiver
-from tests.receiver.conftest import Store
+from tests.receiver.conftest import NINE, Store
 
 RESULTS = (
     CourseResult("one", "CS101", CourseOutcome.SYNCED),
@@ -30,6 +31,27 @@ def test_list_shows_each_run(receiver: Receiver, store: Store) -> None:
     assert (listed["run_id"], listed["by"], listed["partial"]) == (1, "ada@elms", False)
     assert (listed["synced"], listed["failed"]) == (1, 1)
     assert (listed["requests"], listed["database_queries"], listed["seconds"]) == (2, 7, 1.25)
+
+
+def test_list_has_filters_pages_and_csv(receiver: Receiver, store: Store) -> None:
+    for days in range(4):
+        store.add_run(*RESULTS, at=NINE + timedelta(days=days))
+    words = ("runs", "list", "--since", "2026-11-23")
+
+    first = receiver(*words, "--limit", "2")
+    second = receiver(*words, "--limit", "2", "--before", "3", "--json")
+    none = receiver("runs", "list", "--until", "2026-11-22")
+    exported = receiver(*words, "--csv")
+    courses = receiver("runs", "show", "2", "--csv", "--outcome", "failed")
+
+    assert first.stdout.endswith("2 of 3 runs. More: add --before 3\n")
+    document = json.loads(second.stdout)
+    assert ([run["run_id"] for run in document["runs"]], document["next"]) == ([2], None)
+    assert none.stdout == "No runs match.\n"
+    assert [row.partition(",")[0] for row in exported.stdout.splitlines()] == [
+        *("run_id", "4", "3", "2")
+    ]
+    assert courses.stdout.splitlines()[1:] == ["one,CS102,failed,transient,responded 503,,Wait.,"]
 
 
 def test_show_prints_what_needs_attention(receiver: Receiver, store: Store) -> None:
@@ -99,8 +121,5 @@ def test_show_lists_the_people_whose_scores_were_not_imported(
     assert table.splitlines()[1] == "one,CS101,'=s1,no,2 users of ELMS have this ID number"
 
 
-@pytest.mark.parametrize("options", [("--csv",), ("--source", "one")], ids=["csv", "source"])
-def test_option_without_what_it_narrows_is_refused(
-    receiver: Receiver, options: tuple[str, ...]
-) -> None:
-    assert receiver("runs", "show", *options).exit_code == 2
+def test_source_without_a_list_is_refused(receiver: Receiver) -> None:
+    assert receiver("runs", "show", "--source", "one").exit_code == 2

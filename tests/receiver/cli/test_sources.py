@@ -99,6 +99,7 @@ def test_list_shows_no_secrets(receiver: Receiver, store: Store) -> None:
     entered = receiver("sources", "set-site-token", "m", stdin=f"{SITE_TOKEN}\n")
 
     table, listed = receiver("sources", "list"), receiver("sources", "list", "--json")
+    exported = receiver("sources", "list", "--csv")
 
     assert empty.stdout.startswith("No sources. Add eAssessment with")
     assert entered.stdout == "The site-wide token of m is stored.\n"
@@ -107,8 +108,9 @@ def test_list_shows_no_secrets(receiver: Receiver, store: Store) -> None:
     assert (by_name["one"]["kind"], by_name["one"]["site_token_set"]) == ("api", False)
     assert [each["secret_id"] for each in by_name["one"]["secrets"]] == [1]
     assert (by_name["m"]["kind"], by_name["m"]["site_token_set"]) == ("moodle", True)
+    assert exported.stdout.splitlines()[2].startswith(f"one,api,{URL},1,no,2026-11-22T09:00:00")
     for hidden in (secret.reveal(), SITE_TOKEN):
-        assert hidden not in table.output + listed.output + entered.output
+        assert hidden not in table.output + listed.output + entered.output + exported.output
 
 
 @pytest.mark.parametrize(
