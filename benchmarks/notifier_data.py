@@ -64,6 +64,9 @@ def _write(
     tables: Sequence[tuple[type[Base], Iterator[dict[str, Any]]]],
 ) -> None:
     cursor = connection.cursor()
+    if is_sqlite:
+        # With its cache of 2 MB it would write the pages of the indexes of ids again and again.
+        cursor.execute("PRAGMA cache_size = -4000000")
     cursor.execute("BEGIN")
     write = _insert if is_sqlite else _copy
     for table, rows in tables:
