@@ -8,10 +8,10 @@ from typing import ClassVar, Literal
 
 WIDTH, HEIGHT = 520, 200
 # The last step is labelled, so half of its label is to the right of it.
-_LEFT, _RIGHT, _TOP, _BOTTOM = 88, 26, 14, 30
+_LEFT, _RIGHT, _TOP, _BOTTOM = 88, 34, 14, 30
 _STEPS = 6
-# The height of a second line of labels.
-_LINE = 18
+# The height of a second line of labels, in the large font of narrow screens.
+_LINE = 26
 # The least height of a bar: small numbers are seen next to large ones.
 _MIN_BAR = 3
 _SPARK_WIDTH, _SPARK_HEIGHT, _SPARK_MARGIN = 120, 28, 4
@@ -216,7 +216,8 @@ class Chart:
     def x_ticks(self) -> tuple[Tick, ...]:
         """The ticks of the horizontal axis: the last step, and some others."""
         labels = self.labels or self.steps
-        every = max(1, math.ceil(len(labels) / _STEPS))
+        # Dates are wider than times of day.
+        every = max(1, math.ceil(len(labels) / (_STEPS - self._has_two_lines)))
         shown = range(len(labels) - 1, -1, -every)
         return tuple(Tick(round(self._x(at + 0.5), 2), labels[at]) for at in reversed(shown))
 
@@ -283,8 +284,11 @@ class Chart:
 
     @property
     def _margin(self) -> float:
-        has_two = any("\n" in label for label in self.labels or ())
-        return _BOTTOM + _LINE * has_two
+        return _BOTTOM + _LINE * self._has_two_lines
+
+    @cached_property
+    def _has_two_lines(self) -> bool:
+        return any("\n" in label for label in self.labels or ())
 
 
 @dataclass(frozen=True)

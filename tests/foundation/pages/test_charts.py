@@ -158,7 +158,7 @@ def test_label_of_two_lines_is_within_the_chart() -> None:
     chart = Chart("d", "Runs", ["run 1", "run 2"], series, labels=["09:00", "10:00\n22 Nov"])
 
     assert [tick.lines for tick in chart.x_ticks] == [["09:00"], ["10:00", "22 Nov"]]
-    assert chart.y_ticks[0].at < chart.bottom < chart.height - 16
+    assert chart.y_ticks[0].at < chart.bottom < chart.height - 26
     assert chart.rows[0][0] == "run 1"
 
 
