@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import requests
 from requests import Response
 from requests.adapters import HTTPAdapter
+from requests.structures import CaseInsensitiveDict
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
@@ -39,6 +40,7 @@ class _PlainConnection(HTTPConnection):
         super().__init__(*args, **kwargs)
         self._dialer = dialer
         self._opened_at = self._requested_at = 0.0
+        self._unsent: list[bytes] | None = None
 
     # Where urllib3 opens the TCP connection; it has no public method for that. `_dns_host` is the
     # host name as it was given; `host` lacks the dot at its end.
@@ -55,9 +57,22 @@ class _PlainConnection(HTTPConnection):
         return is_recent and super().is_connected
 
     def request(self, *args: Any, **kwargs: Any) -> None:
-        """Send a request, and remember when for `is_connected`."""
+        """Send a request, head and body at once; remember when for `is_connected`."""
         self._requested_at = time.monotonic()
-        super().request(*args, **kwargs)
+        self._unsent = []
+        try:
+            super().request(*args, **kwargs)
+            request = b"".join(self._unsent)
+        finally:
+            self._unsent = None
+        self.send(request)
+
+    def send(self, data: Any) -> None:
+        """Send data; within `request`, only collect it."""
+        if self._unsent is None:
+            super().send(data)
+        else:
+            self._unsent.append(data)
 
 
 class _TlsConnection(_PlainConnection, HTTPSConnection):
@@ -106,6 +121,20 @@ class Adapter(HTTPAdapter):
         pool: HTTPConnectionPool = self._pool_of("/".join(str(request.url).split("/", 3)[:3]))
         return pool
 
+    def request_url(self, request: requests.PreparedRequest, *_: Any, **__: Any) -> str:
+        """Return the path and query of a request, which goes through no proxy."""
+        return _path_of(str(request.url))
+
+    def build_response(self, req: requests.PreparedRequest, resp: Any) -> Response:
+        """Return a response without cookies, and without a guess of its encoding."""
+        response = Response()
+        response.status_code = resp.status
+        response.headers = CaseInsensitiveDict(resp.headers)
+        response.raw = resp
+        response.url = str(req.url)
+        response.request = req
+        return response
+
     def cert_verify(self, *_: Any, **__: Any) -> None:
         """Leave it to the TLS context, whose sockets verify every certificate.
 
@@ -130,6 +159,11 @@ class Adapter(HTTPAdapter):
         """Close the connections that are not in use."""
         self._pool_of.cache_clear()
         super().close()
+
+
+@lru_cache(maxsize=1024)
+def _path_of(url: str) -> str:
+    return requests.Request("GET", url).prepare().path_url
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:

@@ -11,7 +11,7 @@ import requests
 from requests.exceptions import InvalidSchema, InvalidURL, MissingSchema
 from urllib3 import HTTPResponse
 from urllib3.exceptions import HTTPError, LocationParseError
-from urllib3.util import parse_url
+from urllib3.util import Timeout, parse_url
 
 from foundation.http import client as http
 from foundation.http import deadline
@@ -64,6 +64,7 @@ class Transport:
     ) -> None:
         self._connect_timeout = min(connect_timeout, deadline)
         self._deadline = deadline
+        self._timeout = Timeout(deadline)
         self._dialer = Dialer(self._connect_timeout, guard, resolve)
         self._adapter = http.Adapter(self._dialer, connections=connections, bundle=bundle)
 
@@ -103,7 +104,7 @@ class Transport:
         # Any mapping will do; one that ignores the case of names costs 20 µs more.
         request.headers = every  # type: ignore[assignment]  # as above
         request.body = body
-        response = self._adapter.send(request, stream=True, timeout=self._deadline, proxies={})
+        response = self._adapter.send(request, stream=True, timeout=self._timeout, proxies={})
         exchange.shorten(BODY_SECONDS)
         excerpt = _read(response.raw)
         return WebhookResponse(response.status_code, response.headers.get("Retry-After"), excerpt)
