@@ -3,9 +3,12 @@
 import json
 import logging
 import re
+import select
 import sys
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Literal
@@ -125,8 +128,15 @@ def _add_timestamp(_: WrappedLogger, __: str, fields: EventDict) -> EventDict:
     return fields
 
 
+class _Batch(threading.local):
+    lines: list[str] | None = None
+
+
+_batch = _Batch()
+
+
 class _Stderr(logging.Handler):
-    """Writes lines to what is stderr at that time, one at a time."""
+    """Writes lines to what is stderr at that time."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write the line of a library."""
@@ -136,13 +146,46 @@ class _Stderr(logging.Handler):
             self.handleError(record)
 
     def write(self, line: str) -> None:
-        """Write a line."""
+        """Write a line, or add it to the batch of this thread."""
+        if _batch.lines is None:
+            self.write_now(line + "\n")
+        else:
+            _batch.lines.append(line + "\n")
+
+    def write_now(self, text: str) -> None:
+        """Write text in one piece."""
         self.acquire()
         try:
-            sys.stderr.write(line + "\n")
+            sys.stderr.write(text)
             sys.stderr.flush()
         finally:
             self.release()
+
+
+_STDERR = _Stderr()
+
+
+@contextmanager
+def batch() -> Iterator[None]:
+    """Write the lines of this thread at the end, in a few pieces.
+
+    A thread that writes lines one by one hands the interpreter to other threads at each.
+    """
+    lines: list[str] = []
+    _batch.lines = lines
+    try:
+        yield
+    finally:
+        _batch.lines = None
+        piece, size = "", 0
+        for line in lines:
+            length = len(line.encode(errors="replace"))
+            # What is not larger goes into a pipe in one piece: other processes write to it too.
+            if size + length > select.PIPE_BUF:
+                _STDERR.write_now(piece)
+                piece, size = "", 0
+            piece, size = piece + line, size + length
+        _STDERR.write_now(piece)
 
 
 class _Output:
@@ -151,17 +194,16 @@ class _Output:
     It needs no `LogRecord`, which costs more than the rest of a line.
     """
 
-    def __init__(self, name: str, stderr: _Stderr, render: _Render) -> None:
+    def __init__(self, name: str, render: _Render) -> None:
         self.name = name
-        self._stderr = stderr
         self._render = render
 
     def write(self, /, **fields: Any) -> None:
         """Write the line of an event; like a handler, report an error and do not raise it."""
         try:
-            self._stderr.write(self._render(fields))
+            _STDERR.write(self._render(fields))
         except Exception:  # noqa: BLE001 - a log line must not end what it is about
-            self._stderr.handleError(logging.makeLogRecord({"msg": fields["event"]}))
+            _STDERR.handleError(logging.makeLogRecord({"msg": fields["event"]}))
 
     debug = info = warning = error = critical = write
 
@@ -178,8 +220,7 @@ def configure(level: str, log_format: Literal["auto", "text", "json"]) -> None:
         structlog.processors.StackInfoRenderer(),
         structlog.processors.format_exc_info,
     ]
-    stderr = _Stderr()
-    stderr.setFormatter(
+    _STDERR.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*processors],  # a copy: structlog's `capture_logs` empties the list
             processors=[
@@ -190,11 +231,11 @@ def configure(level: str, log_format: Literal["auto", "text", "json"]) -> None:
     )
     structlog.configure(
         processors=processors,
-        logger_factory=lambda name: _Output(name, stderr, render),
+        logger_factory=lambda name: _Output(name, render),
         wrapper_class=structlog.make_filtering_bound_logger(level),
     )
     root = logging.getLogger()
-    root.handlers[:] = [stderr]
+    root.handlers[:] = [_STDERR]
     root.setLevel(level)
     for noisy in ("alembic", "sqlalchemy"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

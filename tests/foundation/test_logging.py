@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import select
 import sys
 import time
 from collections.abc import Callable
@@ -303,3 +304,36 @@ def test_lines_go_to_what_is_stderr_at_the_time(monkeypatch: pytest.MonkeyPatch)
     library.info("requested")
 
     assert len(stream.getvalue().splitlines()) == 2
+
+
+def test_lines_of_a_batch_are_written_together_at_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[str] = []
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    monkeypatch.setattr(sys.stderr, "write", written.append)
+    logs.configure("INFO", "json")
+
+    with logs.batch():
+        for number in range(100):
+            ours.info("deleted ä", number=number)
+        with ThreadPoolExecutor(1) as other:
+            other.submit(ours.info, "of another thread").result()
+        assert [json.loads(text)["event"] for text in written] == ["of another thread"]
+    ours.info("after it")
+
+    lines = [json.loads(line) for text in written for line in text.splitlines()]
+    assert [line.get("number") for line in lines] == [None, *range(100), None]
+    assert len(written) < 10
+    assert max(len(text.encode()) for text in written) <= select.PIPE_BUF
+
+
+def test_long_line_of_a_batch_is_written_whole(read: Read) -> None:
+    logs.configure("INFO", "json")
+
+    with logs.batch():
+        ours.info("short")
+        ours.info("long", text="x" * select.PIPE_BUF)
+
+    assert [len(json.loads(line).get("text", "")) for line in read().splitlines()] == [
+        0,
+        select.PIPE_BUF,
+    ]
