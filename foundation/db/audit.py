@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from sqlalchemy import Index, MetaData, Select, String, Text, delete, or_, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
-from foundation.db import pagination
+from foundation.db import bulk, pagination
 from foundation.db import session as db
 from foundation.db.pagination import BATCH, FIRST_PAGE, PAGE, Cursor, Page, PageRequest
 from foundation.db.session import NAMING, NEVER_REUSED, Database, UtcDateTime
@@ -135,7 +135,7 @@ def record_all(
         }
         for object_id in object_ids
     ]
-    db.insert_all(session, AuditEntry, rows)
+    bulk.insert(session, AuditEntry, rows)
 
 
 def find(

@@ -4,7 +4,6 @@ They are the same for every process and machine, survive restarts, and never cou
 rolled back.
 """
 
-import json
 import random
 from bisect import bisect_left
 from collections import Counter
@@ -18,6 +17,8 @@ from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from sqlalchemy import Double, String, func, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
+from foundation.db.bulk import RowsStatement
+
 # Rows per counter, so that concurrent transactions rarely wait for each other.
 SHARDS = 8
 
@@ -27,18 +28,12 @@ Key = tuple[str, str]
 Amounts = Mapping[Key, float]
 """Amounts by the counter's name and labels."""
 
-# By dialect, as text for the driver: SQLAlchemy compiles an INSERT with ON CONFLICT each time.
-# The rows are one parameter.
-_ADD = {
-    "sqlite": "INSERT INTO counters (name, labels, shard, amount) "
-    "SELECT json_extract(value, '$.name'), json_extract(value, '$.labels'), ?, "
-    "json_extract(value, '$.amount') FROM json_each(?) WHERE true "
+_ADD = RowsStatement(
+    {"name": String(60), "labels": String(120), "amount": Double()},
+    "INSERT INTO counters (name, labels, shard, amount) "
+    "SELECT name, labels, CAST(:shard AS integer), amount FROM {given} WHERE true "
     "ON CONFLICT (name, labels, shard) DO UPDATE SET amount = counters.amount + excluded.amount",
-    "postgresql": "INSERT INTO counters (name, labels, shard, amount) "
-    "SELECT name, labels, %s, amount FROM json_to_recordset(%s) "
-    "AS row (name text, labels text, amount double precision) "
-    "ON CONFLICT (name, labels, shard) DO UPDATE SET amount = counters.amount + excluded.amount",
-}
+)
 
 
 class CounterColumns:
@@ -111,15 +106,12 @@ def add(session: Session, amounts: Amounts) -> None:
     The rows stay locked until the commit. They are locked in one order, so that concurrent
     transactions cannot deadlock.
     """
-    if not amounts:
-        return
     rows = [
         {"name": name, "labels": labels, "amount": amount}
         for (name, labels), amount in sorted(amounts.items())
     ]
-    shard = random.randrange(SHARDS)  # noqa: S311 - no secret
-    connection = session.connection()
-    connection.exec_driver_sql(_ADD[connection.dialect.name], (shard, json.dumps(rows)))
+    if rows:
+        _ADD.execute(session, rows, shard=random.randrange(SHARDS))  # noqa: S311 - no secret
 
 
 def read(session: Session, table: type[Any]) -> dict[Key, float]:

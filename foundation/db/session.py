@@ -23,9 +23,6 @@ from sqlalchemy import (
     text,
     union_all,
 )
-from sqlalchemy import (
-    insert as sql_insert,
-)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import (
     DBAPIError,
@@ -260,16 +257,6 @@ def insert(session: Session, table: Any) -> Any:
     if session.get_bind().dialect.name == "sqlite":
         return sqlite.insert(table)
     return postgresql.insert(table)
-
-
-def insert_all(session: Session, table: Any, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Insert rows with the same columns, in one statement; none for no rows.
-
-    The ORM would leave out None, send a statement per combination of columns, and take 1.5 times
-    as long.
-    """
-    if rows:
-        session.execute(sql_insert(table.__table__), rows)
 
 
 class _List(TypeDecorator[list[Any]]):

@@ -12,6 +12,7 @@ from contract.events import CourseId
 from contract.tokens import CourseToken
 from foundation import csv_reader, csv_writer
 from foundation.csv_reader import Row, Table
+from foundation.db import bulk
 from foundation.db import session as db
 from foundation.import_result import ImportResult
 from notifier.courses import listing, search
@@ -84,7 +85,7 @@ def import_courses(
     added = set(session.scalars(insert.returning(table.c.course_id), values)) if values else set()
     stored = courses.lock_known(session, [row.course_id for row in rows])
     tokens = {row.course_id: CourseToken.generate() for row in rows if row.course_id in added}
-    db.insert_all(
+    bulk.insert(
         session,
         IssuedToken,
         [

@@ -8,6 +8,7 @@ from sqlalchemy import ColumnElement, delete, exists, func, select, update
 from sqlalchemy.orm import Session
 
 from contract.grades import Score
+from foundation.db import bulk
 from foundation.db import session as db
 from foundation.import_result import ImportResult
 from notifier.courses.service import lock_courses, lock_known
@@ -69,7 +70,7 @@ def _load(
                 changed.append(row)
             else:
                 unchanged += 1
-    db.insert_all(session, Grade, new)
+    bulk.insert(session, Grade, new)
     if changed:
         session.execute(update(Grade), changed)
     touched = {row["course_pk"] for row in (*new, *changed)}

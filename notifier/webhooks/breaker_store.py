@@ -4,10 +4,11 @@ from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from foundation.db import session as db
+from foundation.db.bulk import RowsStatement
 from notifier.models import Endpoint
 from notifier.webhooks.circuit_breaker import BreakerState
 
@@ -26,14 +27,9 @@ def set_state(endpoint: Endpoint, state: BreakerState) -> None:
 
 
 _ENDPOINT: Any = Endpoint.__table__
+_COLUMNS = ("id", "failures", "failing_since", "failed_at", "paused_until")
 _STATES = (
-    select(
-        _ENDPOINT.c.id,
-        _ENDPOINT.c.failures,
-        _ENDPOINT.c.failing_since,
-        _ENDPOINT.c.failed_at,
-        _ENDPOINT.c.paused_until,
-    )
+    select(*(_ENDPOINT.c[name] for name in _COLUMNS))
     .where(_ENDPOINT.c.disabled_at.is_(None))
     .order_by(_ENDPOINT.c.id)
 )
@@ -50,11 +46,19 @@ def read_states(
     return {endpoint_id: BreakerState(*columns) for endpoint_id, *columns in rows}
 
 
+_WRITE_STATES = RowsStatement(
+    {name: _ENDPOINT.c[name].type for name in _COLUMNS},
+    "UPDATE endpoints SET failures = given.failures, failing_since = given.failing_since, "
+    "failed_at = given.failed_at, paused_until = given.paused_until "
+    "FROM {given} WHERE endpoints.id = given.id",
+)
+
+
 def write_states(session: Session, changed: Mapping[int, BreakerState]) -> None:
     """Store the states of endpoints."""
     if changed:
         rows = [{"id": endpoint_id, **vars(state)} for endpoint_id, state in changed.items()]
-        session.execute(update(Endpoint), rows)
+        _WRITE_STATES.execute(session, rows)
 
 
 def end_pauses(session: Session, *, now: datetime) -> None:

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Select, bindparam, select, update
+from sqlalchemy import Select, select, update
 from sqlalchemy.orm import Session
 
 from contract.events import OPERATIONAL_TYPES
+from foundation.db import bulk, wakeup
 from foundation.db import session as db
-from foundation.db import wakeup
+from foundation.db.bulk import RowsStatement
 from foundation.db.session import UtcDateTime
 from foundation.tracing import Span
 from notifier import signals
@@ -95,7 +96,7 @@ def create(
         for endpoint in endpoints
         for event_id in event_ids
     ]
-    db.insert_all(session, Delivery, rows)
+    bulk.insert(session, Delivery, rows)
     wakeup.notify(session, CHANNEL)
 
 
@@ -105,30 +106,21 @@ def settle(session: Session, settlements: Sequence[Settlement], *, now: datetime
     A settlement is fenced if its lease went to another worker, or if the schedule was restarted:
     its success still counts, its failure does not.
     """
-    rows = _lock(session, {one.claimed.delivery_id for one in settlements})
-    delivered = {row.id for row in rows.values() if row.status == DeliveryStatus.DELIVERED}
-    applied: dict[int, Settlement] = {}
+    successes = [one for one in settlements if isinstance(one.decision, Delivered)]
+    if len(successes) < len(settlements):
+        lock(session, [one.claimed for one in settlements])
+    applied = _settle_successes(session, successes, now)
+    attempts = [_attempt(one, fenced=False) for one in applied.values()]
+    others = [one for one in settlements if applied.get(one.claimed.delivery_id) is not one]
     superseded: list[Settlement] = []
-    unchanged: set[int] = set()
-    attempts = []
-    for one in settlements:
-        row = rows[one.claimed.delivery_id]
-        is_fenced = _is_fenced(one, row)
-        is_success = isinstance(one.decision, Delivered)
-        attempts.append(_attempt(one, fenced=is_fenced))
-        if row.id in delivered or (is_fenced and not is_success):
-            superseded.append(one)
-            if row.lease_token == one.claimed.lease_token:
-                unchanged.add(row.id)
-            continue
-        if row.id in applied:  # a failure, and after it the late success of an earlier claim
-            superseded.append(applied[row.id])
-        applied[row.id] = one
-        if is_success:
-            delivered.add(row.id)
-    _apply(session, applied, rows, now)
-    _end_leases(session, unchanged - applied.keys())
-    db.insert_all(session, Attempt, attempts)
+    if others:
+        rows = _lock(session, {one.claimed.delivery_id for one in others})
+        changed, superseded = _judge(others, rows)
+        applied |= changed
+        attempts += [_attempt(one, fenced=_is_fenced(one, rows)) for one in others]
+        _apply(session, changed, rows, now)
+        _end_leases(session, rows, superseded)
+    bulk.insert(session, Attempt, attempts)
     dead = [
         signals.DeadDelivery.of(one.claimed, one.decision.reason, now)
         for one in applied.values()
@@ -140,8 +132,9 @@ def settle(session: Session, settlements: Sequence[Settlement], *, now: datetime
 
 def mark_dead(session: Session, dead: Sequence[signals.DeadDelivery], *, now: datetime) -> None:
     """Make deliveries dead, each for its reason."""
-    decided = {one.delivery_id: Dead(one.reason) for one in dead}
-    _update(session, decided, dict.fromkeys(decided, DeliveryStatus.PENDING), now)
+    rows = [_state(one.delivery_id, Dead(one.reason), DeliveryStatus.DEAD, now) for one in dead]
+    if rows:
+        _SETTLE.execute(session, rows)
     _signal_dead(session, dead)
 
 
@@ -256,65 +249,122 @@ def _lock(session: Session, ids: Collection[int]) -> dict[int, Any]:
     return {row.id: row for row in session.execute(_LOCK, {"ids": [*ids]})}
 
 
-def _is_fenced(one: Settlement, row: Any) -> bool:
+_NO_LEASE: dict[str, Any] = {"lease_token": None, "leased_until": None}
+_OURS = "deliveries.lease_token = given.lease_token AND deliveries.attempts = given.attempts"
+_SETTLE_SUCCESSES = RowsStatement(
+    {name: _TABLE.c[name].type for name in ("id", "lease_token", "attempts")},
+    {
+        # Locked in the order of their ids, as everywhere.
+        "postgresql": "WITH held AS MATERIALIZED ("  # noqa: S608 - constants
+        "SELECT deliveries.id FROM deliveries JOIN {given} "
+        f"ON deliveries.id = given.id AND {_OURS} AND status <> 'delivered' "
+        "ORDER BY deliveries.id FOR UPDATE OF deliveries) "
+        "UPDATE deliveries SET status = 'delivered', settled_at = :now, reason = NULL, "
+        "lease_token = NULL, leased_until = NULL FROM held WHERE deliveries.id = held.id",
+        "sqlite": "UPDATE deliveries SET status = 'delivered', settled_at = :now, reason = NULL, "  # noqa: S608 - constants
+        "lease_token = NULL, leased_until = NULL FROM {given} "
+        f"WHERE deliveries.id = given.id AND {_OURS} AND status <> 'delivered'",
+    },
+    now=UtcDateTime(),
+)
+_SETTLE = RowsStatement(
+    {
+        name: _TABLE.c[name].type
+        for name in ("id", "status", "due_at", "settled_at", "reason", "lost_claims")
+    },
+    "UPDATE deliveries SET status = given.status, settled_at = given.settled_at, "
+    "reason = given.reason, due_at = COALESCE(given.due_at, deliveries.due_at), "
+    "lost_claims = COALESCE(given.lost_claims, deliveries.lost_claims), "
+    "lease_token = NULL, leased_until = NULL FROM {given} WHERE deliveries.id = given.id",
+)
+
+
+def _settle_successes(
+    session: Session, successes: Sequence[Settlement], now: datetime
+) -> dict[int, Settlement]:
+    """Make deliveries delivered whose workers still hold the leases; return these by id."""
+    if not successes:
+        return {}
+    by_id = {one.claimed.delivery_id: one for one in successes}
+    rows = [
+        {
+            "id": one,
+            "lease_token": by_id[one].claimed.lease_token,
+            "attempts": by_id[one].claimed.attempts,
+        }
+        for one in by_id
+    ]
+    if _SETTLE_SUCCESSES.execute(session, rows, now=now).rowcount == len(rows):
+        return by_id
+    settled = select(_TABLE.c.id).where(db.among(_TABLE.c.id, by_id), _TABLE.c.settled_at == now)
+    return {one: by_id[one] for one in session.scalars(settled)}
+
+
+def _judge(
+    settlements: Sequence[Settlement], rows: Mapping[int, Any]
+) -> tuple[dict[int, Settlement], list[Settlement]]:
+    """Return the settlements that change their deliveries, by id, and those that came too late."""
+    delivered = {row.id for row in rows.values() if row.status == DeliveryStatus.DELIVERED}
+    changed: dict[int, Settlement] = {}
+    superseded = []
+    for one in settlements:
+        delivery_id = one.claimed.delivery_id
+        is_success = isinstance(one.decision, Delivered)
+        if delivery_id in delivered or (_is_fenced(one, rows) and not is_success):
+            superseded.append(one)
+            continue
+        if delivery_id in changed:  # a failure, and after it the late success of an earlier claim
+            superseded.append(changed[delivery_id])
+        changed[delivery_id] = one
+        if is_success:
+            delivered.add(delivery_id)
+    return changed, superseded
+
+
+def _is_fenced(one: Settlement, rows: Mapping[int, Any]) -> bool:
+    row = rows[one.claimed.delivery_id]
     return (row.lease_token, row.attempts) != (one.claimed.lease_token, one.claimed.attempts)
 
 
 def _apply(
-    session: Session, applied: Mapping[int, Settlement], rows: Mapping[int, Any], now: datetime
+    session: Session, changed: Mapping[int, Settlement], rows: Mapping[int, Any], now: datetime
 ) -> None:
-    decided = {delivery_id: one.decision for delivery_id, one in applied.items()}
-    delivered = [one for one, decision in decided.items() if isinstance(decision, Delivered)]
-    if delivered:
-        session.execute(_DELIVERED, {"ids": delivered, "settled_now": now})
-    others = {one: decision for one, decision in decided.items() if one not in set(delivered)}
-    _update(session, others, {one: rows[one].status for one in others}, now)
+    if changed:
+        states = [_state(one, changed[one].decision, rows[one].status, now) for one in changed]
+        _SETTLE.execute(session, states)
 
 
-def _end_leases(session: Session, ids: Collection[int]) -> None:
-    if ids:
-        ended = update(_TABLE).values(**_NO_LEASE)
-        session.execute(ended.where(db.among(Delivery.id, ids)))
-
-
-def _update(
-    session: Session,
-    decided: Mapping[int, Decision],
-    statuses: Mapping[int, str],
-    now: datetime,
+def _end_leases(
+    session: Session, rows: Mapping[int, Any], superseded: Sequence[Settlement]
 ) -> None:
-    changes = [
-        {"id": one, **_columns(decision, statuses[one], now)} for one, decision in decided.items()
+    """End the leases of results that change nothing; those that were changed have none."""
+    ids = [
+        one.claimed.delivery_id
+        for one in superseded
+        if rows[one.claimed.delivery_id].lease_token == one.claimed.lease_token
     ]
-    if changes:
-        # Sorted, so that rows that set the same columns are adjacent and go as one statement.
-        session.execute(update(Delivery), sorted(changes, key=sorted))
+    if ids:
+        session.execute(update(_TABLE).where(db.among(_TABLE.c.id, ids)).values(**_NO_LEASE))
 
 
-_NO_LEASE: dict[str, Any] = {"lease_token": None, "leased_until": None}
-_DELIVERED = (
-    update(_TABLE)
-    .where(db.among_given(_TABLE.c.id, "ids"))
-    .values(
-        status=DeliveryStatus.DELIVERED,
-        settled_at=bindparam("settled_now", type_=UtcDateTime()),
-        reason=None,
-        **_NO_LEASE,
-    )
-)
-
-
-def _columns(decision: Decision, status: str, now: datetime) -> dict[str, Any]:
+def _state(delivery_id: int, decision: Decision, status: str, now: datetime) -> dict[str, Any]:
+    state: dict[str, Any] = {
+        "id": delivery_id,
+        "status": status,
+        "due_at": None,
+        "settled_at": None,
+        "reason": None,
+        "lost_claims": None,
+    }
     match decision:
         case Delivered():
-            columns = {"status": DeliveryStatus.DELIVERED, "settled_at": now, "reason": None}
+            return state | {"status": DeliveryStatus.DELIVERED, "settled_at": now}
         case RetryAt(due_at):
-            columns = {"status": status, "due_at": due_at, "lost_claims": 0}
+            return state | {"due_at": due_at, "lost_claims": 0}
         case Dead(reason):
-            columns = {"status": DeliveryStatus.DEAD, "settled_at": now, "reason": reason}
+            return state | {"status": DeliveryStatus.DEAD, "settled_at": now, "reason": reason}
         case Disable():
-            columns = {"status": DeliveryStatus.HELD}
-    return _NO_LEASE | columns
+            return state | {"status": DeliveryStatus.HELD}
 
 
 def _attempt(one: Settlement, *, fenced: bool) -> dict[str, Any]:

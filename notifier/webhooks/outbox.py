@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from contract import events
 from foundation import tracing
-from foundation.db import session as db
+from foundation.db import bulk
 from notifier import signals
 from notifier.models import SOURCE, Event
 from notifier.webhooks import deliveries, endpoints
@@ -71,7 +71,7 @@ def on_changes_complete(session: Session) -> None:
     if is_operational and not subscribers:
         return
     rows = [_row(event) for event in added]
-    db.insert_all(session, Event, rows)
+    bulk.insert(session, Event, rows)
     deliveries.create(session, [row["id"] for row in rows], subscribers, now=at)
 
 

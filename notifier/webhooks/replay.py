@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from foundation.db import session as db
+from foundation.db import bulk
 from foundation.errors import Advice
 from foundation.text import count
 from notifier.errors import DeliveryUnknownError, ReplayRefusedError
@@ -114,7 +114,7 @@ def replay(
             }
             for row in rows
         ]
-        db.insert_all(session, Replay, audit)
+        bulk.insert(session, Replay, audit)
         replayed += batch
     return replayed
 

@@ -8,6 +8,7 @@ from sqlalchemy import ColumnElement, and_, delete, exists, func, select, update
 from sqlalchemy.orm import Session
 
 from contract.grades import Score
+from foundation.db import bulk
 from foundation.db import session as db
 from receiver.gradebook.base import CourseScores, Outage, ScoreCounts, WriteResult
 from receiver.models import Entry, StoredScore
@@ -72,7 +73,7 @@ def write(session: Session, scores: Mapping[int, Sequence[Score]]) -> dict[int, 
         else:
             count = ScoreCounts(unchanged=1)
         counts[key[0]] += count
-    db.insert_all(session, StoredScore, added)
+    bulk.insert(session, StoredScore, added)
     if changed:
         session.execute(update(StoredScore), changed)
     return counts

@@ -10,7 +10,7 @@ from typing import Any, Self
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
-from foundation.db import audit, pagination
+from foundation.db import audit, bulk, pagination
 from foundation.db import session as db
 from foundation.db.pagination import Page, PageRequest
 from foundation.text import format_timestamp
@@ -130,7 +130,7 @@ def write(
         }
         for entry in entries
     ]
-    db.insert_all(session, HistoryEntry, rows)
+    bulk.insert(session, HistoryEntry, rows)
     if actor.audited is not None:
         _record(session, entries, actor.audited, now=now)
 

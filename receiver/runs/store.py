@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, case, delete, func, select, update
 from sqlalchemy.orm import Session, aliased
 
+from foundation.db import bulk
 from foundation.db import session as db
 from foundation.errors import Advice
 from receiver.course_state import CourseStatus
@@ -203,7 +204,7 @@ def record(session: Session, run_id: int, courses: Sequence[CourseResult]) -> No
         }
         del row["advice"], row["url"], row["people"]
         rows.append(row)
-    db.insert_all(session, RunCourse, rows)
+    bulk.insert(session, RunCourse, rows)
     people = [
         {
             "run_id": run_id,
@@ -215,7 +216,7 @@ def record(session: Session, run_id: int, courses: Sequence[CourseResult]) -> No
         for course in courses
         for person in course.people
     ]
-    db.insert_all(session, RunPerson, people)
+    bulk.insert(session, RunPerson, people)
 
 
 def end(session: Session, result: RunResult, *, now: datetime) -> None:

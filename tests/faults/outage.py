@@ -22,7 +22,7 @@ from pathlib import Path
 import click
 from sqlalchemy import func, select, update
 
-from foundation.db import session as db
+from foundation.db import bulk
 from foundation.db.session import Database
 from notifier.models import Delivery, DeliveryStatus, Endpoint, Event
 from notifier.webhooks import outbox
@@ -100,8 +100,8 @@ def write(database: Database, endpoint_id: int, occurred: list[datetime]) -> lis
     ]
     for start in range(0, len(events), _BATCH):
         with database.writing() as session:
-            db.insert_all(session, Event, events[start : start + _BATCH])
-            db.insert_all(session, Delivery, deliveries[start : start + _BATCH])
+            bulk.insert(session, Event, events[start : start + _BATCH])
+            bulk.insert(session, Delivery, deliveries[start : start + _BATCH])
     return [str(event["id"]) for event in events]
 
 
