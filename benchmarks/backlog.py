@@ -31,6 +31,7 @@ from foundation.db.session import Database
 from notifier.models import Attempt, Delivery, DeliveryStatus, Event
 from notifier.signals import CourseChange
 from notifier.webhooks import outbox
+from notifier.webhooks.circuit_breaker import BreakerState
 from notifier.worker import claims
 
 _FRESH_PATH = "/fresh"
@@ -189,13 +190,13 @@ def _claim(database: Database) -> tuple[float, float, int]:
     cpu, begun = time.process_time(), time.perf_counter()
     with database.writing() as session:
         now = db.now(session)
-        due: dict[int, claims.DueEndpoint] = {}
+        due: dict[int, BreakerState] = {}
         after: int | None = 0
         while after is not None:
             found, after = claims.find_due(session, after, now=now)
             due |= found
         rooms = dict.fromkeys(due, _CLAIMED_EACH)
-        claimed = claims.claim(session, due, rooms, newest_first=False, lease=_LEASE, now=now)
+        claimed = claims.claim(session, rooms, newest_first=False, lease=_LEASE, now=now)
         session.rollback()
     return time.process_time() - cpu, time.perf_counter() - begun, len(claimed)
 

@@ -15,7 +15,7 @@ from notifier.webhooks.circuit_breaker import BreakerState
 from notifier.webhooks.deliveries import Claimed, Settlement, SettleResult
 from notifier.webhooks.retry_policy import AttemptResult, Disable
 from notifier.worker import claims, metrics
-from notifier.worker.claims import DueEndpoint, ExpiredClaim
+from notifier.worker.claims import ExpiredClaim
 
 # Who disables an endpoint that is gone or keeps failing, in the audit table.
 _WORKER = Actor("worker", Channel.WORKER)
@@ -130,7 +130,6 @@ def settle(
 
 def claim(
     session: Session,
-    due: Mapping[int, DueEndpoint],
     rooms: Mapping[int, int],
     settled: SettledBatch,
     *,
@@ -143,7 +142,7 @@ def claim(
     A half-open endpoint is paused again, so that one worker tries it at a time.
     """
     allowed = {one: room for one, room in rooms.items() if room > 0 and one not in settled.blocked}
-    claimed = claims.claim(session, due, allowed, newest_first=newest_first, lease=lease, now=now)
+    claimed = claims.claim(session, allowed, newest_first=newest_first, lease=lease, now=now)
     tried = {one.endpoint_id for one in claimed}
     breaker_store.write_states(
         session,

@@ -2,16 +2,30 @@
 
 import json
 import secrets
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Select, and_, bindparam, case, func, literal, or_, select, text, update
+from sqlalchemy import (
+    Integer,
+    Select,
+    and_,
+    bindparam,
+    case,
+    func,
+    literal,
+    or_,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.orm import Session
 
 from foundation import tracing
+from foundation.db import bulk
 from foundation.db import session as db
+from foundation.db.bulk import RowsStatement
 from foundation.db.session import UtcDateTime
 from notifier.models import Attempt, Delivery, DeliveryStatus, Endpoint, Event
 from notifier.signals import DeadDelivery, DeliveryIdentity
@@ -31,14 +45,6 @@ _MAX_RECLAIMED = 500
 
 
 @dataclass(frozen=True)
-class DueEndpoint:
-    """An enabled endpoint that is not paused and has a due delivery."""
-
-    url: str
-    state: BreakerState
-
-
-@dataclass(frozen=True)
 class ExpiredClaim(DeliveryIdentity):
     """A delivery whose lease expired; `dead_reason` is set if that was its last attempt."""
 
@@ -49,17 +55,15 @@ class ExpiredClaim(DeliveryIdentity):
 
 def find_due(
     session: Session, after: int, *, now: datetime
-) -> tuple[Mapping[int, DueEndpoint], int | None]:
-    """Return some endpoints with an id above `after` that have something due.
+) -> tuple[Mapping[int, BreakerState], int | None]:
+    """Return some endpoints with an id above `after` that have something due and may be sent to.
 
     Also returns the id after which to go on, None after the last endpoint. The cost grows with the
     endpoints that have pending deliveries, not with all endpoints or deliveries: the query jumps in
     an index from one such endpoint to the next.
     """
     rows = session.execute(_FIND_DUE, {"after": after, "now": now}).all()
-    found = {
-        row.endpoint_id: DueEndpoint(row.url, BreakerState(*row[2:6])) for row in rows if row.is_due
-    }
+    found = {row.endpoint_id: BreakerState(*row[1:5]) for row in rows if row.is_due}
     return found, rows[-1].endpoint_id if len(rows) == _MAX_ENDPOINTS else None
 
 
@@ -71,7 +75,6 @@ def any_lost(session: Session, *, now: datetime) -> bool:
 
 def claim(
     session: Session,
-    due: Mapping[int, DueEndpoint],
     rooms: Mapping[int, int],
     *,
     newest_first: bool,
@@ -85,16 +88,27 @@ def claim(
     new events nor new events the backlog; `newest_first` has the odd one. `now` is the database's
     clock. A delivery whose lease expired must be reclaimed first.
     """
-    ids = _pick(session, rooms, newest_first=newest_first, now=now)
-    return _lease(session, ids, {one: due[one].url for one in rooms}, lease=lease, now=now)
+    given = [
+        {"endpoint_id": endpoint_id, "oldest": room - newest, "newest": newest}
+        for endpoint_id, room in rooms.items()
+        if room > 0
+        for newest in [(room + newest_first) // 2]
+    ]
+    if not given:
+        return []
+    token, until = secrets.token_hex(16), now + lease
+    _CLAIM.execute(session, given, most=max(rooms.values()), token=token, now=now, until=until)
+    return _claimed(session, token, until, now=now)
 
 
 def claim_alone(session: Session, *, lease: timedelta, now: datetime) -> list[Claimed]:
     """Claim one of the deliveries that may be what ended their workers."""
-    row = session.execute(_alone_query(now).limit(1).with_for_update(**_SKIP_LOCKED)).one_or_none()
-    if row is None:
+    delivery_id = session.scalar(_alone_query(now).limit(1).with_for_update(**_SKIP_LOCKED))
+    if delivery_id is None:
         return []
-    return _lease(session, [row.id], {row.endpoint_id: row.url}, lease=lease, now=now)
+    token, until = secrets.token_hex(16), now + lease
+    _CLAIM_ONE.execute(session, [{"id": delivery_id}], token=token, until=until)
+    return _claimed(session, token, until, now=now)
 
 
 def give_back(session: Session, claimed: Sequence[Claimed]) -> None:
@@ -139,7 +153,7 @@ def reclaim_expired(session: Session, *, now: datetime) -> list[ExpiredClaim]:
         return []
     expired = [_expired(row) for row in rows]
     lost_at = {row.id: row.leased_until for row in rows}
-    db.insert_all(session, Attempt, [_attempt(one, lost_at[one.delivery_id]) for one in expired])
+    bulk.insert(session, Attempt, [_attempt(one, lost_at[one.delivery_id]) for one in expired])
     dead = [DeadDelivery.of(one, one.dead_reason, now) for one in expired if one.dead_reason]
     deliveries.mark_dead(session, dead, now=now)
     session.execute(
@@ -156,7 +170,6 @@ def reclaim_expired(session: Session, *, now: datetime) -> list[ExpiredClaim]:
 # Tables, because the ORM takes twice as long for the same statement.
 _DELIVERY: Any = Delivery.__table__
 _ENDPOINT: Any = Endpoint.__table__
-_EVENT: Any = Event.__table__
 _SKIP_LOCKED: Any = {"skip_locked": True, "of": _DELIVERY}
 _IS_FREE = and_(_DELIVERY.c.status == DeliveryStatus.PENDING, _DELIVERY.c.lease_token.is_(None))
 
@@ -172,7 +185,7 @@ def _is_sent_to(now: Any) -> Any:
 
 def _alone_query(now: datetime) -> Select[Any]:
     return (
-        select(_DELIVERY.c.id, _DELIVERY.c.endpoint_id, _ENDPOINT.c.url)
+        select(_DELIVERY.c.id)
         .join(_ENDPOINT, _ENDPOINT.c.id == _DELIVERY.c.endpoint_id)
         .where(
             _IS_FREE,
@@ -215,7 +228,6 @@ def _find_due_query() -> Select[Any]:
     return (
         select(
             hops.c.endpoint_id,
-            _ENDPOINT.c.url,
             _ENDPOINT.c.failures,
             _ENDPOINT.c.failing_since,
             _ENDPOINT.c.failed_at,
@@ -230,7 +242,7 @@ def _find_due_query() -> Select[Any]:
 _FIND_DUE = _find_due_query()
 
 _FREE_SQL = (
-    "FROM deliveries WHERE endpoint_id = {endpoint_id} AND status = 'pending' "
+    "SELECT id FROM deliveries WHERE endpoint_id = given.endpoint_id AND status = 'pending' "  # noqa: S608 - constants
     f"AND lease_token IS NULL AND lost_claims < {ALONE_AFTER} AND due_at <= :now "
     "ORDER BY due_at {order}, id {order} LIMIT {limit}"
 )
@@ -239,126 +251,110 @@ _FREE_SQL = (
 def _pick_on_postgresql(order: str, room: str) -> str:
     # With the outer LIMIT PostgreSQL expects few rows; it takes a limit from a column for a tenth
     # of the table.
-    free = _FREE_SQL.format(endpoint_id="room.endpoint_id", order=order, limit=f"room.{room}")
-    return f"(SELECT id FROM (SELECT id {free} FOR UPDATE SKIP LOCKED) AS {room} LIMIT 256)"  # noqa: S608 - constants
+    free = _FREE_SQL.format(order=order, limit=f"given.{room}")
+    return f"(SELECT id FROM ({free} FOR UPDATE SKIP LOCKED) AS {room} LIMIT 256)"  # noqa: S608 - constants
 
 
 def _pick_on_sqlite(order: str, room: str) -> str:
     # SQLite allows no column in a LIMIT: the position in an array stands for it.
-    free = _FREE_SQL.format(endpoint_id="room.value ->> 'endpoint_id'", order=order, limit=":most")
+    free = _FREE_SQL.format(order=order, limit=":most")
     return (
-        "SELECT picked.value AS id FROM json_each(:rooms) AS room, json_each("  # noqa: S608 - constants
-        f"(SELECT json_group_array(id) FROM (SELECT id {free}))) AS picked "
-        f"WHERE picked.key < room.value ->> '{room}'"
+        "SELECT picked.value AS id FROM {given}, "  # noqa: S608 - constants
+        f"json_each((SELECT json_group_array(id) FROM ({free}))) AS picked "
+        f"WHERE picked.key < given.{room}"
     )
 
 
-_BOUND = (bindparam("now", type_=UtcDateTime()),)
-_PICK = {
-    "postgresql": text(
-        "SELECT picked.id FROM json_to_recordset(CAST(:rooms AS json)) "  # noqa: S608 - constants
-        "AS room(endpoint_id int, oldest int, newest int) CROSS JOIN LATERAL "
-        f"({_pick_on_postgresql('ASC', 'oldest')} UNION ALL "
-        f"{_pick_on_postgresql('DESC', 'newest')}) AS picked"
-    ).bindparams(*_BOUND),
-    "sqlite": text(
-        f"{_pick_on_sqlite('ASC', 'oldest')} UNION {_pick_on_sqlite('DESC', 'newest')}"
-    ).bindparams(*_BOUND),
+def _lease_sql(picked: Mapping[str, str]) -> dict[str, str]:
+    lease = (
+        "UPDATE deliveries SET lease_token = :token, leased_until = :until, attempts = attempts + 1"
+    )
+    return {
+        "sqlite": f"{lease} WHERE id IN ({picked['sqlite']})",
+        # PostgreSQL could pick again for each row.
+        "postgresql": f"WITH picked AS MATERIALIZED ({picked['postgresql']}) "
+        f"{lease} FROM picked WHERE deliveries.id = picked.id",
+    }
+
+
+_CLAIM = RowsStatement(
+    {"endpoint_id": Integer(), "oldest": Integer(), "newest": Integer()},
+    _lease_sql(
+        {
+            "sqlite": f"{_pick_on_sqlite('ASC', 'oldest')} UNION "
+            f"{_pick_on_sqlite('DESC', 'newest')}",
+            # On PostgreSQL the rows are locked where they are found; one may be found twice.
+            "postgresql": "SELECT DISTINCT found.id FROM {given} CROSS JOIN LATERAL "  # noqa: S608 - constants
+            f"({_pick_on_postgresql('ASC', 'oldest')} UNION ALL "
+            f"{_pick_on_postgresql('DESC', 'newest')}) AS found",
+        }
+    ),
+    now=UtcDateTime(),
+    until=UtcDateTime(),
+)
+_CLAIM_ONE = RowsStatement(
+    {"id": Integer()},
+    _lease_sql(dict.fromkeys(("sqlite", "postgresql"), "SELECT id FROM {given}")),
+    until=UtcDateTime(),
+)
+
+
+# The rows as one value: sqlite3 gives the other threads a turn for each row that it fetches.
+_CLAIMED_SQL = (
+    "SELECT {rows}({row}(due_at, deliveries.id, endpoint_id, url, attempts, lost_claims, "
+    "events.id, type, course_id, body, occurred_at, traceparent)) FROM deliveries "
+    "JOIN events ON events.id = event_id JOIN endpoints ON endpoints.id = endpoint_id "
+    "WHERE status = 'pending' AND leased_until = :until AND lease_token = :token"
+)
+_CLAIMED = {
+    dialect: text(_CLAIMED_SQL.format(rows=rows, row=row)).bindparams(
+        bindparam("until", type_=UtcDateTime())
+    )
+    for dialect, rows, row in (
+        ("sqlite", "json_group_array", "json_array"),
+        ("postgresql", "json_agg", "json_build_array"),
+    )
 }
 
 
-def _pick(
-    session: Session, rooms: Mapping[int, int], *, newest_first: bool, now: datetime
-) -> Collection[int]:
-    """Return the ids to claim; on PostgreSQL they are locked where they are found."""
-    given = [
-        {"endpoint_id": endpoint_id, "oldest": room - newest, "newest": newest}
-        for endpoint_id, room in rooms.items()
-        if room > 0
-        for newest in [(room + newest_first) // 2]
-    ]
-    if not given:
-        return ()
-    values: dict[str, Any] = {"rooms": json.dumps(given), "now": now}
-    dialect = session.get_bind().dialect.name
-    if dialect == "sqlite":
-        values["most"] = max(rooms.values())
-    return set(session.execute(_PICK[dialect], values).scalars())
-
-
-_LEASE = (
-    update(_DELIVERY)
-    .where(db.among_given(_DELIVERY.c.id, "ids"))
-    .values(
-        lease_token=bindparam("token"),
-        leased_until=bindparam("until"),
-        attempts=_DELIVERY.c.attempts + 1,
-    )
-    .returning(
-        _DELIVERY.c.id,
-        _DELIVERY.c.endpoint_id,
-        _DELIVERY.c.event_id,
-        _DELIVERY.c.attempts,
-        _DELIVERY.c.lost_claims,
-        _DELIVERY.c.due_at,
-    )
-)
-_EVENTS = select(
-    _EVENT.c.id,
-    _EVENT.c.type,
-    _EVENT.c.course_id,
-    _EVENT.c.body,
-    _EVENT.c.occurred_at,
-    _EVENT.c.traceparent,
-).where(db.among_given(_EVENT.c.id, "ids"))
-
-
-def _lease(
-    session: Session,
-    ids: Collection[int],
-    urls: Mapping[int, str],
-    *,
-    lease: timedelta,
-    now: datetime,
-) -> list[Claimed]:
-    if not ids:
-        return []
-    token = secrets.token_hex(16)
-    values = {"ids": [*ids], "token": token, "until": now + lease}
-    leased = session.execute(_LEASE, values).all()
-    event_ids = {"ids": list({row.event_id for row in leased})}
-    events = {row.id: row for row in session.execute(_EVENTS, event_ids)}
-    encrypted = endpoints.encrypted_secrets(session, {row.endpoint_id for row in leased}, now=now)
+def _claimed(session: Session, token: str, until: datetime, *, now: datetime) -> list[Claimed]:
+    statement = _CLAIMED[session.get_bind().dialect.name]
+    found = session.scalar(statement, {"token": token, "until": until})
+    rows = json.loads(found) if isinstance(found, str) else found or []
+    endpoint_ids = {row[2] for row in rows}
+    encrypted = endpoints.encrypted_secrets(session, endpoint_ids, now=now) if rows else {}
     return [
-        _claimed(row, events[row.event_id], urls[row.endpoint_id], token, now, encrypted)
-        for row in sorted(leased, key=lambda row: (row.due_at, row.id))
+        Claimed(
+            delivery_id=delivery_id,
+            endpoint_id=endpoint_id,
+            webhook_id=event_id,
+            event_type=event_type,
+            course_id=course_id,
+            url=url,
+            body=body,
+            encrypted_secrets=encrypted.get(endpoint_id, ()),
+            is_alone=lost_claims >= ALONE_AFTER,
+            attempts=attempts,
+            lease_token=token,
+            occurred_at=datetime.fromisoformat(occurred_at).replace(tzinfo=UTC),
+            claimed_at=now,
+            span=tracing.span_from(traceparent),
+        )
+        for (
+            *_,
+            delivery_id,
+            endpoint_id,
+            url,
+            attempts,
+            lost_claims,
+            event_id,
+            event_type,
+            course_id,
+            body,
+            occurred_at,
+            traceparent,
+        ) in sorted(rows)
     ]
-
-
-def _claimed(
-    row: Any,
-    event: Any,
-    url: str,
-    token: str,
-    now: datetime,
-    encrypted: Mapping[int, tuple[str, ...]],
-) -> Claimed:
-    return Claimed(
-        delivery_id=row.id,
-        endpoint_id=row.endpoint_id,
-        webhook_id=event.id,
-        event_type=event.type,
-        course_id=event.course_id,
-        url=url,
-        body=event.body,
-        encrypted_secrets=encrypted.get(row.endpoint_id, ()),
-        is_alone=row.lost_claims >= ALONE_AFTER,
-        attempts=row.attempts,
-        lease_token=token,
-        occurred_at=event.occurred_at,
-        claimed_at=now,
-        span=tracing.span_from(event.traceparent),
-    )
 
 
 def _expired(row: Any) -> ExpiredClaim:

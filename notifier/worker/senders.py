@@ -39,7 +39,7 @@ _FIRST_POSTS, _QUICK, _GROW_BELOW, _SHRINK_ABOVE = 2, 0.001, 0.8, 0.9
 
 @dataclass(eq=False)
 class _Endpoint:
-    """The claims of an endpoint: to be sent, in progress, and not settled yet.
+    """The claims of an endpoint: to be sent, in progress, finished, and taken to be settled.
 
     `seconds` is the mean response time, None before the first response. `failures` counts those in
     a row that are not settled yet; after `PAUSED_AFTER` nothing is sent until they are. `starts` is
@@ -50,7 +50,8 @@ class _Endpoint:
     counted_at: float
     queue: deque[tuple[Claimed, float]] = field(default_factory=deque)
     posting: int = 0
-    unsettled: int = 0
+    finished: int = 0
+    settling: int = 0
     seconds: float | None = None
     is_slow: bool = False
     is_failing: bool = False
@@ -59,7 +60,7 @@ class _Endpoint:
 
     @property
     def claims(self) -> int:
-        return len(self.queue) + self.posting + self.unsettled
+        return len(self.queue) + self.posting + self.finished
 
 
 @dataclass(eq=False)
@@ -116,7 +117,7 @@ class Senders:
 
     @property
     def claims(self) -> int:
-        """The number of claims that are not settled or given back."""
+        """The number of claims that were not taken yet to be settled or given back."""
         return self._claims
 
     @property
@@ -169,13 +170,18 @@ class Senders:
             self._start_threads()
 
     def take_finished(self) -> list[Finished]:
-        """Return what has finished since the last call; the claims remain until `forget`."""
+        """Return what has finished since the last call, to be settled; then call `forget`."""
         with self._lock:
             finished, self._finished = self._finished, []
+            for one in finished:
+                endpoint = self._endpoints[one.claimed.endpoint_id]
+                endpoint.finished -= 1
+                endpoint.settling += 1
+            self._claims -= len(finished)
         return finished
 
     def withdraw(self, endpoint_ids: Collection[int] | None = None) -> list[Claimed]:
-        """Return claims that will not be sent, to be given back; they remain until `forget`.
+        """Return claims that will not be sent, to be given back; then call `forget`.
 
         Those of some endpoints (None: all), those that wait for a slow endpoint, and those that
         were too late.
@@ -187,22 +193,22 @@ class Senders:
                     endpoint_ids is None or endpoint_id in endpoint_ids or endpoint.is_slow
                 ):
                     withdrawn += [claimed for claimed, _ in endpoint.queue]
-                    endpoint.unsettled += len(endpoint.queue)
                     endpoint.starts += len(endpoint.queue)
+                    endpoint.settling += len(endpoint.queue)
                     endpoint.queue.clear()
+            self._claims -= len(withdrawn)
         return withdrawn
 
     def forget(self, claims: Sequence[Claimed]) -> None:
-        """Make room for other claims: these are settled or given back."""
+        """Note that claims are settled or given back, and the state of their endpoints with it."""
         with self._lock:
             for one in claims:
                 endpoint = self._endpoints[one.endpoint_id]
-                endpoint.unsettled -= 1
-                if not endpoint.unsettled:
+                endpoint.settling -= 1
+                if not (endpoint.settling or endpoint.finished):
                     endpoint.failures = 0
                     self._set_ready(endpoint)
                 self._alone -= one.is_alone
-            self._claims -= len(claims)
             self._start_threads()
 
     def close(self) -> None:
@@ -312,7 +318,7 @@ class Senders:
             claimed, send_before = endpoint.queue.popleft()
             if self._clock() < send_before:
                 return claimed
-            endpoint.unsettled += 1
+            endpoint.settling += 1
             self._late.append(claimed)
         return None
 
@@ -329,7 +335,7 @@ class Senders:
         endpoint = post.endpoint
         del self._posts[post.is_slow][post]
         endpoint.posting -= 1
-        endpoint.unsettled += 1
+        endpoint.finished += 1
         seconds = self._clock() - post.started_at
         mean = seconds if endpoint.seconds is None else endpoint.seconds
         endpoint.seconds = mean + _WEIGHT * (seconds - mean)

@@ -24,13 +24,13 @@ from foundation.db import wakeup
 from foundation.db.session import Database
 from foundation.errors import DecryptionError
 from foundation.tracing import HEADER
+from notifier.webhooks.circuit_breaker import BreakerState
 from notifier.webhooks.deliveries import CHANNEL, Claimed
 from notifier.webhooks.failure_advice import FailureKind
 from notifier.webhooks.http_client import Transport
 from notifier.webhooks.retry_policy import AttemptResult, Failure
 from notifier.worker import batch, claims, reporter
 from notifier.worker.batch import Finished
-from notifier.worker.claims import DueEndpoint
 from notifier.worker.reporter import WorkerTotals
 from notifier.worker.senders import Senders
 
@@ -118,7 +118,7 @@ class Worker:
                 if self._stopping and self._back_off and not senders.posting:
                     _log.warning(
                         "stopped without the database, attempts left to their leases",
-                        unsettled=senders.claims,
+                        unsettled=len(self._finished) + len(self._unsent) + senders.claims,
                         next_step="No action needed: they are repeated, and the receiver "
                         "recognises duplicates.",
                     )
@@ -166,7 +166,7 @@ class Worker:
             self._process(senders, due)
         return bool(is_lost or due)
 
-    def _search(self, session: Session, now: datetime) -> Mapping[int, DueEndpoint]:
+    def _search(self, session: Session, now: datetime) -> Mapping[int, BreakerState]:
         """Return endpoints with something due, from where the last search ended."""
         for start in (self._search_after, 0):
             after: int | None = start
@@ -177,7 +177,7 @@ class Worker:
                     return due
         return {}
 
-    def _process(self, senders: Senders, due: Mapping[int, DueEndpoint] | None) -> None:
+    def _process(self, senders: Senders, due: Mapping[int, BreakerState] | None) -> None:
         """Settle, give back and claim in one transaction; None: search what is due in it."""
         begun, options = time.monotonic(), self.options
         reclaim = due is not None or begun - self._reclaimed_at >= _RECLAIM_SECONDS
@@ -189,7 +189,7 @@ class Worker:
                 self._search_after = after or 0
             # In random order: not always the same ones get what is left.
             rooms = {} if self._stopping else senders.rooms(random.sample(list(due), len(due)))
-            half_open = {one for one in rooms if due[one].state.is_half_open(now)}
+            half_open = {one for one in rooms if due[one].is_half_open(now)}
             settled = batch.settle(
                 session,
                 self._finished,
@@ -202,7 +202,6 @@ class Worker:
             )
             claimed = batch.claim(
                 session,
-                due,
                 rooms | dict.fromkeys(half_open, 1),
                 settled,
                 newest_first=self._newest_first,
@@ -219,7 +218,8 @@ class Worker:
             self.wake()  # to give them back
         # What is not begun early in its lease could outlast it, if the database is away meanwhile.
         senders.put(claimed, send_before=begun + options.lease.total_seconds() / 4)
-        reporter.report(settled, self.totals)
+        with logging.batch():
+            reporter.report(settled, self.totals)
 
     def _attempt(self, claimed: Claimed) -> Finished:
         started_at, clock = datetime.now(UTC), time.perf_counter()

@@ -336,14 +336,14 @@ class Machine(RuleBasedStateMachine):
         ]
         with self.notifier.writing() as session:
             due, _ = claims.find_due(session, 0, now=self.now)
-            half_open = [one for one in due if due[one].state.is_half_open(self.now)]
+            half_open = [one for one in due if due[one].is_half_open(self.now)]
             settled = batch.settle(
                 session, real, half_open=half_open, disable_after=timedelta(days=5), now=self.now
             )
             rooms = dict.fromkeys(due, limit) | dict.fromkeys(half_open, min(limit, 1))
             claimed = [
                 *batch.claim(
-                    session, due, rooms, settled, newest_first=False, lease=LEASE, now=self.now
+                    session, rooms, settled, newest_first=False, lease=LEASE, now=self.now
                 ),
                 *(claims.claim_alone(session, lease=LEASE, now=self.now) if limit else ()),
             ]

@@ -272,7 +272,7 @@ class Store:
             due, _ = claims.find_due(session, 0, now=now)
             rooms = dict.fromkeys(due, room)
             return [
-                *claims.claim(session, due, rooms, newest_first=False, lease=lease, now=now),
+                *claims.claim(session, rooms, newest_first=False, lease=lease, now=now),
                 *claims.claim_alone(session, lease=lease, now=now),
             ]
 

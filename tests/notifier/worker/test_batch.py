@@ -34,12 +34,10 @@ def process(
     made = [Finished(claimed, NINE, 12, result) for claimed, result in finished]
     with store.database.writing() as session:
         due, _ = claims.find_due(session, 0, now=now)
-        half_open = [one for one in due if due[one].state.is_half_open(now)]
+        half_open = [one for one in due if due[one].is_half_open(now)]
         settled = batch.settle(session, made, half_open=half_open, disable_after=5 * DAY, now=now)
         rooms = {one: 1 if one in half_open else 9 for one in due}
-        claimed = batch.claim(
-            session, due, rooms, settled, newest_first=False, lease=MINUTE, now=now
-        )
+        claimed = batch.claim(session, rooms, settled, newest_first=False, lease=MINUTE, now=now)
     return settled, claimed
 
 

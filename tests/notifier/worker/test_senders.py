@@ -287,7 +287,7 @@ def test_claims_that_are_late_are_not_sent(make_senders: MakeSenders, receiver: 
     assert (senders.withdraw(()), late in receiver.posted) == ([late], False)
 
 
-def test_withdrawn_claims_count_until_they_are_given_back(
+def test_withdrawn_claims_leave_room_for_others(
     make_senders: MakeSenders, receiver: Receiver
 ) -> None:
     senders = make_senders(per_endpoint=1)
@@ -300,7 +300,22 @@ def test_withdrawn_claims_count_until_they_are_given_back(
     senders.forget(withdrawn)
 
     assert [one.delivery_id for one in withdrawn] == [2]
-    assert (before, (senders.claims, senders.sends_alone)) == ((2, True), (1, False))
+    assert (before, (senders.claims, senders.sends_alone)) == ((1, True), (1, False))
+
+
+def test_claims_that_are_being_settled_leave_room_for_others(
+    make_senders: MakeSenders, receiver: Receiver
+) -> None:
+    """The senders go on while a transaction settles what has finished and claims more."""
+    senders = make_senders(per_endpoint=2)
+    senders.put([make_claimed(1), make_claimed(2)], send_before=SOON)
+    wait_until(lambda: len(receiver.posted) == 2 and not senders.posting, "both are sent")
+    before = senders.rooms([1])
+
+    finished = senders.take_finished()
+
+    assert (before, len(finished)) == ({1: MAX_CLAIMS - 2}, 2)
+    assert senders.rooms([1]) == {1: MAX_CLAIMS}
 
 
 def test_owner_is_notified_of_the_first_and_of_the_last(receiver: Receiver) -> None:
