@@ -1,11 +1,12 @@
 """The state of deliveries: create, settle, mark dead, hold, release, cancel, restart."""
 
+import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Select, select, update
+from sqlalchemy import Select, bindparam, select, update
 from sqlalchemy.orm import Session
 
 from contract.events import OPERATIONAL_TYPES
@@ -250,22 +251,29 @@ def _lock(session: Session, ids: Collection[int]) -> dict[int, Any]:
 
 
 _NO_LEASE: dict[str, Any] = {"lease_token": None, "leased_until": None}
-_OURS = "deliveries.lease_token = given.lease_token AND deliveries.attempts = given.attempts"
-_SETTLE_SUCCESSES = RowsStatement(
+# The ids as one value, see `claims`. They are locked in their order, as everywhere.
+_LEASED = (
+    "SELECT {ids}(id) FROM (SELECT deliveries.id FROM deliveries JOIN {{given}} "
+    "ON deliveries.id = given.id AND deliveries.lease_token = given.lease_token "
+    "AND deliveries.attempts = given.attempts AND status <> 'delivered' "
+    "ORDER BY deliveries.id {lock}) AS leased"
+)
+_LOCK_LEASED = RowsStatement(
     {name: _TABLE.c[name].type for name in ("id", "lease_token", "attempts")},
     {
-        # Locked in the order of their ids, as everywhere.
-        "postgresql": "WITH held AS MATERIALIZED ("  # noqa: S608 - constants
-        "SELECT deliveries.id FROM deliveries JOIN {given} "
-        f"ON deliveries.id = given.id AND {_OURS} AND status <> 'delivered' "
-        "ORDER BY deliveries.id FOR UPDATE OF deliveries) "
-        "UPDATE deliveries SET status = 'delivered', settled_at = :now, reason = NULL, "
-        "lease_token = NULL, leased_until = NULL FROM held WHERE deliveries.id = held.id",
-        "sqlite": "UPDATE deliveries SET status = 'delivered', settled_at = :now, reason = NULL, "  # noqa: S608 - constants
-        "lease_token = NULL, leased_until = NULL FROM {given} "
-        f"WHERE deliveries.id = given.id AND {_OURS} AND status <> 'delivered'",
+        "sqlite": _LEASED.format(ids="json_group_array", lock=""),
+        "postgresql": _LEASED.format(ids="array_agg", lock="FOR UPDATE OF deliveries"),
     },
-    now=UtcDateTime(),
+)
+_DELIVERED = (
+    update(_TABLE)
+    .where(db.among_given(_TABLE.c.id, "ids"))
+    .values(
+        status=DeliveryStatus.DELIVERED,
+        settled_at=bindparam("settled_now", type_=UtcDateTime()),
+        reason=None,
+        **_NO_LEASE,
+    )
 )
 _SETTLE = RowsStatement(
     {
@@ -287,17 +295,15 @@ def _settle_successes(
         return {}
     by_id = {one.claimed.delivery_id: one for one in successes}
     rows = [
-        {
-            "id": one,
-            "lease_token": by_id[one].claimed.lease_token,
-            "attempts": by_id[one].claimed.attempts,
-        }
-        for one in by_id
+        {"id": delivery_id, "lease_token": lease.lease_token, "attempts": lease.attempts}
+        for delivery_id, one in by_id.items()
+        for lease in [one.claimed]
     ]
-    if _SETTLE_SUCCESSES.execute(session, rows, now=now).rowcount == len(rows):
-        return by_id
-    settled = select(_TABLE.c.id).where(db.among(_TABLE.c.id, by_id), _TABLE.c.settled_at == now)
-    return {one: by_id[one] for one in session.scalars(settled)}
+    found = _LOCK_LEASED.execute(session, rows).scalar()
+    leased = json.loads(found) if isinstance(found, str) else found or []
+    if leased:
+        session.execute(_DELIVERED, {"ids": leased, "settled_now": now})
+    return {one: by_id[one] for one in leased}
 
 
 def _judge(
