@@ -1,6 +1,6 @@
 """Commands about deliveries: list, show, replay."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any
 
@@ -11,7 +11,7 @@ from foundation.cli import context, output
 from foundation.cli.output import csv_option, json_option
 from foundation.cli.params import TEXT, limit_option, text_of, time_options
 from foundation.db import audit
-from foundation.db.pagination import PageRequest
+from foundation.db.pagination import COUNTED, PageRequest
 from foundation.text import count
 from notifier.api.schemas import (
     AttemptResponse,
@@ -197,6 +197,10 @@ def replay(
     with context.writing() as (session, now):
         maximum = None if every else limit
         held = 0 if ids else replays.count_held(session, criteria)
+        matching = 0
+        if not (ids or every):
+            preview = replays.preview_replay(session, criteria, limit=COUNTED + 1)
+            matching = sum(preview.replayed.values())
         if dry_run and ids:
             chosen = replays.check(session, ids)
         elif dry_run:
@@ -211,10 +215,16 @@ def replay(
     if as_json:
         output.print_json(Replayed(dry_run=dry_run, delivery_ids=chosen, held=held))
         return
+    _print_replay(chosen, matching, held, "would be sent again" if dry_run else "queued")
+
+
+def _print_replay(chosen: Sequence[int], matching: int, held: int, verb: str) -> None:
     shown = ", ".join(map(str, chosen[:_SHOWN_IDS])) + (", …" if len(chosen) > _SHOWN_IDS else "")
-    verb = "would be sent again" if dry_run else "queued"
     listed = f": {shown}" if chosen else ""
     click.echo(f"{count(len(chosen), 'delivery', 'deliveries')} {verb}{listed}")
+    if matching > len(chosen):
+        all_of_them = count(matching, "delivery", "deliveries", limit=COUNTED)
+        click.echo(f"{all_of_them} match; send the others with --limit, or with --all --yes")
     if held:
         waiting = count(held, "more delivery is", "more deliveries are")
         click.echo(

@@ -154,12 +154,18 @@ def test_replay_by_filter_skips_delivered_ones(
 ) -> None:
     before = store.rows()
     dry = run("deliveries", "replay", "--endpoint", 1, "--dry-run")
+    limited = run("deliveries", "replay", "--endpoint", 1, "--dry-run", "--limit", 1)
     assert before == store.rows()
 
     replayed = read_json("deliveries", "replay", "--endpoint", 1, "--limit", 1)
     every = read_json("deliveries", "replay", "--all", "--yes")
 
     assert dry.stdout.startswith("2 deliveries would be sent again: ")
+    assert "match" not in dry.stdout
+    assert limited.stdout == (
+        f"1 delivery would be sent again: {three['dead']}\n"
+        "2 deliveries match; send the others with --limit, or with --all --yes\n"
+    )
     assert replayed == {"dry_run": False, "delivery_ids": [three["dead"]], "held": 0}
     assert every["delivery_ids"] == [three["dead"], three["pending"]]
 
