@@ -246,10 +246,10 @@ def load(settings: type[_Settings], **values: Any) -> _Settings:
     except UnicodeDecodeError:
         raise ConfigurationError(_NOT_UTF8) from None
     except ValidationError as error:
-        faults = error.errors(include_url=False, include_input=False, include_context=False)
+        faults = error.errors(include_url=False, include_input=False)
         messages = [
             "".join(f"{variable(settings, str(field))}: " for field in fault["loc"][:1])
-            + ("is missing" if fault["type"] == "missing" else validation_message(fault))
+            + validation_message(fault)
             for fault in faults
         ]
         is_missing = any(fault["type"] == "missing" for fault in faults)

@@ -6,13 +6,13 @@ import click
 
 from foundation.cli import context, output
 from foundation.cli.output import csv_option, json_option
-from foundation.cli.params import TEXT, limit_option, time_options
+from foundation.cli.params import TEXT, limit_option, time_options, whole_number
 from foundation.db import audit
 from foundation.db.audit import AuditEntry, AuditFilter
 from foundation.db.pagination import PageRequest
 from foundation.responses import AuditEntries, AuditResponse
 
-_ENTRY = click.IntRange(1, 2**31 - 1)  # PostgreSQL refuses to compare with larger ids
+_ENTRY = whole_number(1, 2**31 - 1)  # PostgreSQL refuses to compare with larger ids
 
 
 @click.command("list")

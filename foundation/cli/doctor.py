@@ -71,7 +71,7 @@ def examine_database(database: Database, schema: Schema) -> list[Finding]:
             drift = abs(db.now(session) - datetime.now(UTC))
         is_synchronized = drift <= MAX_CLOCK_DRIFT
         findings += [
-            Finding("database", True, database.engine.url.set(query={}).render_as_string()),
+            Finding("database", True, _url(database)),
             Finding(
                 "clock",
                 is_synchronized,
@@ -90,6 +90,12 @@ def examine_database(database: Database, schema: Schema) -> list[Finding]:
         file_hint = f"; the file is {error.file}" if error.file else ""
         return [*findings, Finding(check, False, f"{error}{file_hint}", error.advice)]
     return findings
+
+
+def _url(database: Database) -> str:
+    """Return the URL of a database as the settings have it, without password and parameters."""
+    url = database.engine.url
+    return url.set(drivername=url.get_backend_name(), query={}).render_as_string()
 
 
 def examine_secrets(vault: Vault, encrypted: Sequence[str]) -> Finding:

@@ -1,5 +1,6 @@
 """Parameter types: course ids, text, durations, timestamps, text files."""
 
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, BinaryIO, Generic, TypeVar
@@ -17,6 +18,7 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 _Value = TypeVar("_Value")
 _COURSE_ID: TypeAdapter[str] = TypeAdapter(CourseId)
 _MAX_TEXT = 10_000
+_WHOLE_NUMBER = re.compile(r"-?[0-9]{1,20}", re.ASCII)
 
 # Younger records detect duplicates of deliveries that are still being retried or replayed.
 MIN_AGE = timedelta(days=30)
@@ -61,6 +63,19 @@ def text_of(minimum: int = 0, maximum: int = _MAX_TEXT) -> Parsed[str]:
         return value
 
     return Parsed("text", parse)
+
+
+def whole_number(minimum: int, maximum: int) -> Parsed[int]:
+    """Return the type of whole numbers from `minimum` to `maximum`."""
+
+    def parse(value: str) -> int:
+        text = str(value)  # a default is a number already
+        if not (_WHOLE_NUMBER.fullmatch(text) and minimum <= int(text) <= maximum):
+            shown = printable(text)
+            raise ValueError(f"'{shown}' is not a whole number from {minimum:,} to {maximum:,}")
+        return int(text)
+
+    return Parsed("number", parse)
 
 
 def _parse_age(value: str) -> timedelta:
@@ -124,10 +139,10 @@ def limit_option(
     """Return the option `--limit` of a command that lists or selects things."""
     return click.option(
         "--limit",
-        type=click.IntRange(1, maximum),
+        type=whole_number(1, maximum),
         default=default,
         show_default=True,
-        help=f"Maximum number of {noun}.",
+        help=f"Maximum number of {noun}, up to {maximum:,}.",
     )
 
 

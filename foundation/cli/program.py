@@ -22,6 +22,11 @@ def _is_taken(name: str) -> bool:
     return keyword.iskeyword(name) or hasattr(builtins, name)
 
 
+def examples(*commands: str) -> str:
+    """Return the examples of a group of commands, as its help shows them."""
+    return "\n".join(["\b", "Examples:", *(f"  {command}" for command in commands)])
+
+
 def new_program(name: str, commands: Mapping[str, click.Command], *, help: str) -> LazyGroup:  # noqa: A002 - click's name
     """Return the command line of the service that is the package `name`.
 
@@ -38,12 +43,20 @@ def new_program(name: str, commands: Mapping[str, click.Command], *, help: str) 
                     **commands_of(operations, "rotate-key", "prune"),
                 },
                 help="Upgrade, check, back up and prune the database; rotate its encryption key.",
+                epilog=examples(
+                    f"{name} db backup {name}-2026-11-22.backup",
+                    f"{name} db prune --older-than 400d",
+                ),
             ),
             **commands_of(operations, "init", "serve", "doctor"),
             "audit": LazyGroup(
                 "audit",
                 commands_of("foundation.cli.audit_commands", "list"),
                 help="Show who changed what: on the pages, with the API, with commands.",
+                epilog=examples(
+                    f"{name} audit list --since yesterday",
+                    f"{name} audit list --action user --csv > users.csv",
+                ),
             ),
             "users": LazyGroup(
                 "users",
@@ -51,6 +64,7 @@ def new_program(name: str, commands: Mapping[str, click.Command], *, help: str) 
                     "foundation.pages.user_commands", "add", "list", "set-password", "remove"
                 ),
                 help="Manage the users who can sign in to the pages.",
+                epilog=examples(f"{name} users add ada", f"{name} users set-password ada"),
             ),
             **commands,
         },

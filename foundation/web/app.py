@@ -190,7 +190,7 @@ def invalid_fields(error: ValidationError) -> RequestInvalidError:
             "pointer": "".join(f"/{part}" for part in fault["loc"]),
             "detail": validation_message(fault),
         }
-        for fault in error.errors(include_url=False, include_input=False, include_context=False)
+        for fault in error.errors(include_url=False, include_input=False)
     ]
     where = faults[0]["pointer"] or "the whole body"
     return RequestInvalidError(f"{where}: {faults[0]['detail']}", errors=faults)

@@ -1,7 +1,7 @@
 """The command `notifier`. Each command is imported when it runs."""
 
 from foundation.cli.lazy import LazyGroup
-from foundation.cli.program import commands_of, new_program
+from foundation.cli.program import commands_of, examples, new_program
 
 main = new_program(
     "notifier",
@@ -17,11 +17,22 @@ main = new_program(
                 **commands_of("notifier.cli.course_import", "import"),
             },
             help="Add, import, list, show and delete courses; regenerate their tokens.",
+            epilog=examples(
+                'notifier courses add CS101-2026 --title "Databases"',
+                "notifier courses import courses.csv --tokens-to tokens.csv",
+                "notifier courses list --matching databases --not-deleted",
+                "notifier courses delete --from-file ids.txt",
+            ),
         ),
         "grades": LazyGroup(
             "grades",
             commands_of("notifier.cli.grades", "import", "forget"),
             help="Import grades, or delete stored ones.",
+            epilog=examples(
+                "notifier grades import grades.csv",
+                "notifier grades import moodle.csv --course CS101-2026",
+                "notifier grades forget --user s1001",
+            ),
         ),
         "endpoints": LazyGroup(
             "endpoints",
@@ -39,11 +50,21 @@ main = new_program(
                 "remove",
             ),
             help="Manage webhook endpoints: the URLs that receive events.",
+            epilog=examples(
+                "notifier endpoints add https://elms.example.ac.uk/webhooks/eassessment",
+                "notifier endpoints ping 1",
+                "notifier endpoints rotate-secret 1 --overlap 7d",
+            ),
         ),
         "deliveries": LazyGroup(
             "deliveries",
             commands_of("notifier.cli.deliveries", "list", "show", "replay"),
             help="List, inspect and replay webhook deliveries.",
+            epilog=examples(
+                "notifier deliveries list --status dead --since yesterday",
+                "notifier deliveries show 1",
+                "notifier deliveries replay --status dead --dry-run",
+            ),
         ),
     },
     help="""eAssessment: courses, webhook endpoints, deliveries, and the worker that sends them.

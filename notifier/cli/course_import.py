@@ -40,6 +40,10 @@ def import_(file: BinaryIO, tokens_to: Path, as_json: bool) -> None:
     is passed over and listed, because its id cannot be used again; exit code 1 if there is one. If
     a line is invalid, it is named and nothing is imported. Courses are imported 500 at a time: if
     the command is interrupted, run it again.
+
+    \b
+    course_id,title
+    CS101-2026,Databases
     """
     services: Services = context.checked_services()
     rows = course_import.read(read_text(file))

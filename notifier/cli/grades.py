@@ -47,6 +47,10 @@ def import_(
     are comment, timestamp, activity_progress and grading_progress. Moodle's grade export is
     accepted too, with --course; users without an ID number are skipped and listed. If a line is
     invalid, it is named and nothing is imported.
+
+    \b
+    course_id,user_id,score_given,score_maximum
+    CS101-2026,s1001,7.5,10
     """
     context.checked_services()
     # Before the transaction, because reading standard input may take a while.

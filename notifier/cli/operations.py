@@ -17,7 +17,7 @@ from foundation.cli import doctor as report
 from foundation.cli.batches import in_batches
 from foundation.cli.init import database_url_option, initialize, new_encryption_key
 from foundation.cli.output import json_option
-from foundation.cli.params import prune_options
+from foundation.cli.params import prune_options, whole_number
 from foundation.db import audit
 from foundation.db import session as db
 from foundation.db.pagination import Cursor
@@ -199,12 +199,12 @@ def serve() -> None:
 @click.option("--once", is_flag=True, help="Send what is due, print the result and exit.")
 @click.option(
     "--threads",
-    type=click.IntRange(1, 100),
+    type=whole_number(1, 100),
     help="Number of concurrent attempts per process [default: NOTIFIER_WORKER_THREADS].",
 )
 @click.option(
     "--processes",
-    type=click.IntRange(1, 64),
+    type=whole_number(1, 64),
     default=1,
     show_default=True,
     help="Number of worker processes. They share the concurrency and the rate of each endpoint.",

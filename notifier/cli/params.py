@@ -2,12 +2,11 @@
 
 from decimal import Decimal
 
-import click
 from pydantic import TypeAdapter, ValidationError
 
 from contract.grades import Points
 from contract.tokens import MOODLE_TOKEN_ID
-from foundation.cli.params import Parsed, text_of
+from foundation.cli.params import Parsed, text_of, whole_number
 from foundation.text import printable
 from notifier.models import MAX_ID, MAX_NAME
 
@@ -31,7 +30,7 @@ def _parse_token_id(value: str) -> str:
     return value
 
 
-ROW_ID = click.IntRange(1, MAX_ID)
+ROW_ID = whole_number(1, MAX_ID)
 TITLE = text_of(minimum=1)
 ENDPOINT_NAME = text_of(maximum=MAX_NAME)
 MAXIMUM = Parsed("points", _parse_maximum)

@@ -8,7 +8,7 @@ import click
 from contract.tokens import Token
 from foundation.cli import output
 from foundation.cli.output import csv_option, json_option
-from foundation.cli.params import COURSE_ID, SINCE, TEXT, Parsed, limit_option
+from foundation.cli.params import COURSE_ID, SINCE, TEXT, Parsed, limit_option, whole_number
 from foundation.db import pagination
 from foundation.db import session as db
 from foundation.db.pagination import PageRequest, Sort
@@ -28,7 +28,7 @@ from receiver.sources import store as sources
 from receiver.sources.factory import ClientFactory
 from receiver.sync.token_check import TokenCheck, needs_check
 
-_ENTRY_ID = click.IntRange(1, 2**31 - 1)  # PostgreSQL refuses to compare with larger ids
+_ENTRY_ID = whole_number(1, 2**31 - 1)  # PostgreSQL refuses to compare with larger ids
 _SORT = Parsed("column", lambda text: Sort.parse(text, listing.SORTS))
 _PROMPTS = {API: "Course token (eas_…)", MOODLE: "Moodle token"}
 

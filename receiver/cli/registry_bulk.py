@@ -9,7 +9,7 @@ import click
 from foundation import csv_writer
 from foundation.cli import output
 from foundation.cli.output import json_option
-from foundation.cli.params import COURSE_ID, read_text
+from foundation.cli.params import COURSE_ID, read_text, whole_number
 from foundation.db import audit
 from foundation.errors import Advice
 from foundation.import_result import ImportResult
@@ -65,6 +65,10 @@ def import_(file: BinaryIO, as_json: bool) -> None:
     the file has none, so a file from `export` can be edited and imported. A token is verified with
     eAssessment before it replaces one that works. Exit code 1 if a line is invalid (then nothing
     is imported) or if a token is not accepted.
+
+    \b
+    course_id,token
+    CS101-2026,eas_…
     """
     services: Services = context.checked_services()
     rows = _read(services, file)
@@ -93,9 +97,9 @@ def import_(file: BinaryIO, as_json: bool) -> None:
 
 @click.command("set-activity")
 @click.argument("course_id", type=COURSE_ID)
-@click.option("--course", type=click.IntRange(1, 2**63 - 1), help="Number of the course in Moodle.")
+@click.option("--course", type=whole_number(1, 2**63 - 1), help="Number of the course in Moodle.")
 @click.option(
-    "--activity", type=click.IntRange(1, 2**63 - 1), help="Number of the activity (cmid) in Moodle."
+    "--activity", type=whole_number(1, 2**63 - 1), help="Number of the activity (cmid) in Moodle."
 )
 @click.option("--clear", is_flag=True, help="Remove the activity.")
 @source_option

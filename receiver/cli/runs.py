@@ -7,7 +7,7 @@ import click
 
 from foundation.cli import output
 from foundation.cli.output import csv_option, json_option
-from foundation.cli.params import limit_option, time_options
+from foundation.cli.params import limit_option, time_options, whole_number
 from foundation.db import audit
 from foundation.db import session as db
 from foundation.db.pagination import PageRequest
@@ -30,7 +30,7 @@ from receiver.runs.groups import LABELS, ResultGroup, needs_attention
 from receiver.runs.queries import ResultFilter, RunFilter
 from receiver.runs.store import CourseOutcome, CourseResult
 
-_RUN_ID = click.IntRange(1, 2**31 - 1)  # PostgreSQL refuses to compare with larger ids
+_RUN_ID = whole_number(1, 2**31 - 1)  # PostgreSQL refuses to compare with larger ids
 _COUNTS = ("synced", "unchanged", "skipped", "deleted", "failed")
 _COLUMNS = (
     *("run", "started", "by", "courses"),

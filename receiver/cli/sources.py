@@ -6,6 +6,7 @@ from contract.signatures import Secret, SecretError
 from contract.tokens import MalformedTokenError, MoodleToken
 from foundation.cli import output
 from foundation.cli.output import csv_option, json_option
+from foundation.cli.params import whole_number
 from foundation.db import audit
 from foundation.responses import Deleted
 from receiver.cli import context, schemas
@@ -158,7 +159,7 @@ def add_secret(name: str, as_json: bool) -> None:
 
 @click.command("remove-secret")
 @click.argument("name")
-@click.argument("secret_id", type=click.IntRange(1, 2**31 - 1))
+@click.argument("secret_id", type=whole_number(1, 2**31 - 1))
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @json_option
 def remove_secret(name: str, secret_id: int, yes: bool, as_json: bool) -> None:

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from foundation import logging, tracing
 from foundation.cli import output, signals
 from foundation.cli.output import json_option
-from foundation.cli.params import COURSE_ID, DURATION, TIMESTAMP
+from foundation.cli.params import COURSE_ID, DURATION, TIMESTAMP, whole_number
 from foundation.db import session as db
 from foundation.errors import Advice, Refusal
 from foundation.text import printable
@@ -54,7 +54,7 @@ _log = logging.get_logger(__name__)
 )
 @click.option(
     "--concurrency",
-    type=click.IntRange(1, 32),
+    type=whole_number(1, 32),
     help="Number of concurrent requests [default: RECEIVER_SYNC_CONCURRENCY].",
 )
 @click.option(

@@ -165,7 +165,7 @@ def _score(user: UserGrades, now: datetime) -> Score:
 def _reason(error: ValueError) -> str:
     if not isinstance(error, ValidationError):
         return str(error)
-    fault = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    fault = error.errors(include_url=False, include_input=False)[0]
     return "".join(f"{part}: " for part in fault["loc"]) + validation_message(fault)
 
 

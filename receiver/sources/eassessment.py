@@ -294,6 +294,6 @@ def _detail(document: dict[str, Any]) -> str:
 
 
 def _first_fault(error: ValidationError) -> str:
-    fault = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    fault = error.errors(include_url=False, include_input=False)[0]
     pointer = "".join(f"/{part}" for part in fault["loc"])
     return http.safe_line(f"{pointer}: {validation_message(fault)}", MAX_DETAIL)

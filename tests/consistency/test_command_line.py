@@ -1,12 +1,13 @@
 """The command lines: cheap to start, and every command and option explained."""
 
+import re
 import subprocess
 import sys
 
 import click
 import pytest
 
-from tests.consistency.commands import PROGRAMS, every_command
+from tests.consistency.commands import PROGRAMS, every_command, resolve
 
 EXPENSIVE = {"flask", "sqlalchemy", "requests", "pydantic", "psycopg"}
 
@@ -51,3 +52,26 @@ def test_command_and_its_options_have_help(command: click.Command) -> None:
 
     assert command.help
     assert [one.name for one in options if not one.help] == []
+
+
+@pytest.mark.parametrize(
+    ("path", "group"),
+    [
+        pytest.param(path, group, id=path)
+        for name, program in PROGRAMS.items()
+        for path, group in every_command(program, (name,))
+        if isinstance(group, click.Group) and path != name
+    ],
+)
+def test_help_of_a_group_has_examples_of_its_commands(path: str, group: click.Group) -> None:
+    _, _, listed = (group.epilog or "").partition("Examples:\n")
+    examples = [re.split(" [<>] ", line.strip())[0] for line in listed.splitlines()]
+
+    assert examples
+    for example in examples:
+        command, words = resolve(example)
+        options = {
+            option for param in command.params for option in (*param.opts, *param.secondary_opts)
+        }
+        assert example.startswith(f"{path} ")
+        assert {word for word in words if word.startswith("--")} <= options

@@ -81,7 +81,7 @@ def test_password_of_the_database_is_hidden(database: Database, schema: Schema) 
     found = doctor.examine_database(named, schema)[0].found
 
     named.dispose()
-    assert found.startswith("postgresql+psycopg://postgres:***@")
+    assert found.startswith("postgresql://postgres:***@")
 
 
 @pytest.mark.parametrize("exists", [True, False], ids=["empty file", "no file"])

@@ -14,7 +14,9 @@ URL = "https://elms.example/webhooks/eassessment"
         pytest.param("courses add", ("7", "--title", ""), "0 characters; expected 1", id="title"),
         pytest.param("courses add", ("7", "--title", "\udce9"), "is not UTF-8", id="encoding"),
         pytest.param("courses delete", (), "give at least one COURSE_ID", id="no course"),
-        pytest.param("courses list", ("--limit", "0"), "0 is not in the range", id="limit"),
+        pytest.param(
+            "courses list", ("--limit", "0"), "not a whole number from 1 to 10,000", id="limit"
+        ),
         pytest.param(
             "courses announce-token",
             ("7", "--unknown", "--token-id", "m" + "0" * 16),
@@ -25,7 +27,7 @@ URL = "https://elms.example/webhooks/eassessment"
             "courses announce-token", ("7", "--token-id", "planted"), "16 hexadecimal", id="token"
         ),
         pytest.param("endpoints add", (URL, "--event-type", "x"), "is not one of", id="event type"),
-        pytest.param("endpoints ping", ("0",), "0 is not in the range", id="endpoint"),
+        pytest.param("endpoints ping", ("0",), "not a whole number from 1", id="endpoint"),
         pytest.param(
             "endpoints rotate-secret", ("1", "--overlap", "1 day"), "not a duration", id="overlap"
         ),

@@ -26,7 +26,7 @@ def test_export_is_read_in_the_order_of_ids() -> None:
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        pytest.param("CS1,\n", "line 2: title: String should have at least 1", id="no title"),
+        pytest.param("CS1,\n", "line 2: title: must not be empty", id="no title"),
         pytest.param(" CS1,x\n", "line 2: course_id: ", id="invalid id"),
         pytest.param("CS1,x\nCS2,y\nCS1,z\n", "line 4: the same course as in line 2", id="twice"),
     ],

@@ -73,7 +73,7 @@ def test_file_without_scores_is_empty() -> None:
             "the line has more or fewer fields than the first one",
             id="decimal comma",
         ),
-        pytest.param("CS101,,7.5,10", "user_id: Field required", id="no user"),
+        pytest.param("CS101,,7.5,10", "user_id: is missing", id="no user"),
         pytest.param("CS101,ada,7.5,0", "scoreMaximum must be greater than 0", id="maximum of 0"),
         pytest.param("CS101,ada,-1,10", "score_given: points must not be negative", id="negative"),
         pytest.param(
@@ -101,12 +101,10 @@ def test_invalid_line_is_reported(line: str, message: str) -> None:
         pytest.param(
             "activity_progress",
             "Asleep",
-            "Input should be 'Initialized', 'Started', 'InProgress', 'Submitted' or 'Completed'",
+            "must be 'Initialized', 'Started', 'InProgress', 'Submitted' or 'Completed'",
             id="activity",
         ),
-        pytest.param(
-            "comment", "x" * 10_001, "String should have at most 10000 characters", id="comment"
-        ),
+        pytest.param("comment", "x" * 10_001, "must have at most 10000 characters", id="comment"),
     ],
 )
 def test_invalid_optional_field_is_reported(column: str, value: str, message: str) -> None:
@@ -121,7 +119,7 @@ def test_every_invalid_line_is_reported() -> None:
     assert refused.splitlines() == [
         "nothing was imported: 3 lines are invalid",
         "line 2: course_id is empty",
-        "line 5: user_id: Field required",
+        "line 5: user_id: is missing",
         'line 6: score_given: expected digits such as "7.5", '
         'score_maximum: expected digits such as "7.5"',
     ]

@@ -108,7 +108,7 @@ def test_another_item_can_be_read(item: str) -> None:
     [
         pytest.param(
             line(id_number="x" * 256),
-            "ID number: String should have at most 255 characters",
+            "ID number: must have at most 255 characters",
             id="long ID number",
         ),
         pytest.param(

@@ -80,7 +80,7 @@ def test_list_is_counted_sorted_and_filtered(ada: Browser, token: CourseToken) -
     ("query", "detail"),
     [
         pytest.param("sort=size", "&#39;size&#39; is not a column to sort by", id="column"),
-        pytest.param("state=gone", "Input should be", id="state"),
+        pytest.param("state=gone", "Must be", id="state"),
         pytest.param("deleted_since=soon", "&#39;soon&#39; is not a time", id="time"),
     ],
 )

@@ -75,7 +75,7 @@ def test_filters_and_total_are_shown(browser: Browser, messages: None) -> None:
 @pytest.mark.parametrize(
     ("query", "message"),
     [
-        pytest.param("outcome=none", "outcome: Input should be 'applied'", id="outcome"),
+        pytest.param("outcome=none", "outcome: Must be 'applied'", id="outcome"),
         pytest.param("until=soon", "'soon' is not a time such as 2h", id="time"),
         pytest.param("course=CS101", "The parameter 'course' is unknown", id="parameter"),
     ],

@@ -102,7 +102,7 @@ def test_search_is_counted_and_exported(browser: Browser, store: Store) -> None:
 @pytest.mark.parametrize(
     ("query", "message"),
     [
-        pytest.param("status=none", "status: Input should be 'active'", id="status"),
+        pytest.param("status=none", "status: Must be 'active'", id="status"),
         pytest.param("since=soon", "'soon' is not a time such as 2h", id="time"),
         pytest.param("sort=token", "'token' is not a column to sort by", id="sort"),
         pytest.param("begins=CS", "The parameter 'begins' is unknown", id="parameter"),

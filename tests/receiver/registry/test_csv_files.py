@@ -71,7 +71,7 @@ def test_id_number_takes_the_place_of_a_course_id() -> None:
     ("line", "kind", "reason"),
     [
         pytest.param("7,CS-1", MOODLE, "not both", id="both"),
-        pytest.param(",", MOODLE, "course_id: String should have", id="neither"),
+        pytest.param(",", MOODLE, "course_id: must not be empty", id="neither"),
         pytest.param(",CS-1", API, "only a Moodle has ID numbers", id="not a Moodle"),
     ],
 )

@@ -161,7 +161,9 @@ AWAY = refusal(ProblemType.DATABASE_UNAVAILABLE)
     [
         pytest.param(200, b"", Transient, "200, but the body is not JSON", id="empty"),
         pytest.param(200, b"[]", Transient, "without valid grades", id="array"),
-        pytest.param(200, grades(scores=[{}]), Transient, "/scores/0/userId: Field", id="score"),
+        pytest.param(
+            200, grades(scores=[{}]), Transient, "/scores/0/userId: is missing", id="score"
+        ),
         pytest.param(200, grades(course_id="CS102"), Misconfigured, "another course", id="course"),
         pytest.param(200, grades(token_id="other"), Misconfigured, "another token", id="token"),
         pytest.param(204, b"", Transient, "responded 204", id="no content"),
