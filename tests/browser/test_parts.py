@@ -82,6 +82,13 @@ def test_text_is_copied(page: Page) -> None:
     assert page.evaluate("navigator.clipboard.readText()") == "whsec_example"
 
 
+def test_folded_text_is_copied(page: Page) -> None:
+    page.get_by_role("button", name="Take the bytes").click()
+
+    expect(page.get_by_role("button", name="Copied")).to_be_visible()
+    assert page.evaluate("navigator.clipboard.readText()") == '{"a": 1,\n "b": "ß"}'
+
+
 def test_chart_is_an_image_with_a_description_and_a_table(page: Page) -> None:
     chart = page.get_by_role("img", name="Deliveries by hour")
 
