@@ -99,7 +99,7 @@ def list_(
     """List courses."""
     criteria = CourseFilter(matching, deleted, deleted_since)
     if as_csv:
-        batches = listing.export(context.checked_services().database, criteria)
+        batches = listing.export(context.checked_services().database, criteria, sort)
         output.print_csv(listing.COLUMNS, batches, as_json=as_json)
         return
     with context.reading() as session:

@@ -115,11 +115,13 @@ def _where(query: Select[Any], criteria: CourseFilter) -> Select[Any]:
     return query
 
 
-def export(database: Database, criteria: CourseFilter) -> Iterator[Sequence[dict[str, Any]]]:
-    """Yield batches of rows with `COLUMNS`, each read in a transaction of its own."""
+def export(
+    database: Database, criteria: CourseFilter, sort: Sort | None = None
+) -> Iterator[Sequence[dict[str, Any]]]:
+    """Yield batches of rows with `COLUMNS`, in the order of `page`, each read in a transaction."""
 
     def read(session: Session, cursor: Cursor | None) -> Page[dict[str, Any]]:
-        found = page(session, criteria, PageRequest(cursor), limit=pagination.BATCH)
+        found = page(session, criteria, PageRequest(cursor), sort=sort, limit=pagination.BATCH)
         tokens = courses.current_tokens(session, [course.id for course in found.rows])
         rows = [
             {

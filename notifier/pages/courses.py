@@ -136,7 +136,7 @@ def _find(params: CourseParams) -> dict[str, Any]:
 def export() -> Response:
     """Return all courses that match the search as a CSV file."""
     params = forms.require_valid(forms.from_query(CourseParams), advice=_GO_BACK_TO_LIST)
-    rows = listing.export(services.current().database, params.criteria)
+    rows = listing.export(services.current().database, params.criteria, params.sort)
     return downloads.csv_file("courses", listing.COLUMNS, rows)
 
 

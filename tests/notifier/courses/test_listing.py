@@ -74,6 +74,8 @@ def test_pages_follow_any_column(store: Store, sort: str, ids: list[str], limit:
     before = store.read(listing.page, criteria, last, sort=order, limit=limit)
 
     assert [row.course_id for page in pages for row in page.rows] == [f"{one}." for one in ids]
+    exported = [row for batch in listing.export(store.database, criteria, order) for row in batch]
+    assert [row["course_id"] for row in exported] == [f"{one}." for one in ids]
     assert [row.course_id for row in before.rows] == [row.course_id for row in pages[-2].rows]
 
 
