@@ -19,7 +19,8 @@ class Response(BaseModel):
     """A response or a part of one; its fields are in the order in which they are written.
 
     What a program compares is a code (`status`, `outcome`, `reason`); `detail` and `next_step` are
-    sentences for people.
+    sentences for people. A list is a member beside `next`, the cursor of the next page, which is
+    None if there is no other.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -29,12 +30,6 @@ class Response(BaseModel):
         """Return the response for a row; `more` are the fields that the row does not have."""
         fields = {name: getattr(row, name) for name in cls.model_fields if name not in more}
         return cls(**fields, **more)
-
-
-class ListResponse(Response):
-    """A list or a page of one; `next` is the cursor of the next page, or None after the last."""
-
-    next: str | None = None
 
 
 class AuditResponse(Response):
@@ -56,10 +51,11 @@ class AuditResponse(Response):
         return cls.of(row, entry_id=row.id)
 
 
-class AuditEntries(ListResponse):
+class AuditEntries(Response):
     """A page of the audit table."""
 
     entries: list[AuditResponse]
+    next: str | None = None
 
 
 class CheckResponse(Response):
@@ -92,10 +88,11 @@ class UserResponse(Response):
         return super().of(row, user=row.name, **more)
 
 
-class Users(ListResponse):
+class Users(Response):
     """All users."""
 
     users: list[UserResponse]
+    next: str | None = None
 
 
 class SchemaResponse(Response):

@@ -20,7 +20,7 @@ from foundation.db.audit import AuditEntry
 from foundation.db.pagination import Page
 from foundation.errors import fields_of
 from foundation.import_result import ImportResult
-from foundation.responses import AuditResponse, ListResponse, Response, Timestamp
+from foundation.responses import AuditResponse, Response, Timestamp
 from notifier import models
 from notifier.courses import listing
 from notifier.courses.course_import import ImportedCourses
@@ -148,10 +148,11 @@ class CourseWithToken(CourseResponse):
     token_id: str
 
 
-class Courses(ListResponse):
+class Courses(Response):
     """A page of courses."""
 
     courses: list[CourseResponse]
+    next: str | None = None
 
     @classmethod
     def of_page(cls, page: Page[models.Course]) -> Self:
@@ -405,10 +406,11 @@ class PingResponse(Response):
         )
 
 
-class Endpoints(ListResponse):
+class Endpoints(Response):
     """All endpoints."""
 
     endpoints: list[EndpointResponse]
+    next: str | None = None
 
 
 class DeliveryResponse(Response):
@@ -450,10 +452,11 @@ class DeliveryResponse(Response):
         )
 
 
-class Deliveries(ListResponse):
+class Deliveries(Response):
     """A page of deliveries."""
 
     deliveries: list[DeliveryResponse]
+    next: str | None = None
 
     @classmethod
     def of_page(cls, page: Page[models.Delivery], last: Mapping[int, models.Attempt]) -> Self:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any, Self
 
 from foundation.errors import fields_of
-from foundation.responses import ListResponse, Response, Timestamp
+from foundation.responses import Response, Timestamp
 from receiver.course_advice import CourseStatusDetails
 from receiver.course_state import CourseStatus
 from receiver.models import Entry, HistoryEntry, Run, RunCourse, Source
@@ -45,10 +45,11 @@ class SourceResponse(Response):
         )
 
 
-class Sources(ListResponse):
+class Sources(Response):
     """All sources."""
 
     sources: list[SourceResponse]
+    next: str | None = None
 
 
 class EntryResponse(Response):
@@ -102,10 +103,11 @@ class ListedEntryResponse(EntryResponse):
         )
 
 
-class Entries(ListResponse):
+class Entries(Response):
     """Courses of the registry."""
 
     courses: list[ListedEntryResponse]
+    next: str | None = None
 
 
 class HistoryLine(Response):
@@ -156,10 +158,11 @@ class WebhookResponse(Response):
     outcome: str
 
 
-class Webhooks(ListResponse):
+class Webhooks(Response):
     """A page of accepted webhooks."""
 
     webhooks: list[WebhookResponse]
+    next: str | None = None
 
 
 class CourseProblem(Response):
@@ -297,10 +300,11 @@ class RunResponse(Response):
         )
 
 
-class Runs(ListResponse):
+class Runs(Response):
     """A page of runs."""
 
     runs: list[RunResponse]
+    next: str | None = None
 
 
 class PauseResponse(Response):
@@ -321,10 +325,11 @@ class PersonResponse(Response):
     detail: str
 
 
-class People(ListResponse):
+class People(Response):
     """The people of a run whose scores were not imported."""
 
     people: list[PersonResponse]
+    next: str | None = None
 
 
 class RunDetails(RunResponse):
