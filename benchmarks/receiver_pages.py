@@ -41,6 +41,10 @@ PAGES = (
     ("registry, one source", "/?source=two"),
     ("registry, token invalid at one source", "/?source=two&status=token_invalid"),
     ("registry, part of the course id", "/?q=C05"),
+    ("registry, part of the course id, none", "/?q=zzz"),
+    ("registry, by last sync", "/?sort=synced"),
+    ("registry, by time of status", "/?sort=-since"),
+    ("registry, status since", "/?since=2h"),
     ("one course", "/entries/3"),
     ("runs", "/runs"),
     ("one run, failed", f"/runs/{RUNS}"),
@@ -48,8 +52,10 @@ PAGES = (
     ("inbox", "/inbox"),
     ("inbox, stale", "/inbox?outcome=stale"),
     ("inbox, one course", "/inbox?course_id=C003-000003"),
+    ("inbox, part of a course id", "/inbox?q=003-0000"),
     ("inbox, one webhook", "/inbox?webhook_id=msg_7"),
     ("sources", "/sources"),
+    ("one source", "/sources/one"),
 )
 
 
