@@ -27,7 +27,7 @@ _IDLE, _TICK = 10.0, 0.02
 # The weight of the latest response in the mean response time of an endpoint.
 _WEIGHT = 0.2
 # Seconds after which a post is slow, and an endpoint with this mean response time.
-_SLOW = 0.5
+_SLOW = 0.3
 # Slow posts at once, and the number from which each slow endpoint may have only a few of them. A
 # post that waits costs about 100 kB.
 _SLOW_POSTS, _MANY_SLOW_POSTS, _POSTS_OF_A_SLOW_ENDPOINT = 128, 32, 2
@@ -78,7 +78,7 @@ class Senders:
 
     `post` makes one attempt. `on_finished` is called with False at the first finished attempt, and
     with True at a full batch and when nothing is left to send. At most `threads` attempts are in
-    progress at a time, and up to 128 more that have taken longer than half a second. `rate` limits
+    progress at a time, and up to 128 more that have taken longer than 0.3 seconds. `rate` limits
     the claims per second and endpoint.
     """
 

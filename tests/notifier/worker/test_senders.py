@@ -58,7 +58,7 @@ class Receiver:
 
     def passes(self, seconds: float) -> bool:
         """Let time pass, but less than until posts are slow."""
-        self.now = min(self.now + seconds, 0.45)
+        self.now = min(self.now + seconds, 0.25)
         return True
 
     def hold(self, *endpoint_ids: int) -> None:
@@ -234,7 +234,7 @@ def test_few_threads_post_while_the_processor_is_busy(
 def test_slow_attempts_use_no_thread_of_others(
     make_senders: MakeSenders, receiver: Receiver
 ) -> None:
-    """An attempt that takes longer than half a second lets another start (F33)."""
+    """An attempt that takes longer than 0.3 s lets another start (F33)."""
     senders = make_senders(threads=2, per_endpoint=1)
     receiver.hold(1, 2)
     senders.put([make_claimed(1, 1), make_claimed(2, 2)], send_before=SOON)
