@@ -16,6 +16,7 @@ from pydantic import (
 )
 
 from contract import strict_json
+from contract.validation import validation_message
 
 # The largest integer that every JSON reader holds exactly.
 MAX_VERSION = 2**53 - 1
@@ -240,5 +241,4 @@ def load(raw: bytes) -> Event | UnknownEvent:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         pointer = "".join(f"/{part}" for part in first["loc"])
-        detail = first["msg"].removeprefix("Value error, ")
-        raise InvalidEventError(f"{pointer}: {detail}", pointer) from None
+        raise InvalidEventError(f"{pointer}: {validation_message(first)}", pointer) from None

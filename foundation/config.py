@@ -19,9 +19,9 @@ from pydantic_settings import (
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
+from contract.validation import validation_message
 from foundation.crypto import split_keys
 from foundation.errors import Advice, ConfigurationError
-from foundation.text import validation_message
 
 _HOST = re.compile(r"[A-Za-z0-9_.:%-]*", re.ASCII)
 # What follows the prefix in the variables that Kubernetes sets for a service of the same name.

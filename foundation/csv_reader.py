@@ -10,8 +10,8 @@ from pydantic import ValidationError
 from pydantic.alias_generators import to_snake
 
 from contract.strict_json import is_storable
+from contract.validation import validation_message
 from foundation.errors import Advice, Refusal
-from foundation.text import validation_message
 
 Row = dict[str, str]
 _Parsed = TypeVar("_Parsed")

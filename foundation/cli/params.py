@@ -10,9 +10,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from contract.events import CourseId
 from contract.strict_json import is_storable
+from contract.validation import validation_message
 from foundation import csv_reader, text
 from foundation.csv_reader import CsvError
-from foundation.text import printable, validation_message
+from foundation.text import printable
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _Value = TypeVar("_Value")

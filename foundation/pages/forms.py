@@ -12,11 +12,12 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
 from contract.strict_json import is_storable
+from contract.validation import validation_message
 from foundation import csv_reader
 from foundation.errors import Advice
 from foundation.pages.errors import FormRefusedError
 from foundation.pages.filters import sentence
-from foundation.text import parse_since, printable, validation_message
+from foundation.text import parse_since, printable
 from foundation.web.errors import RequestInvalidError, RequestMalformedError
 
 MAX_BYTES = 256 * 1024

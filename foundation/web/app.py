@@ -18,10 +18,10 @@ from werkzeug.exceptions import BadHost, HTTPException, NotFound, RequestEntityT
 from contract import strict_json
 from contract.events import wire_time
 from contract.problems import MEDIA_TYPE, Problem, ProblemType
+from contract.validation import validation_message
 from foundation import logging, tracing
 from foundation.db import session as db
 from foundation.errors import Advice, Refusal, fields_of
-from foundation.text import validation_message
 from foundation.web.errors import (
     RETRY_AFTER_SECONDS,
     BodyTooLargeError,

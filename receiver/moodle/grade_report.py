@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from contract import strict_json
 from contract.grades import ActivityProgress, GradingProgress, Score, parse_user_id, rounded
-from foundation.text import validation_message
+from contract.validation import validation_message
 from receiver.sources.base import Grades, PersonProblem
 
 # Returns the grades of all users of a course, or of those that the token's user may see.

@@ -8,9 +8,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from contract.events import CourseId
 from contract.tokens import Token
+from contract.validation import validation_message
 from foundation import csv_reader, csv_writer
 from foundation.csv_reader import Fault, Row, Table
-from foundation.text import validation_message
 from receiver.errors import TokenMalformedError
 from receiver.models import MOODLE, Source
 from receiver.registry.entries import parse_token

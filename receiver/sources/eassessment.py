@@ -16,9 +16,9 @@ from contract import strict_json
 from contract.events import CourseId, TokenId, Version, WireTime
 from contract.grades import MAX_BATCH, BatchRequest, BatchRequestItem, GradesResponse
 from contract.problems import ProblemType, type_of
+from contract.validation import validation_message
 from foundation.errors import Advice
 from foundation.http import client as http
-from foundation.text import validation_message
 from receiver.sources.base import (
     DeletedOutcome,
     FetchOutcome,

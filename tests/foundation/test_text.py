@@ -2,20 +2,10 @@
 
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
-from typing import Annotated, Literal
 
 import pytest
-from pydantic import BaseModel, Field, ValidationError
 
-from contract.events import WireTime
-from foundation.text import (
-    count,
-    format_duration,
-    parse_since,
-    printable,
-    readable,
-    validation_message,
-)
+from foundation.text import count, format_duration, parse_since, printable, readable
 
 
 @pytest.mark.parametrize(
@@ -105,29 +95,3 @@ def test_time_can_be_relative(text: str, time: datetime) -> None:
 def test_other_time_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is not a time such as 2h, yesterday or 2026-11-22T09:00"):
         parse_since(text, now=datetime(2026, 11, 22, tzinfo=UTC))
-
-
-class Sample(BaseModel):
-    name: Annotated[str, Field(min_length=1, max_length=3)] = "x"
-    port: Annotated[int, Field(ge=1, le=9)] = 1
-    kind: Literal["api", "moodle"] = "api"
-    when: WireTime | None = None
-
-
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        pytest.param({"name": ""}, "must not be empty", id="empty"),
-        pytest.param({"name": "abcd"}, "must have at most 3 characters", id="too long"),
-        pytest.param({"port": "abc"}, "must be a whole number", id="no number"),
-        pytest.param({"port": 10}, "must be at most 9", id="too large"),
-        pytest.param({"kind": "x"}, "must be 'api' or 'moodle'", id="none of them"),
-        pytest.param({"when": "noon"}, "expected a time such as 2026", id="our own words"),
-    ],
-)
-def test_validation_message_is_in_our_words(given: dict[str, object], message: str) -> None:
-    with pytest.raises(ValidationError) as refused:
-        Sample.model_validate(given)
-
-    [fault] = refused.value.errors(include_url=False)
-    assert validation_message(fault).startswith(message)
