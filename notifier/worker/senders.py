@@ -4,11 +4,11 @@ What bounds an endpoint is its concurrency, its rate and its circuit breaker. Sl
 slots of their own, so that they do not delay others.
 """
 
+import queue
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 
 from notifier.webhooks.circuit_breaker import PAUSED_AFTER
@@ -20,8 +20,9 @@ from notifier.worker.batch import Finished
 MAX_CLAIMS = 256
 # Seconds of work for an endpoint that are claimed ahead.
 _SECONDS_AHEAD = 0.15
-# Finished attempts that are settled without waiting for more.
-FULL_BATCH = 128
+# Finished attempts that are settled without waiting for more, if no more than these are still to
+# be sent: they are sent meanwhile.
+FULL_BATCH = 64
 # Seconds after which an idle thread ends, and between two looks at the posts in progress.
 _IDLE, _TICK = 10.0, 0.02
 # The weight of the latest response in the mean response time of an endpoint.
@@ -101,9 +102,11 @@ class Senders:
         self._clock = clock
         self._processor_time = processor_time
         self._lock = threading.Lock()
-        self._startable = threading.Condition(self._lock)
         self._watched = threading.Condition(self._lock)
         self._endpoints: dict[int, _Endpoint] = {}
+        # Posts for threads that wait; the number of these threads that get none yet.
+        self._handed: queue.SimpleQueue[_Post | None] = queue.SimpleQueue()
+        self._idle = 0
         # By whether they are slow.
         self._ready: dict[bool, deque[_Endpoint]] = {False: deque(), True: deque()}
         self._posts: dict[bool, dict[_Post, None]] = {False: {}, True: {}}
@@ -111,8 +114,8 @@ class Senders:
         self._seconds = 0.0
         self._finished: list[Finished] = []
         self._late: list[Claimed] = []
-        self._claims = self._alone = self._idle = 0
-        self._closed = False
+        self._claims = self._alone = 0
+        self._is_full = self._closed = False
         threading.Thread(target=self._watch, name="senders-watch", daemon=True).start()
 
     @property
@@ -167,12 +170,12 @@ class Senders:
                 self._set_ready(endpoint)
                 self._alone += one.is_alone
             self._claims += len(claimed)
-            self._start_threads()
+            self._hand_out()
 
     def take_finished(self) -> list[Finished]:
         """Return what has finished since the last call, to be settled; then call `forget`."""
         with self._lock:
-            finished, self._finished = self._finished, []
+            finished, self._finished, self._is_full = self._finished, [], False
             for one in finished:
                 endpoint = self._endpoints[one.claimed.endpoint_id]
                 endpoint.finished -= 1
@@ -209,13 +212,14 @@ class Senders:
                     endpoint.failures = 0
                     self._set_ready(endpoint)
                 self._alone -= one.is_alone
-            self._start_threads()
+            self._hand_out()
 
     def close(self) -> None:
         """End the threads after their current posts."""
         with self._lock:
             self._closed = True
-            self._startable.notify_all()
+            for _ in range(self._idle):
+                self._handed.put(None)
             self._watched.notify_all()
 
     def _endpoint(self, endpoint_id: int) -> _Endpoint:
@@ -259,40 +263,57 @@ class Senders:
         """Return how many more posts may start."""
         return (_SLOW_POSTS if is_slow else self._limit) - len(self._posts[is_slow])
 
-    def _start_threads(self) -> None:
-        needed = sum(
-            max(0, min(len(ready), self._free(is_slow=is_slow)))
-            for is_slow, ready in self._ready.items()
-        )
-        if self._idle:
-            self._startable.notify(needed)
-        with suppress(RuntimeError):  # the system has no more threads: those that run go on
-            for _ in range(needed - self._idle):
-                threading.Thread(target=self._run, name="sender", daemon=True).start()
+    def _hand_out(self) -> None:
+        """Give posts that may start to threads that wait, or to new ones."""
+        while any(ready and self._free(is_slow=slow) > 0 for slow, ready in self._ready.items()):
+            if not self._idle:
+                try:
+                    threading.Thread(target=self._run, name="sender", daemon=True).start()
+                except RuntimeError:  # the system has no more threads: those that run go on
+                    return
+                self._idle += 1
+            post = self._pick()
+            if post is None:
+                return
+            self._idle -= 1
+            self._handed.put(post)
 
     def _run(self) -> None:
-        post = self._next(None, None)
+        post = self._wait()
         while post is not None:
             finished = self._post(post.claimed)
-            post = self._next(post, finished)
+            post = self._next(post, finished) or self._wait()
 
-    def _next(self, done: _Post | None, finished: Finished | None) -> _Post | None:
-        """Note what has finished; wait for the next delivery to post, None for the end."""
-        if done is not None and finished is not None:
-            self._finish(done, finished)
-        is_needed = True
+    def _wait(self) -> _Post | None:
+        """Wait for a post, return None if there is none for long."""
+        try:
+            return self._handed.get(timeout=_IDLE)
+        except queue.Empty:
+            with self._lock:
+                if self._handed.empty():
+                    self._idle -= 1
+                    return None
+        return self._handed.get()
+
+    def _next(self, done: _Post, finished: Finished) -> _Post | None:
+        """Note what has finished; return the next post of this thread, which else is idle."""
         with self._lock:
-            while not self._closed:
-                post = self._pick()
-                if post is not None:
-                    self._start_threads()  # more of the same endpoint may be sent
-                    return post
-                if not is_needed:
-                    break
+            self._count(done, finished.result)
+            self._finished.append(finished)
+            number, posting = len(self._finished), self.posting
+            post = None if self._closed else self._pick()
+            queued = self._claims - posting - number
+            is_full = number >= max(FULL_BATCH, queued) or not (post or posting)
+            is_first_full, self._is_full = is_full and not self._is_full, is_full
+            if post is None:
                 self._idle += 1
-                is_needed = self._startable.wait(_IDLE)
-                self._idle -= 1
-        return None
+                if self._closed:
+                    self._handed.put(None)
+            else:
+                self._hand_out()  # more of the same endpoint may be sent
+        if is_first_full or number == 1:
+            self._on_finished(is_full)
+        return post
 
     def _pick(self) -> _Post | None:
         for is_slow in (False, True, False):  # one that is no longer slow changes sides
@@ -321,15 +342,6 @@ class Senders:
             endpoint.settling += 1
             self._late.append(claimed)
         return None
-
-    def _finish(self, post: _Post, finished: Finished) -> None:
-        with self._lock:
-            self._count(post, finished.result)
-            self._finished.append(finished)
-            number = len(self._finished)
-            at_once = number == FULL_BATCH or not (self.posting or any(self._ready.values()))
-        if at_once or number == 1:
-            self._on_finished(at_once)
 
     def _count(self, post: _Post, result: AttemptResult) -> None:
         endpoint = post.endpoint
@@ -363,7 +375,7 @@ class Senders:
                 self._move_slow()
                 used = self._processor_time() - used
                 self._adjust(used / max(self._clock() - begun, _TICK))
-                self._start_threads()
+                self._hand_out()
 
     def _move_slow(self) -> None:
         before = self._clock() - _SLOW
