@@ -318,20 +318,6 @@ def test_claims_that_are_being_settled_leave_room_for_others(
     assert senders.rooms([1]) == {1: MAX_CLAIMS}
 
 
-def test_each_post_wakes_one_thread(make_senders: MakeSenders, receiver: Receiver) -> None:
-    before = threading.active_count()
-    senders = make_senders(threads=8, per_endpoint=8)
-    receiver.hold(*range(40))
-    senders.put([make_claimed(n, endpoint_id=n) for n in range(40)], send_before=SOON)
-    wait_until(lambda: receiver.passes(0.1) and len(receiver.posting) == 8, "all slots are used")
-
-    senders.put([make_claimed(n, endpoint_id=n) for n in range(40, 80)], send_before=SOON)
-    receiver.release()
-    wait_until(lambda: len(receiver.posted) == 80, "all are sent")
-
-    assert threading.active_count() - before <= 8 + 2  # what watches, and one that was too many
-
-
 def test_owner_is_notified_of_the_first_and_of_the_last(receiver: Receiver) -> None:
     notified: list[bool] = []
     senders = Senders(receiver.post, notified.append, threads=1, per_endpoint=1, rate=1e6)
