@@ -69,6 +69,10 @@ SourceName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 # The public part of a course token.
 TokenId = Annotated[str, Field(pattern=r"^[0-9A-Za-z]{1,64}$")]
 
+# Seconds between two heartbeats; 0 if none are sent.
+MAX_HEARTBEAT_SECONDS = 7 * 24 * 3600
+HeartbeatSeconds = Annotated[int, Field(ge=0, le=MAX_HEARTBEAT_SECONDS)]
+
 # The version of a course, which grows with every change.
 Version = Annotated[int, Field(ge=1, le=MAX_VERSION)]
 
@@ -185,13 +189,14 @@ class UnknownEvent(StrictModel):
 
 
 class PingData(StrictModel):
-    """The name of the site that sent the test, if it is there."""
+    """The name of the site, and the interval of its heartbeats, if they are there."""
 
     source: SourceName | None = None
+    heartbeat_seconds: HeartbeatSeconds | None = None
 
 
 class Ping(UnknownEvent):
-    """A test event: it is ignored, but checked to be for the right source as any other event."""
+    """A test event or a heartbeat, which changes no course; its source is checked as any other."""
 
     data: PingData = PingData()
 
@@ -213,11 +218,12 @@ def dump(event: Event | OperationalEvent) -> str:
     return strict_json.dump(event.model_dump(mode="json"))
 
 
-def dump_ping(source: str, at: datetime) -> str:
-    """Return the JSON body of a test event."""
-    return strict_json.dump(
-        {"type": PING_TYPE, "timestamp": wire_time(at), "data": {"source": source}}
-    )
+def dump_ping(source: str, at: datetime, *, heartbeat_seconds: int | None = None) -> str:
+    """Return the JSON body of a test event, or of a heartbeat with its interval."""
+    data: dict[str, str | int] = {"source": source}
+    if heartbeat_seconds is not None:
+        data["heartbeat_seconds"] = heartbeat_seconds
+    return strict_json.dump({"type": PING_TYPE, "timestamp": wire_time(at), "data": data})
 
 
 def load(raw: bytes) -> Event | UnknownEvent:

@@ -45,7 +45,8 @@ MOODLE = "moodle"
 class Source(Base):
     """An eAssessment site: its name in events, its URL and its kind.
 
-    `encrypted_site_token` is a token of a Moodle that can read every course.
+    `encrypted_site_token` is a token of a Moodle that can read every course. The last heartbeat was
+    received at `heartbeat_at`; one is sent every `heartbeat_seconds`, None if none are.
     """
 
     __tablename__ = "sources"
@@ -57,6 +58,8 @@ class Source(Base):
     kind: Mapped[str] = mapped_column(String(20), default=API)
     encrypted_site_token: Mapped[str | None] = mapped_column(Text)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    heartbeat_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    heartbeat_seconds: Mapped[int | None]
     secrets: Mapped[list["SourceSecret"]] = relationship(
         order_by="SourceSecret.id", back_populates="source"
     )

@@ -8,6 +8,7 @@ from foundation.cli import output
 from foundation.cli.output import csv_option, json_option
 from foundation.cli.params import whole_number
 from foundation.db import audit
+from foundation.db import session as db
 from foundation.responses import Deleted
 from receiver.cli import context, schemas
 from receiver.errors import SecretInvalidError, SiteTokenInvalidError
@@ -65,7 +66,7 @@ def list_(as_csv: bool, as_json: bool) -> None:
     webhook_path = context.checked_services().settings.webhook_path
     with context.reading() as session:
         rows = sources.list_all(session)
-        exported = sources.export(session) if as_csv else []
+        exported = sources.export(session, now=db.now(session)) if as_csv else []
     if as_csv:
         output.print_csv(sources.COLUMNS, [exported], as_json=as_json)
         return

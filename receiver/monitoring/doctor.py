@@ -26,6 +26,7 @@ from receiver.sources.base import (
     SourceFactory,
     Transient,
 )
+from receiver.sources.store import Reception
 from receiver.sync import planner
 from receiver.sync.fetcher import build_query
 from receiver.sync.planner import Plan
@@ -56,6 +57,7 @@ def examine(
         plan = planner.plan_entries(entries, needs_activity=gradebook is not None)
         findings += [
             _sources(session),
+            _webhooks(session, db.now(session)),
             _encrypted(session, entries, vault),
             _registry(entries),
             _last_run(session, db.now(session)),
@@ -70,8 +72,9 @@ def examine(
 
 
 def quick_checks(session: Session) -> list[Finding]:
-    """Return the findings that need only a few queries: sources and the last run."""
-    return [_sources(session), _last_run(session, db.now(session))]
+    """Return the findings that need only a few queries: sources, webhooks and the last run."""
+    now = db.now(session)
+    return [_sources(session), _webhooks(session, now), _last_run(session, now)]
 
 
 def _sources(session: Session) -> Finding:
@@ -92,6 +95,30 @@ def _sources(session: Session) -> Finding:
             Advice("Enter the secret.", "sources add-secret", (without_secret[0],)),
         )
     return Finding("sources", True, ", ".join(source.name for source in all_sources))
+
+
+def _webhooks(session: Session, now: datetime) -> Finding:
+    received = sources.receptions(session)
+    silent = {name: one for name, one in received.items() if one.is_silent(now)}
+    detail = "; ".join(_reception(name, one, now) for name, one in (silent or received).items())
+    if not silent:
+        return Finding("webhooks", True, detail or "none: there are no sources")
+    advice = Advice(
+        "At eAssessment run `notifier doctor`, and check that `notifier work` runs and that the "
+        "endpoint of ELMS is enabled. The page of the source shows refused webhooks. If the "
+        "heartbeats were switched off, send a ping: `notifier endpoints ping ID`."
+    )
+    return Finding("webhooks", False, detail, advice)
+
+
+def _reception(name: str, one: Reception, now: datetime) -> str:
+    if one.last_at is None:
+        return f"{name}: none received yet"
+    detail = f"{name}: last received {format_duration(now - one.last_at)} ago"
+    if one.heartbeat is None:
+        return detail
+    although = "although it sends " if one.is_silent(now) else ""
+    return f"{detail}, {although}a heartbeat every {format_duration(one.heartbeat)}"
 
 
 def _encrypted(session: Session, entries: list[Entry], vault: Vault) -> Finding:

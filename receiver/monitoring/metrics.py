@@ -13,6 +13,7 @@ from receiver.models import CounterShard
 from receiver.registry import listing
 from receiver.runs import store as runs
 from receiver.runs.store import RunStatus
+from receiver.sources import store as sources
 
 WEBHOOKS = CounterMetric(
     "receiver_webhooks_total",
@@ -39,9 +40,26 @@ def collect(session: Session) -> Iterable[Metric]:
     )
     for outcome, count in totals.courses.items():
         courses.add_metric([outcome], count)
+    received = GaugeMetricFamily(
+        "receiver_source_last_received_timestamp_seconds",
+        "When the last valid webhook of a source was received; missing if none was.",
+        labels=["source"],
+    )
+    heartbeats = GaugeMetricFamily(
+        "receiver_source_heartbeat_seconds",
+        "Interval of the heartbeats of a source; missing if it sends none.",
+        labels=["source"],
+    )
+    for name, reception in sources.receptions(session).items():
+        if reception.last_at is not None:
+            received.add_metric([name], reception.last_at.timestamp())
+        if reception.heartbeat is not None:
+            heartbeats.add_metric([name], reception.heartbeat.total_seconds())
     since = (now - totals.completed_at).total_seconds() if totals.completed_at else inf
     return [
         WEBHOOKS.family(counters.read(session, CounterShard)),
+        received,
+        heartbeats,
         entries,
         ended,
         courses,

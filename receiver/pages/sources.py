@@ -10,6 +10,7 @@ from werkzeug.wrappers import Response
 from contract.signatures import Secret, SecretError
 from contract.tokens import MalformedTokenError, MoodleToken
 from foundation.db import audit
+from foundation.db import session as db
 from foundation.errors import Advice
 from foundation.pages import downloads, forms
 from foundation.pages.error_pages import render_refusal
@@ -84,13 +85,14 @@ def show() -> str:
     """Show the sources."""
     forms.require_known(())
     with services.current().database.reading() as session:
-        all_sources = sources.list_all(session)
-        last_webhooks = sources.last_received(session)
+        all_sources, now = sources.list_all(session), db.now(session)
+        received = sources.receptions(session)
         last_runs = queries.last_fetches(session)
     return render_template(
         "receiver/sources.html",
         sources=all_sources,
-        last_webhooks=last_webhooks,
+        received=received,
+        now=now,
         last_runs=last_runs,
         runs_searched=runs.RUNS_SEARCHED,
     )
@@ -131,7 +133,7 @@ def export() -> Response:
     """Return the sources as a CSV file."""
     forms.require_known(())
     with services.current().database.reading() as session:
-        rows = sources.export(session)
+        rows = sources.export(session, now=db.now(session))
     return downloads.csv_file("sources", sources.COLUMNS, [rows])
 
 
@@ -238,13 +240,14 @@ def _form(faults: Faults) -> str:
 def _page(name: str, faults: Faults) -> str:
     with services.current().database.reading() as session:
         source = sources.get(session, name)
-        last_webhook = sources.last_received(session)[source.id]
+        reception, now = sources.receptions(session)[name], db.now(session)
         last_run = queries.last_fetches(session).get(source.id)
         changes = audit.about(session, "source", name)
     return render_template(
         "receiver/source.html",
         source=source,
-        last_webhook=last_webhook,
+        reception=reception,
+        is_silent=reception.is_silent(now),
         last_run=last_run,
         runs_searched=runs.RUNS_SEARCHED,
         changes=changes,

@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -49,7 +49,7 @@ MOODLE_COURSE = re.compile(r"[1-9][0-9]{0,17}", re.ASCII)
 
 COLUMNS = (
     *("source", "kind", "url", "secret_count", "site_token_set"),
-    *("created_at", "last_webhook_at"),
+    *("created_at", "last_webhook_at", "heartbeat_seconds", "silent"),
 )
 """The columns of an exported list."""
 
@@ -63,6 +63,20 @@ class WebhookSource:
     source_id: int
     name: str
     secrets: tuple[Secret, ...]
+
+
+@dataclass(frozen=True)
+class Reception:
+    """When the last valid webhook of a source was received, and the interval of its heartbeats."""
+
+    last_at: datetime | None
+    heartbeat: timedelta | None
+
+    def is_silent(self, now: datetime) -> bool:
+        """Return True if nothing was received for more than two intervals."""
+        if self.last_at is None or self.heartbeat is None:
+            return False
+        return now - self.last_at > 2 * self.heartbeat
 
 
 def add(session: Session, name: str, url: str, kind: str = API, *, now: datetime) -> Source:
@@ -136,17 +150,36 @@ def list_all(session: Session) -> list[Source]:
     )
 
 
-def last_received(session: Session) -> dict[int, datetime | None]:
-    """Return by source id when the last webhook was received, in one query."""
+def receptions(session: Session) -> dict[str, Reception]:
+    """Return by name what is known of the last webhook of each source, by name, in one query."""
     last = select(InboxMessage.received_at).where(InboxMessage.source_id == Source.id)
     last = last.order_by(InboxMessage.received_at.desc()).limit(1)
-    rows = session.execute(select(Source.id, last.scalar_subquery()))
-    return {row[0]: row[1] for row in rows}
+    columns = (Source.name, Source.heartbeat_at, Source.heartbeat_seconds, last.scalar_subquery())
+    return {
+        name: Reception(
+            max(filter(None, (heartbeat_at, received_at)), default=None),
+            timedelta(seconds=seconds) if seconds else None,
+        )
+        for name, heartbeat_at, seconds, received_at in session.execute(
+            select(*columns).order_by(Source.name)
+        )
+    }
 
 
-def export(session: Session) -> list[dict[str, Any]]:
+def store_heartbeat(session: Session, source_id: int, seconds: int, *, now: datetime) -> None:
+    """Store that a source sent a heartbeat, and its interval; 0 means that it sends no more.
+
+    Raises SourceUnknownError if the source was removed.
+    """
+    sent = update(Source).where(Source.id == source_id)
+    found: Any = session.execute(sent.values(heartbeat_at=now, heartbeat_seconds=seconds or None))
+    if not found.rowcount:
+        raise SourceUnknownError("the source was removed")
+
+
+def export(session: Session, *, now: datetime) -> list[dict[str, Any]]:
     """Return all sources as rows with `COLUMNS`, by name."""
-    last_webhooks = last_received(session)
+    received = receptions(session)
     return [
         {
             "source": source.name,
@@ -155,7 +188,9 @@ def export(session: Session) -> list[dict[str, Any]]:
             "secret_count": len(source.secrets),
             "site_token_set": source.encrypted_site_token is not None,
             "created_at": source.created_at,
-            "last_webhook_at": last_webhooks[source.id],
+            "last_webhook_at": received[source.name].last_at,
+            "heartbeat_seconds": source.heartbeat_seconds,
+            "silent": received[source.name].is_silent(now),
         }
         for source in list_all(session)
     ]

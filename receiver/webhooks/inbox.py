@@ -16,12 +16,13 @@ from sqlalchemy import (
     and_,
     bindparam,
     delete,
+    func,
     select,
     text,
     tuple_,
     update,
 )
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from contract.events import CourseDeleted, Event, Ping, TokenRegenerated, UnknownEvent
 from foundation.db import counters, pagination
@@ -34,6 +35,7 @@ from receiver.models import Entry, InboxMessage, Source
 from receiver.monitoring.metrics import WEBHOOKS
 from receiver.registry import entries as registry
 from receiver.registry.history import Actor, ActorKind
+from receiver.sources import store as sources
 from receiver.sources.store import WebhookSource
 
 
@@ -137,10 +139,11 @@ def accept(
     """Store a webhook and apply its event, unless its id was accepted before (a duplicate).
 
     In at most five statements, in Core: this is the most frequent transaction of ELMS. Without
-    `now` the time is that of the database's clock.
+    `now` the time is that of the database's clock. Of heartbeats only the last one is stored, with
+    its source.
 
-    Raises SourceMismatchError before anything is written, and WebhookIdReusedError if the id was
-    accepted with another body.
+    Raises SourceMismatchError before anything is written, WebhookIdReusedError if the id was
+    accepted with another body, and SourceUnknownError if the source of a heartbeat was removed.
     """
     if not isinstance(event, UnknownEvent) or isinstance(event, Ping):
         named = event.data.source
@@ -149,6 +152,13 @@ def accept(
                 f"the event is from the source {named!r}, "
                 f"but this is the webhook route of {source.name!r}"
             )
+    heartbeat = event.data.heartbeat_seconds if isinstance(event, Ping) else None
+    if heartbeat is not None:
+        at = now or db.now(session)
+        sources.store_heartbeat(session, source.source_id, heartbeat, now=at)
+    if heartbeat:
+        counters.add(session, WEBHOOKS.count([(WebhookOutcome.IGNORED,)]))
+        return WebhookOutcome.IGNORED
     data = None if isinstance(event, UnknownEvent) else event.data
     body_sha256 = hashlib.sha256(raw).hexdigest()
     dialect = session.get_bind().dialect.name
@@ -290,10 +300,14 @@ def _of_course(session: Session, text: str) -> ColumnElement[bool]:
 def prune(session: Session, before: datetime, limit: int) -> int:
     """Delete up to `limit` messages received before a time; return the number deleted.
 
-    If one of them comes again, it is no longer a duplicate, but stale by the rule of the registry.
+    The last message of each source is kept, to know when it was. If one that was deleted comes
+    again, it is no longer a duplicate, but stale by the rule of the registry.
     """
     key = tuple_(InboxMessage.source_id, InboxMessage.webhook_id)
     old = select(InboxMessage.source_id, InboxMessage.webhook_id)
-    old = old.where(InboxMessage.received_at < before).limit(limit)
+    newer = aliased(InboxMessage)
+    last_at = select(func.max(newer.received_at)).where(newer.source_id == InboxMessage.source_id)
+    is_old = InboxMessage.received_at < before
+    old = old.where(is_old, InboxMessage.received_at < last_at.scalar_subquery()).limit(limit)
     gone: Any = session.execute(delete(InboxMessage).where(key.in_(old)))
     return int(gone.rowcount)

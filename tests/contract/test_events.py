@@ -115,6 +115,14 @@ def test_ping_names_its_source() -> None:
     )
 
 
+def test_heartbeat_has_its_interval() -> None:
+    ping = events.dump_ping("one", NINE, heartbeat_seconds=3600)
+
+    assert events.load(ping.encode()) == Ping(
+        type="endpoint.ping", data=PingData(source="one", heartbeat_seconds=3600)
+    )
+
+
 @pytest.mark.parametrize(
     "raw",
     [

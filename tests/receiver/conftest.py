@@ -121,6 +121,13 @@ def make_deleted(version: int = 4, course_id: str = "CS101", source: str = "one"
     return CourseDeleted(timestamp=NINE, data=data)
 
 
+def make_heartbeat(seconds: int = 3600, source: str = "one") -> UnknownEvent:
+    """Return a heartbeat; 0 seconds announce that no more are sent."""
+    event = events.load(events.dump_ping(source, NINE, heartbeat_seconds=seconds).encode())
+    assert isinstance(event, UnknownEvent)
+    return event
+
+
 @dataclass(frozen=True)
 class Store:
     """ELMS's database, as tests fill and read it."""

@@ -170,7 +170,7 @@ def test_other_lists_use_an_index(
             id="last run of a source",
         ),
         pytest.param(
-            sources.last_received,
+            sources.receptions,
             "ix_inbox_source_id_received_at_webhook_id (source_id=?)",
             id="last webhook of a source",
         ),

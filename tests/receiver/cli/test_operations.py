@@ -59,16 +59,19 @@ def test_prune_deletes_history_and_webhook_ids_but_keeps_the_status(
     first = store.receive("msg_1", make_deleted(), at=now - 40 * DAY)
     receiver("db", "prune", "--older-than", "60d")
     repeated = store.receive("msg_1", make_deleted(), at=now)
+    result_with_one = receiver("db", "prune", "--older-than", "30d")
+    store.receive("msg_2", make_deleted(course_id="CS102"), at=now)
     result = receiver("db", "prune", "--older-than", "30d")
     history_left, messages_left = store.rows(HistoryEntry), store.rows(InboxMessage)
     after = store.receive("msg_1", make_deleted(), at=now)
 
     assert (first, repeated, after) == ("applied", "duplicate", "stale")
     assert result.stdout == (
-        "deleted 0 runs, 1 line of history, 1 webhook id, 0 grades of deleted courses, "
+        "deleted 0 runs, 0 lines of history, 1 webhook id, 0 grades of deleted courses, "
         "0 audit entries\n"
     )
-    assert (history_left, messages_left) == ([], [])
+    assert "1 line of history, 0 webhook ids" in result_with_one.stdout  # the last one is kept
+    assert ([one.entry_id for one in history_left], len(messages_left)) == ([2], 1)
     assert registry.status_of(store.entry("CS101")) == "course_deleted"
 
 

@@ -22,7 +22,7 @@ from receiver.runs import schedule
 from receiver.runs.store import CourseOutcome, CourseResult
 from receiver.sources import store as sources
 from receiver.sources.base import Misconfigured, SiteOutage
-from tests.receiver.conftest import Store
+from tests.receiver.conftest import Store, make_heartbeat
 
 pytestmark = pytest.mark.parametrize("database_kind", ["sqlite"], indirect=True)
 
@@ -77,6 +77,36 @@ def test_source_without_secret_fails(examine: Examine, store: Store) -> None:
     found = examine()["sources"]
 
     assert (found.ok, found.found) == (False, "webhooks of one cannot be verified: no secret")
+
+
+@pytest.mark.parametrize(
+    ("hours", "ok", "found"),
+    [
+        pytest.param(
+            2,
+            True,
+            "one: last received 2 h ago, a heartbeat every 60 min; two: none received yet",
+            id="two intervals",
+        ),
+        pytest.param(
+            3,
+            False,
+            "one: last received 3 h ago, although it sends a heartbeat every 60 min",
+            id="silent",
+        ),
+    ],
+)
+def test_silent_source_fails(
+    examine: Examine, store: Store, hours: int, ok: bool, found: str
+) -> None:
+    store.add_source("two")
+    late = datetime.now(UTC) - timedelta(hours=hours, seconds=-5)
+    store.receive("msg_1", make_heartbeat(), at=late - (not ok) * timedelta(seconds=9))
+
+    finding = examine()["webhooks"]
+
+    assert (finding.ok, finding.found) == (ok, found.replace("2 h ago", "119 min ago"))
+    assert ok or "`notifier work` runs" in finding.advice.text
 
 
 def test_lost_key_fails(examine: Examine, moodle_source: None, other_vault: Vault) -> None:

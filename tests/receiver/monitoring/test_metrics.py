@@ -13,7 +13,7 @@ from receiver.course_state import Deleted, TokenAnnounced, TokenRejected
 from receiver.monitoring import metrics
 from receiver.runs import lease
 from receiver.runs.store import CourseOutcome, CourseResult
-from tests.receiver.conftest import NINE, Store, make_deleted
+from tests.receiver.conftest import NINE, Store, make_deleted, make_heartbeat
 
 HOUR = timedelta(hours=1)
 Collect = Callable[..., dict[str, float]]
@@ -47,6 +47,19 @@ def test_webhooks_are_counted_by_outcome(store: Store, collect: Collect) -> None
         "webhooks_total duplicate": 1,
         "webhooks_total stale": 1,
         "webhooks_total ignored": 1,
+    }
+
+
+def test_sources_have_their_last_webhook_and_heartbeat(store: Store, collect: Collect) -> None:
+    store.receive("msg_1", make_deleted(source="old"), source="old", at=NINE)
+    store.receive("msg_1", make_heartbeat(), at=NINE)
+    store.receive("msg_2", make_deleted(), at=NINE + HOUR)
+    store.add_source("new")
+
+    assert collect("source") == {
+        "source_last_received_timestamp_seconds old": NINE.timestamp(),
+        "source_last_received_timestamp_seconds one": (NINE + HOUR).timestamp(),
+        "source_heartbeat_seconds one": 3600,
     }
 
 

@@ -11,7 +11,7 @@ from foundation.db.session import Database
 from receiver.models import MOODLE, Source
 from receiver.runs.store import CourseOutcome, CourseResult
 from receiver.sources import store as sources
-from tests.receiver.conftest import NINE, Store
+from tests.receiver.conftest import NINE, Store, make_heartbeat
 from tests.receiver.pages.conftest import Browser
 
 URL = "https://one.example"
@@ -29,9 +29,20 @@ def test_source_has_its_last_webhook_and_request(browser: Browser, store: Store)
     assert listed.rows == [f"one {URL} 1 {nine} {nine} , in run 1"]
     assert (
         f"Interface Grades API URL {URL} Webhook path POST /webhooks/one "
-        f"Last webhook {nine} Last request {nine} , in run 1"
+        f"Last webhook {nine} Heartbeat none announced Last request {nine} , in run 1"
     ) in page.text
     assert f"Secret 1 added {nine}" in page.text
+
+
+def test_silent_source_is_marked(browser: Browser, store: Store) -> None:
+    store.add_source("one", URL, (Secret.generate(),))
+    store.receive("msg_1", make_heartbeat())
+
+    listed, page = browser.get("/sources"), browser.get("/sources/one")
+
+    nine = "2026-11-22 09:00:00 UTC"
+    assert listed.rows == [f"one {URL} 1 {nine} silent not in the last 20 runs"]
+    assert f"Last webhook {nine} silent Heartbeat every 1 h" in page.text
 
 
 def test_sources_are_exported(browser: Browser, store: Store) -> None:
@@ -39,7 +50,7 @@ def test_sources_are_exported(browser: Browser, store: Store) -> None:
 
     rows = browser.get("/sources.csv").html.splitlines()
 
-    assert rows[1] == f"one,api,{URL},1,no,2026-11-22T09:00:00.123456Z,"
+    assert rows[1] == f"one,api,{URL},1,no,2026-11-22T09:00:00.123456Z,,,no"
 
 
 def test_secrets_are_not_shown(browser: Browser, database: Database, vault: Vault) -> None:
@@ -188,4 +199,7 @@ def test_missing_secrets_and_requests_are_shown(browser: Browser, store: Store) 
 
     assert "none Webhooks are refused until a secret is added." in page.text
     assert "None is stored. It is needed to confirm deletions." in page.text
-    assert "Last webhook never Last request not in the last 20 runs" in page.text
+    assert (
+        "Last webhook never Heartbeat none announced Last request not in the last 20 runs"
+        in page.text
+    )

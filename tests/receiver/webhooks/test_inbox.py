@@ -8,12 +8,14 @@ from contract import events
 from contract.events import Event, UnknownEvent
 from foundation.db.pagination import PageRequest
 from foundation.db.session import Database
-from receiver.errors import SourceMismatchError, WebhookIdReusedError
+from receiver.errors import SourceMismatchError, SourceUnknownError, WebhookIdReusedError
 from receiver.models import Entry, InboxMessage
 from receiver.sources.store import WebhookSource
 from receiver.webhooks import inbox
 from receiver.webhooks.inbox import InboxFilter, WebhookOutcome
-from tests.receiver.conftest import NINE, Store, make_deleted
+from tests.receiver.conftest import NINE, Store, make_deleted, make_heartbeat
+
+HOUR = timedelta(hours=1)
 
 
 def test_new_event_is_applied_and_stored(store: Store) -> None:
@@ -80,6 +82,29 @@ def test_event_of_another_source_changes_nothing(  # B10
 
     assert "NOTIFIER_SOURCE" in str(error.value.advice)
     assert (store.rows(InboxMessage), store.rows(Entry)) == ([], [])
+
+
+def test_heartbeat_is_stored_with_its_source_only(store: Store) -> None:
+    outcomes = [store.receive(f"msg_{at}", make_heartbeat(), at=NINE + at * HOUR) for at in (0, 1)]
+
+    source = store.source("one")
+    assert outcomes == [WebhookOutcome.IGNORED] * 2
+    assert (source.heartbeat_at, source.heartbeat_seconds) == (NINE + HOUR, 3600)
+    assert store.rows(InboxMessage) == []
+
+
+def test_ping_of_a_site_without_heartbeats_ends_them(store: Store) -> None:
+    store.receive("msg_1", make_heartbeat())
+
+    store.receive("msg_2", make_heartbeat(0), at=NINE + HOUR)
+
+    assert store.source("one").heartbeat_seconds is None
+    assert [message.webhook_id for message in store.rows(InboxMessage)] == ["msg_2"]
+
+
+def test_heartbeat_of_a_removed_source_is_refused(database: Database) -> None:
+    with database.writing() as session, pytest.raises(SourceUnknownError):
+        inbox.accept(session, WebhookSource(9, "one", ()), "msg_1", make_heartbeat(), b"{}")
 
 
 def test_two_sources_may_use_the_same_id(store: Store) -> None:
