@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 from pydantic_settings import SettingsConfigDict
 
-from contract.events import SourceName
+from contract.events import HeartbeatSeconds, SourceName
 from foundation.config import BearerSecret, DatabaseUrl, Seconds, ServiceSettings
 from foundation.http.ssrf import Guard, parse_guard
 
@@ -103,6 +103,12 @@ class Settings(ServiceSettings):
     poll_interval: Seconds = Field(
         1.0,
         description="Seconds between checks for due retries. New events wake the worker at once.",
+    )
+    heartbeat_interval: HeartbeatSeconds = Field(
+        3600,
+        description="Seconds in which an endpoint is sent a ping if no new event was delivered "
+        "to it, so that ELMS notices that it receives nothing. 0 switches heartbeats off; then "
+        "send a ping once, which tells ELMS.",
     )
 
     @property

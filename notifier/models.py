@@ -133,6 +133,7 @@ class Endpoint(Base):
 
     `failures` counts the failures since the last success; the first was at `failing_since`, the
     last at `failed_at`. Until `paused_until` nothing is sent; then a single attempt tries again.
+    The next heartbeat is sent at `heartbeat_due_at`, None before the first one.
     `disabled_by` is the person who disabled it, if one did. A removed endpoint is also disabled; it
     is kept for the history of its deliveries, and its URL can be registered again.
     """
@@ -156,6 +157,7 @@ class Endpoint(Base):
     failing_since: Mapped[datetime | None] = mapped_column(UtcDateTime)
     failed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     paused_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    heartbeat_due_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 
 class EndpointSecret(Base):
@@ -274,7 +276,7 @@ class Delivery(Base):
 
 
 class EndpointPing(Base):
-    """The last ping of an endpoint: time, duration, response or failure."""
+    """The last ping of an endpoint or its last heartbeat: time, duration, response or failure."""
 
     __tablename__ = "endpoint_pings"
 

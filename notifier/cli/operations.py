@@ -210,10 +210,11 @@ def serve() -> None:
     help="Number of worker processes. They share the concurrency and the rate of each endpoint.",
 )
 def work(once: bool, threads: int | None, processes: int, as_json: bool) -> None:
-    """Send webhooks until stopped.
+    """Send webhooks until stopped, and heartbeats (NOTIFIER_HEARTBEAT_INTERVAL).
 
     SIGTERM finishes attempts in progress; a second SIGTERM stops at once.
     """
+    from notifier.worker.heartbeat import Heartbeats
     from notifier.worker.processes import WorkerProcesses
     from notifier.worker.worker import Worker, WorkerOptions
 
@@ -232,8 +233,16 @@ def work(once: bool, threads: int | None, processes: int, as_json: bool) -> None
         disable_after=timedelta(days=settings.disable_after_days),
     )
 
+    interval = timedelta(seconds=settings.heartbeat_interval)
+
     def make() -> Worker:
-        return Worker(services.database, services.vault, services.transport(threads), options)
+        return Worker(
+            services.database,
+            services.vault,
+            services.transport(threads),
+            options,
+            heartbeats=Heartbeats(services, interval) if interval else None,
+        )
 
     services.database.dispose()  # the processes share no connection
     workers = WorkerProcesses(make, processes) if processes > 1 else make()

@@ -33,18 +33,23 @@ class PingResult:
     due: int
 
 
-def send_ping(services: Services, endpoint_id: int) -> PingResult:
+def send_ping(services: Services, endpoint_id: int, *, is_heartbeat: bool = False) -> PingResult:
     """POST a signed test event to an endpoint, with no session open, and store the result.
 
     If it is accepted and the endpoint was failing, its waiting deliveries become due; if none are
-    waiting, it counts as healthy. If it is not accepted, it counts as a failure.
+    waiting, it counts as healthy. If it is not accepted, it counts as a failure. A heartbeat says
+    when the next one is expected; any ping does if none are sent.
     Raises EndpointUnknownError, EndpointRemovedError, EndpointDisabledError, or DecryptionError.
     """
     with services.database.reading() as session:
         url, encrypted = _target(session, endpoint_id)
     keys = [Secret.parse(services.vault.decrypt(one)) for one in encrypted]
     sent_at, clock = datetime.now(UTC), time.perf_counter()
-    body = events.dump_ping(services.settings.source, sent_at).encode()
+    interval = services.settings.heartbeat_interval
+    heartbeat_seconds = interval if is_heartbeat or not interval else None
+    body = events.dump_ping(
+        services.settings.source, sent_at, heartbeat_seconds=heartbeat_seconds
+    ).encode()
     headers = signatures.sign(keys, outbox.new_webhook_id(), body, now=sent_at)
     headers[tracing.HEADER] = tracing.new_span().header
     with closing(services.transport(1)) as transport:

@@ -31,6 +31,7 @@ from notifier.webhooks.http_client import Transport
 from notifier.webhooks.retry_policy import AttemptResult, Failure
 from notifier.worker import batch, claims, reporter
 from notifier.worker.batch import Finished
+from notifier.worker.heartbeat import Heartbeats
 from notifier.worker.reporter import WorkerTotals
 from notifier.worker.senders import Senders
 
@@ -74,6 +75,7 @@ class Worker:
     options: WorkerOptions
     jitter: Callable[[], float] = random.random
     totals: WorkerTotals = field(default_factory=WorkerTotals)
+    heartbeats: Heartbeats | None = None
 
     def __post_init__(self) -> None:
         # True in this queue means "at once", False "soon".
@@ -101,6 +103,7 @@ class Worker:
 
         While the database is unavailable the worker backs off and tries again; with `once` it
         raises. If it is stopped in that time, it leaves unsettled attempts to their leases.
+        Heartbeats are sent meanwhile, but not with `once`.
         """
         options = self.options
         senders = Senders(
@@ -110,7 +113,7 @@ class Worker:
             per_endpoint=options.per_endpoint,
             rate=options.per_endpoint_rate,
         )
-        with closing(senders), self._listening(once=once):
+        with closing(senders), self._listening(once=once), self._heartbeats(once=once):
             while True:
                 found = self._turn_or_back_off(senders, once=once)
                 if not (found or senders.claims) and (once or self._stopping):
@@ -129,6 +132,9 @@ class Worker:
         if once:
             return nullcontext()
         return wakeup.listen(self.database, CHANNEL, self.wake)
+
+    def _heartbeats(self, *, once: bool) -> AbstractContextManager[None]:
+        return nullcontext() if once or self.heartbeats is None else self.heartbeats.running()
 
     def _turn_or_back_off(self, senders: Senders, *, once: bool) -> bool:
         """Return whether there was something to do, or there may be."""

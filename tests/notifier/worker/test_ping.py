@@ -1,5 +1,6 @@
 """Pings: signed, sent without an open session, stored, and their effect."""
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from threading import Event
@@ -114,3 +115,16 @@ def test_disabled_or_unknown_endpoint_is_refused(
 
     assert str(refused.value) == message
     assert sink.received == []
+
+
+def test_ping_of_a_site_without_heartbeats_says_so(
+    here: Services, store: Store, sink: Sink
+) -> None:
+    settings = here.settings.model_copy(update={"heartbeat_interval": 0})
+    endpoint_id = store.add_endpoint(sink.url()).id
+
+    send_ping(here, endpoint_id)
+    send_ping(Services(settings, store.database, store.vault), endpoint_id)
+
+    data = [json.loads(one.body)["data"] for one in sink.received]
+    assert data == [{"source": "eassessment"}, {"source": "eassessment", "heartbeat_seconds": 0}]

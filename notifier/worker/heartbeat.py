@@ -1,0 +1,165 @@
+"""Heartbeats: a ping to each endpoint at an interval, so that a receiver notices silence."""
+
+import random
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+
+from sqlalchemy import ColumnElement, and_, func, or_, select
+from sqlalchemy.orm import Session
+
+from foundation import logging
+from foundation.db import session as db
+from foundation.errors import Advice, DecryptionError, fields_of
+from notifier.errors import NotifierError
+from notifier.models import Delivery, DeliveryStatus, Endpoint
+from notifier.services import Services
+from notifier.webhooks import failure_advice
+from notifier.webhooks.retry_policy import Failure
+from notifier.worker.ping import PingResult, send_ping
+
+_log = logging.get_logger(__name__)
+# Heartbeats that a process sends at once, and endpoints that one transaction looks at.
+_AT_ONCE, _MAX_ENDPOINTS = 8, 200
+# The shortest and the longest time between two heartbeats, as parts of the interval: if one of
+# them is lost, the next one still comes before two intervals are over.
+_EARLIEST, _LATEST = 0.8, 0.95
+# Time between two looks for due heartbeats: this part of the interval, at most so many seconds.
+_CHECKS_IN_INTERVAL, _MAX_CHECK_SECONDS = 20, 30.0
+
+
+class Heartbeats:
+    """Sends the heartbeats that are due, on threads of their own.
+
+    A fleet of workers sends each once: what is due is claimed in the database.
+    """
+
+    def __init__(
+        self,
+        services: Services,
+        interval: timedelta,
+        *,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self._services = services
+        self._interval = interval
+        self._jitter = jitter
+        self._stopped = threading.Event()
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Send heartbeats until the end of the block; those in progress are finished."""
+        thread = threading.Thread(target=self._run, name="heartbeats", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            self._stopped.set()
+            thread.join()
+
+    def _run(self) -> None:
+        pause = min(self._interval.total_seconds() / _CHECKS_IN_INTERVAL, _MAX_CHECK_SECONDS)
+        with ThreadPoolExecutor(_AT_ONCE, "heartbeat") as pool:
+            while not self._stopped.is_set():
+                try:
+                    due = self.claim()
+                except db.UNUSABLE as error:  # the worker says so, too
+                    _log.debug("no heartbeats without the database", cause=db.cause(error))
+                    due = []
+                list(pool.map(self._send, due))
+                if not due:
+                    self._stopped.wait(pause)
+
+    def claim(self) -> list[int]:
+        """Return some endpoints whose heartbeat is due, which no other worker sends then."""
+        database = self._services.database
+        with database.reading() as session:
+            is_due = _is_due(self._interval, db.now(session))
+            if session.scalar(select(Endpoint.id).where(is_due).limit(1)) is None:
+                return []
+        with database.writing() as session:
+            now = db.now(session)
+            return claim_due(session, self._interval, jitter=self._jitter, now=now)
+
+    def _send(self, endpoint_id: int) -> None:
+        try:
+            result = send_ping(self._services, endpoint_id, is_heartbeat=True)
+        except DecryptionError as error:
+            _warn(endpoint_id, str(error), error.advice)
+        except (NotifierError, *db.UNUSABLE) as error:
+            # The endpoint was disabled or removed meanwhile, or the database went away.
+            _log.debug("heartbeat given up", endpoint_id=endpoint_id, cause=str(error))
+        except Exception:  # noqa: BLE001 - one endpoint's fault must not end the heartbeats
+            _log.exception("heartbeat failed unexpectedly", endpoint_id=endpoint_id)
+        else:
+            _report(endpoint_id, result)
+
+
+def claim_due(
+    session: Session, interval: timedelta, *, jitter: Callable[[], float], now: datetime
+) -> list[int]:
+    """Return endpoints whose heartbeat is due, and set when their next one is.
+
+    An event that was delivered counts as a heartbeat at the time of the event, so that a late
+    delivery or a replay, which a receiver may know already, does not. `jitter` is from 0 to 1.
+    """
+
+    def wait() -> timedelta:
+        return interval * (_EARLIEST + (_LATEST - _EARLIEST) * jitter())
+
+    delivered_at = (
+        select(func.max(Delivery.created_at))
+        .where(Delivery.endpoint_id == Endpoint.id, Delivery.status == DeliveryStatus.DELIVERED)
+        .scalar_subquery()
+    )
+    rows = session.execute(
+        select(Endpoint, delivered_at)
+        .where(_is_due(interval, now))
+        .order_by(Endpoint.id)
+        .limit(_MAX_ENDPOINTS)
+        .with_for_update(of=Endpoint, key_share=True, skip_locked=True)
+    )
+    due: list[int] = []
+    for endpoint, last_at in rows:
+        next_at = None if last_at is None else last_at + wait()
+        if next_at is not None and next_at > now:
+            endpoint.heartbeat_due_at = next_at
+        elif len(due) < _AT_ONCE:
+            endpoint.heartbeat_due_at = now + wait()
+            due.append(endpoint.id)
+    return due
+
+
+def _is_due(interval: timedelta, now: datetime) -> ColumnElement[bool]:
+    """Return whether an endpoint may need a heartbeat.
+
+    Not at once after it was added: its secret has still to be entered at the receiver. At once
+    if the interval was longer when the last one was sent.
+    """
+    return and_(
+        Endpoint.disabled_at.is_(None),
+        or_(
+            Endpoint.heartbeat_due_at <= now,
+            Endpoint.heartbeat_due_at > now + interval,
+            and_(Endpoint.heartbeat_due_at.is_(None), Endpoint.created_at <= now - interval),
+        ),
+    )
+
+
+def _report(endpoint_id: int, ping: PingResult) -> None:
+    if ping.accepted:
+        _log.debug("heartbeat accepted", endpoint_id=endpoint_id)
+    elif isinstance(ping.result, Failure):
+        advice = failure_advice.advice_for(ping.result.kind, None, endpoint_id)
+        _warn(endpoint_id, f"{ping.result.kind}: {ping.result.detail}", advice)
+    else:
+        advice = failure_advice.advice_for(None, ping.result.status, endpoint_id)
+        _warn(endpoint_id, f"{ping.result.status} {ping.result.excerpt}".rstrip(), advice)
+
+
+def _warn(endpoint_id: int, cause: str, advice: Advice | None) -> None:
+    _log.warning(
+        "heartbeat not accepted", endpoint_id=endpoint_id, cause=cause, **fields_of(advice)
+    )

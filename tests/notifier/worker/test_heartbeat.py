@@ -1,0 +1,164 @@
+"""Heartbeats: when one is due, that a fleet sends each once, and what a failed one leaves."""
+
+import json
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from foundation.db import session as db
+from notifier.config import Settings
+from notifier.models import DeliveryStatus, EndpointPing
+from notifier.services import Services
+from notifier.webhooks import endpoints
+from notifier.webhooks.circuit_breaker import EndpointStatus, status_details
+from notifier.worker.heartbeat import Heartbeats, claim_due
+from tests.faults.processes import wait_until
+from tests.notifier.conftest import NINE, SITE, Reply, Sink, Store, running
+from tests.notifier.worker.conftest import LinesOf, MakeWorker
+
+HOUR = timedelta(hours=1)
+MakeHeartbeats = Callable[[], Heartbeats]
+
+
+@pytest.fixture
+def make_heartbeats(store: Store) -> MakeHeartbeats:
+    """Return a function that makes hourly heartbeats of a site that may send to this machine."""
+
+    def make() -> Heartbeats:
+        settings = Settings(
+            _env_file=None,
+            admin_key="x" * 32,
+            encryption_keys="MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=",
+            allow_loopback=True,
+            source=SITE,
+            attempt_deadline=30.0,
+            connect_timeout=30.0,
+        )
+        return Heartbeats(Services(settings, store.database, store.vault), HOUR)
+
+    return make
+
+
+def claim(store: Store, now: datetime, *, interval: timedelta = HOUR, jitter: float = 1.0) -> int:
+    """Return the number of heartbeats that are due."""
+    return len(store.write(claim_due, interval, jitter=lambda: jitter, now=now))
+
+
+def test_heartbeat_is_due_once_in_an_interval_and_the_first_after_one(store: Store) -> None:
+    store.add_endpoint()
+
+    due = [claim(store, NINE + HOUR * hours) for hours in (0.0, 0.99, 1.0, 1.1, 1.94, 1.95, 2.0)]
+
+    assert due == [0, 0, 1, 0, 0, 1, 0]
+
+
+@pytest.mark.parametrize(("jitter", "hours"), [(0.0, 0.8), (1.0, 0.95)], ids=["least", "most"])
+def test_jitter_makes_it_earlier(store: Store, jitter: float, hours: float) -> None:
+    made = store.add_endpoint()
+
+    claim(store, NINE + HOUR, jitter=jitter)
+
+    assert store.endpoint(made.id).heartbeat_due_at == NINE + HOUR + HOUR * hours
+
+
+def test_event_that_was_delivered_is_a_heartbeat(store: Store) -> None:
+    made, delivered = store.add_endpoint(), {"status": DeliveryStatus.DELIVERED}
+    store.add_delivery(made.id, occurred_at=NINE + HOUR / 2, **delivered)
+    store.add_delivery(made.id, occurred_at=NINE + HOUR, status=DeliveryStatus.PENDING)
+
+    due = [claim(store, NINE + HOUR * hours) for hours in (1.0, 1.44, 1.46)]
+
+    assert due == [0, 0, 1]
+
+
+@pytest.mark.parametrize("disabled", [True, False], ids=["disabled", "removed"])
+def test_only_enabled_endpoints_are_sent_heartbeats(store: Store, disabled: bool) -> None:
+    made = store.add_endpoint(disabled=disabled)
+    if not disabled:
+        store.write(endpoints.remove, made.id, by="ada", now=NINE)
+
+    assert claim(store, NINE + 9 * HOUR) == 0
+
+
+def test_shorter_interval_counts_at_once(store: Store) -> None:
+    store.add_endpoint()
+    claim(store, NINE + HOUR)
+
+    assert claim(store, NINE + HOUR, interval=HOUR / 60) == 1
+
+
+def test_workers_do_not_send_the_same_heartbeat(
+    store: Store, make_heartbeats: MakeHeartbeats
+) -> None:
+    expected = sorted(store.add_endpoint().id for _ in range(20))
+    start = threading.Barrier(4)
+
+    def claim_all(one: Heartbeats) -> list[int]:
+        start.wait()
+        return [endpoint_id for _ in range(20) for endpoint_id in one.claim()]
+
+    with ThreadPoolExecutor(4) as pool:
+        claimed = [*pool.map(claim_all, [make_heartbeats() for _ in range(4)])]
+
+    assert sorted(one for some in claimed for one in some) == expected
+
+
+def test_heartbeat_says_its_interval_and_a_failed_one_is_a_failed_ping(
+    store: Store,
+    make_worker: MakeWorker,
+    make_heartbeats: MakeHeartbeats,
+    sink: Sink,
+    lines_of: LinesOf,
+) -> None:
+    made = store.add_endpoint(sink.url())
+    sink.answer(Reply(401, body=b"no secret matches"))
+    worker = make_worker()
+    worker.heartbeats = make_heartbeats()
+
+    with running(worker):
+        wait_until(lambda: store.all(EndpointPing), "the heartbeat is stored")
+
+    (received,), (ping,) = sink.received, store.all(EndpointPing)
+    assert json.loads(received.body)["type"] == "endpoint.ping"
+    assert json.loads(received.body)["data"] == {"source": SITE, "heartbeat_seconds": 3600}
+    assert (ping.status, ping.accepted) == (401, False)
+    assert status_details(store.endpoint(made.id)).status is EndpointStatus.FAILING
+    (line,) = lines_of("heartbeat not accepted")
+    assert (line["log_level"], line["cause"]) == ("warning", "401 no secret matches")
+    assert "secret" in line["next_step"]
+
+
+def test_slow_endpoint_does_not_hold_up_deliveries(
+    store: Store, make_worker: MakeWorker, make_heartbeats: MakeHeartbeats, sink: Sink
+) -> None:
+    slow, released = store.add_endpoint(sink.url("/slow")), threading.Event()
+    sink.always(Reply(after=released), "/slow")
+    worker = make_worker()
+    worker.heartbeats = make_heartbeats()
+
+    with running(worker):
+        sink.wait_for(1, "/slow")
+        delivery_id = store.add_delivery(store.add_endpoint(sink.url(), now=datetime.now(UTC)).id)
+        worker.wake()
+        wait_until(lambda: store.statuses(delivery_id) == ["delivered"], "the delivery")
+        unfinished = store.all(EndpointPing)
+        released.set()
+
+    assert unfinished == []
+    assert [ping.endpoint_id for ping in store.all(EndpointPing)] == [slow.id]
+
+
+def test_single_run_sends_no_heartbeats(
+    store: Store, make_worker: MakeWorker, make_heartbeats: MakeHeartbeats, sink: Sink
+) -> None:
+    store.add_endpoint(sink.url())
+    worker = make_worker()
+    worker.heartbeats = make_heartbeats()
+
+    worker.run(once=True)
+
+    assert sink.received == []
+    assert claim(store, store.read(db.now)) == 1
