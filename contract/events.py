@@ -121,12 +121,16 @@ class CourseDeletedData(StrictModel):
 
 
 class TokenRegeneratedData(StrictModel):
-    """The course, its version after the change, and the id of its current token."""
+    """The course, its version after the change, and the id of its current token.
+
+    `valid_until` is when the tokens before it end, if they did not end at once.
+    """
 
     source: SourceName
     course_id: CourseId
     course_version: Version
     token_id: TokenId
+    valid_until: WireTime | None = None
 
 
 class CourseDeleted(StrictModel):
@@ -215,7 +219,7 @@ OPERATIONAL_TYPES: tuple[str, ...] = ("endpoint.disabled", "delivery.dead")
 
 def dump(event: Event | OperationalEvent) -> str:
     """Return the JSON body of an event; it is made once, then stored, signed and sent unchanged."""
-    return strict_json.dump(event.model_dump(mode="json"))
+    return strict_json.dump(event.model_dump(mode="json", exclude_none=True))
 
 
 def dump_ping(source: str, at: datetime, *, heartbeat_seconds: int | None = None) -> str:

@@ -146,12 +146,24 @@ def _each_user_once(scores: Sequence[Score]) -> Sequence[Score]:
 Scores = Annotated[tuple[Score, ...], AfterValidator(_each_user_once)]
 
 
+class TokenOverlap(StrictModel):
+    """The current token of a course, and until when the one of the request is still valid."""
+
+    token_id: TokenId
+    regenerated_at: WireTime
+    valid_until: WireTime
+
+
 class GradesResponse(StrictModel):
-    """The response to a valid token: the version, current token and scores of the course."""
+    """The response to a valid token: its id, and the version and scores of the course.
+
+    `overlap` is there if the token was replaced.
+    """
 
     course_id: CourseId
     course_version: Version
     token_id: TokenId
+    overlap: TokenOverlap | None = None
     scores: Scores
 
 

@@ -99,7 +99,10 @@ class Course(Base):
 
 
 class IssuedToken(Base):
-    """One generation of a course's token; superseded ones are kept, to explain their refusal."""
+    """One generation of a course's token; superseded ones are kept, to explain their refusal.
+
+    A superseded one is good until `valid_until`, or ended when it was superseded.
+    """
 
     __tablename__ = "issued_tokens"
     __table_args__ = (NEVER_REUSED,)
@@ -110,6 +113,7 @@ class IssuedToken(Base):
     secret_sha256: Mapped[str] = mapped_column(String(64))
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     superseded_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    valid_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
     course: Mapped[Course] = relationship(back_populates="tokens")
 
 

@@ -28,13 +28,15 @@ changes_complete = _namespace.signal("changes-complete")
 class CourseChange:
     """A change of a course: its new version, and the id of its current token.
 
-    `token_id` is empty for a deleted course of a Moodle, whose token is not known here.
+    `token_id` is empty for a deleted course of a Moodle, whose token is not known here. A replaced
+    token is good until `valid_until`, or ended at once.
     """
 
     course_id: str
     course_version: int
     at: datetime
     token_id: str
+    valid_until: datetime | None = None
 
 
 @dataclass(frozen=True)

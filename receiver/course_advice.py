@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from foundation.errors import Advice
+from foundation.text import readable
 from receiver.course_state import (
     REGENERATED,
     CourseState,
@@ -12,16 +13,19 @@ from receiver.course_state import (
     TokenAnnounced,
     TokenRejected,
     cause_of,
+    overlap_of,
+    since,
     status_of,
 )
 
 
 @dataclass(frozen=True)
 class CourseStatusDetails:
-    """A status with its reason, its start and the next step; these are None for `active`.
+    """A status with its reason, its start and the next step; these are None if all is well.
 
     `failing`: the course is active, but the last runs could not sync it, since then; the list of
-    the registry knows that from the runs.
+    the registry knows that from the runs. `valid_until`: the course is active, but its token was
+    replaced and ends then.
     """
 
     status: CourseStatus
@@ -29,6 +33,7 @@ class CourseStatusDetails:
     since: datetime | None = None
     advice: Advice | None = None
     failing: bool = False
+    valid_until: datetime | None = None
 
     @property
     def label(self) -> str:
@@ -37,30 +42,43 @@ class CourseStatusDetails:
 
 
 def explain(
-    state: CourseState, course_id: str, *, platform: str = "eAssessment"
+    state: CourseState, course_id: str, *, platform: str = "eAssessment", now: datetime
 ) -> CourseStatusDetails:
     """Return the status of a course with its reason, its start and the next step.
 
     `platform` is what the site of the course is called.
     """
-    status = status_of(state)
+    status = status_of(state, now=now)
     enter_token = Advice(
         f"Get the current token from the {platform} administrator and enter it.",
         "registry set-token",
         (course_id,),
     )
-    match cause_of(state):
+    match cause_of(state, now=now):
         case None:
-            return CourseStatusDetails(status)
+            if (announced := overlap_of(state, now=now)) is None:
+                return CourseStatusDetails(status)
+            until = announced.valid_until
+            reason = (
+                f"the token was regenerated: current {announced.token_id}; the stored one, "
+                f"{state.stored_token_id}, is good until {readable(until)}"
+            )
+            return CourseStatusDetails(status, reason, announced.at, enter_token, valid_until=until)
         case Deleted(at=at):
             advice = Advice("No action needed: its grades are no longer requested.")
             return CourseStatusDetails(status, f"the course was deleted in {platform}", at, advice)
-        case TokenAnnounced(token_id=token_id, at=at):
-            stored, rejected = state.stored_token_id, state.rejected
-            reason = f"the token was regenerated: current {token_id}, stored {stored or 'none'}"
-            if rejected and rejected.token_id == stored and rejected.reason != REGENERATED:
-                reason += f", which was rejected: {rejected.reason}"
-            return CourseStatusDetails(status, reason, at, enter_token)
-        case TokenRejected(token_id=token_id, reason=why, at=at):
+        case TokenRejected(token_id=token_id, reason=why, at=at) if not _is_replaced(state):
             reason = f"{platform} rejected the token {token_id}: {why}"
             return CourseStatusDetails(status, reason, at, enter_token)
+        case TokenAnnounced() | TokenRejected() as cause:
+            stored, rejected = state.stored_token_id, state.rejected
+            current = state.announced.token_id if state.announced else None
+            reason = f"the token was regenerated: current {current}, stored {stored or 'none'}"
+            if rejected and rejected.token_id == stored and rejected.reason != REGENERATED:
+                reason += f", which was rejected: {rejected.reason}"
+            return CourseStatusDetails(status, reason, since(cause), enter_token)
+
+
+def _is_replaced(state: CourseState) -> bool:
+    announced = state.announced
+    return announced is not None and announced.token_id != state.stored_token_id

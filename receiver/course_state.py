@@ -5,7 +5,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, case, not_, or_
+from sqlalchemy import ColumnElement, and_, case, func, not_, or_
 
 # The reason that is stored if eAssessment rejects a token because it was replaced.
 REGENERATED = "it was regenerated"
@@ -21,11 +21,32 @@ class Deleted:
 
 @dataclass(frozen=True)
 class TokenAnnounced:
-    """eAssessment announced the current token of the course."""
+    """eAssessment announced the current token of the course.
+
+    The tokens before it are good until `valid_until`, or ended at once.
+    """
 
     course_version: int
     token_id: str
     at: datetime
+    valid_until: datetime | None = None
+
+    @property
+    def ends_at(self) -> datetime:
+        """When the tokens before it end."""
+        return self.valid_until or self.at
+
+    def is_overlap(self, *, now: datetime) -> bool:
+        """Return True if the tokens before it are still good."""
+        return self.valid_until is not None and now < self.valid_until
+
+    def merge(self, other: "TokenAnnounced") -> "TokenAnnounced":
+        """Return the one with the higher version; of the same token the later times."""
+        mine, its = (self.course_version, self.token_id), (other.course_version, other.token_id)
+        if mine != its:
+            return max(self, other, key=lambda fact: (fact.course_version, fact.token_id))
+        ends = [fact.valid_until for fact in (self, other) if fact.valid_until]
+        return replace(self, at=max(self.at, other.at), valid_until=max(ends, default=None))
 
 
 @dataclass(frozen=True)
@@ -87,10 +108,7 @@ def apply(state: CourseState, fact: Fact) -> CourseState:
             deleted = max(state.deleted or fact, fact, key=lambda f: (f.course_version, f.at))
             return replace(state, deleted=deleted)
         case TokenAnnounced():
-            announced = max(
-                state.announced or fact, fact, key=lambda f: (f.course_version, f.token_id, f.at)
-            )
-            return replace(state, announced=announced)
+            return replace(state, announced=fact.merge(state.announced or fact))
         case TokenRejected():
             rejected = max(state.rejected or fact, fact, key=lambda f: (f.at, f.token_id, f.reason))
             return replace(state, rejected=rejected)
@@ -109,6 +127,7 @@ def to_columns(state: CourseState) -> dict[str, Any]:
         "announced_version": announced and announced.course_version,
         "announced_token_id": announced and announced.token_id,
         "announced_at": announced and announced.at,
+        "announced_valid_until": announced and announced.valid_until,
         "rejected_token_id": rejected and rejected.token_id,
         "rejected_reason": rejected and rejected.reason,
         "rejected_at": rejected and rejected.at,
@@ -117,20 +136,29 @@ def to_columns(state: CourseState) -> dict[str, Any]:
     }
 
 
-def cause_of(state: CourseState) -> Cause | None:
+def cause_of(state: CourseState, *, now: datetime) -> Cause | None:
     """Return the fact because of which a course is skipped, or None if it is active.
 
-    A deletion is final; otherwise the stored token decides.
+    A deletion is final; otherwise the stored token decides. Until an overlap ends, a replaced token
+    is good, unless it was rejected.
     """
     if state.deleted is not None:
         return state.deleted
-    announced, rejected = state.announced, state.rejected
+    announced, rejected = state.announced, _rejection_of(state)
     if (
         announced is not None
         and announced.token_id != state.stored_token_id
-        and not _is_accepted_after(state, announced.at)
+        and not announced.is_overlap(now=now)
+        and not (announced.valid_until and rejected)
+        and not _is_accepted_after(state, announced.ends_at)
     ):
         return announced
+    return rejected
+
+
+def _rejection_of(state: CourseState) -> TokenRejected | None:
+    """Return the rejection of the stored token, unless it was announced or accepted afterwards."""
+    announced, rejected = state.announced, state.rejected
     if rejected is None or rejected.token_id != state.stored_token_id:
         return None
     announced_after = (
@@ -148,9 +176,23 @@ def _is_accepted_after(state: CourseState, at: datetime) -> bool:
     return accepted is not None and accepted.token_id == state.stored_token_id and accepted.at > at
 
 
-def status_of(state: CourseState) -> CourseStatus:
+def since(cause: Cause) -> datetime:
+    """Return since when a course is skipped because of a fact."""
+    return cause.ends_at if isinstance(cause, TokenAnnounced) else cause.at
+
+
+def overlap_of(state: CourseState, *, now: datetime) -> TokenAnnounced | None:
+    """Return the announcement because of which the stored token ends soon, if it is still good."""
+    announced = state.announced
+    if announced is None or state.stored_token_id in {None, announced.token_id}:
+        return None
+    is_active = cause_of(state, now=now) is None
+    return announced if is_active and announced.is_overlap(now=now) else None
+
+
+def status_of(state: CourseState, *, now: datetime) -> CourseStatus:
     """Return the status that follows from a state."""
-    match cause_of(state):
+    match cause_of(state, now=now):
         case None:
             return CourseStatus.ACTIVE
         case Deleted():
@@ -159,36 +201,62 @@ def status_of(state: CourseState) -> CourseStatus:
             return CourseStatus.TOKEN_INVALID
 
 
-def conditions(row: Any) -> dict[CourseStatus, ColumnElement[bool]]:
+def conditions(row: Any, *, now: datetime) -> dict[CourseStatus, ColumnElement[bool]]:
     """Return `status_of` as SQL: for each status the condition under which a row has it.
 
-    Exactly one condition is true of any row. None of them is ever NULL, because the negation of
-    NULL is NULL too, and none has parameters, so that an index can use it.
+    Exactly one condition is true of any row. Each begins with that of `index_conditions`, so that
+    its index can be used.
+    """
+    _, replaced, rejected = _causes(row)
+    ended = or_(row.announced_valid_until.is_(None), row.announced_valid_until <= now)
+    invalid = or_(and_(replaced, ended), rejected)
+    indexed = index_conditions(row)
+    return {
+        CourseStatus.ACTIVE: and_(indexed[CourseStatus.ACTIVE], not_(invalid)),
+        CourseStatus.TOKEN_INVALID: and_(indexed[CourseStatus.TOKEN_INVALID], invalid),
+        CourseStatus.COURSE_DELETED: indexed[CourseStatus.COURSE_DELETED],
+    }
+
+
+def index_conditions(row: Any) -> dict[CourseStatus, ColumnElement[bool]]:
+    """Return for each status a condition that is true of all rows that have it at any time.
+
+    A row with an overlap can be active or invalid. None of the conditions is ever NULL, because the
+    negation of NULL is NULL too, and none has parameters, so that an index can have it.
     """
     deleted, replaced, rejected = _causes(row)
-    invalid = or_(replaced, rejected)
+    lasting = row.announced_valid_until.is_(None)
     return {
-        CourseStatus.ACTIVE: and_(not_(deleted), not_(invalid)),
-        CourseStatus.TOKEN_INVALID: and_(not_(deleted), invalid),
+        CourseStatus.ACTIVE: and_(not_(deleted), not_(or_(and_(replaced, lasting), rejected))),
+        CourseStatus.TOKEN_INVALID: and_(not_(deleted), or_(replaced, rejected)),
         CourseStatus.COURSE_DELETED: deleted,
     }
 
 
 def cause_at(row: Any) -> ColumnElement[datetime | None]:
-    """Return as SQL the time of the fact that is `cause_of`; it is NULL for an active course."""
+    """Return `since` of a row's cause as SQL; it is NULL for a course that stays active.
+
+    If the stored token is good until an overlap ends, it is that time.
+    """
     deleted, replaced, rejected = _causes(row)
+    first = or_(row.announced_valid_until.is_(None), not_(rejected))
     return case(
-        (deleted, row.deleted_at), (replaced, row.announced_at), (rejected, row.rejected_at)
+        (deleted, row.deleted_at),
+        (and_(replaced, first), func.coalesce(row.announced_valid_until, row.announced_at)),
+        (rejected, row.rejected_at),
     )
 
 
 def _causes(row: Any) -> tuple[ColumnElement[bool], ColumnElement[bool], ColumnElement[bool]]:
-    """Return the conditions that a row was deleted, that its token was replaced, or rejected."""
+    """Return the conditions that a row was deleted, that its token was replaced, or rejected.
+
+    A token was replaced even if it is good until an overlap ends.
+    """
     announced = and_(row.announced_version.is_not(None), row.announced_at.is_not(None))
     replaced = and_(
         announced,
         or_(row.stored_token_id.is_(None), row.announced_token_id != row.stored_token_id),
-        not_(_accepted_after(row, row.announced_at)),
+        not_(_accepted_after(row, func.coalesce(row.announced_valid_until, row.announced_at))),
     )
     announced_after_rejection = and_(
         announced,
@@ -217,7 +285,7 @@ def _accepted_after(row: Any, at: Any) -> ColumnElement[bool]:
     )
 
 
-def is_token_confirmed(state: CourseState) -> bool:
+def is_token_confirmed(state: CourseState, *, now: datetime) -> bool:
     """Return True if the stored token was announced or accepted, and the course is active."""
     good = [fact.token_id for fact in (state.announced, state.accepted) if fact]
-    return status_of(state) is CourseStatus.ACTIVE and state.stored_token_id in good
+    return status_of(state, now=now) is CourseStatus.ACTIVE and state.stored_token_id in good

@@ -24,7 +24,7 @@ from foundation.db.migrations import Schema
 from foundation.db.session import NAMING, NEVER_REUSED, ExactDecimal, UtcDateTime
 from foundation.errors import Advice
 from foundation.pages.models import add_user_tables
-from receiver.course_state import conditions
+from receiver.course_state import index_conditions
 
 
 class Base(DeclarativeBase):
@@ -133,6 +133,7 @@ class Entry(Base):
     announced_version: Mapped[int | None] = mapped_column(BigInteger)
     announced_token_id: Mapped[str | None] = mapped_column(String(64))
     announced_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    announced_valid_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
     rejected_token_id: Mapped[str | None] = mapped_column(String(64))
     rejected_reason: Mapped[str | None] = mapped_column(Text)
     rejected_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
@@ -151,7 +152,7 @@ class Entry(Base):
 
 
 # An index of the added entries for each status, in the order of lists.
-for _status, _condition in conditions(Entry).items():
+for _status, _condition in index_conditions(Entry).items():
     _where = and_(Entry.added_at.is_not(None), _condition)
     _keys = (Entry.course_id, Entry.source_id)
     Index(f"ix_entries_{_status.value}", *_keys, sqlite_where=_where, postgresql_where=_where)

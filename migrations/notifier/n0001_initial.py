@@ -259,6 +259,7 @@ def upgrade() -> None:
         sa.Column("secret_sha256", sa.String(length=64), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("superseded_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("valid_until", sa.DateTime(timezone=True), nullable=True),
         sa.ForeignKeyConstraint(
             ["course_pk"], ["courses.id"], name=op.f("fk_issued_tokens_course_pk")
         ),

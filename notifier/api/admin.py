@@ -1,5 +1,6 @@
 """The admin API: courses, grades, endpoints and deliveries, for the bearer of the admin key."""
 
+from datetime import timedelta
 from typing import Any
 
 from flask import Blueprint
@@ -95,13 +96,21 @@ def delete_course(course_id: str) -> Json:
 @admin_api.post("/courses/<path:course_id>/token")
 @admin_only
 def regenerate_token(course_id: str) -> tuple[Json, int]:
-    """Replace a course's token and notify all endpoints; only this response holds the new one."""
+    """Replace a course's token and notify all endpoints; only this response holds the new one.
+
+    The old one stays good for `overlap_seconds`; without them it ends at once.
+    """
+    overlap = timedelta(seconds=parse_query(schemas.TokenRegeneration).overlap_seconds)
     with services.current().writing() as (session, now):
-        token = courses.regenerate_token(session, course_id, now=now)
-        audit.record(
-            session, actor(), "course.regenerate-token", course_id, token.token_id, now=now
+        token = courses.regenerate_token(session, course_id, overlap=overlap, now=now)
+        valid_until = courses.end_of(overlap, now=now)
+        detail = courses.describe_regeneration(token, valid_until)
+        audit.record(session, actor(), "course.regenerate-token", course_id, detail, now=now)
+        course = courses.get_course(session, course_id)
+        response = schemas.RegeneratedToken.of(
+            course, token=token.reveal(), token_id=token.token_id, valid_until=valid_until
         )
-        return _with_token(session, course_id, token), 201
+        return _json(response), 201
 
 
 @admin_api.put("/courses/<path:course_id>/grades")

@@ -44,13 +44,13 @@ def read_grades(course_id: str) -> Response:
     grades_request = _request_from_headers(course_id)
     with services.current().database.reading() as session:
         now = db.now(session)  # before the read, because later changes are not in its result
-        (result,) = grade_access.read_grades(session, [grades_request])
+        (result,) = grade_access.read_grades(session, [grades_request], now=now)
     if isinstance(result, NotifierError):
         raise result
     if isinstance(result, GradesUnchanged):
         response = Response(status=304)
     else:
-        body = _grades(result).model_dump_json(by_alias=True)
+        body = _grades(result).model_dump_json(by_alias=True, exclude_unset=True)
         response = Response(body, content_type="application/json")
     response.set_etag(result.access.etag)
     if (changed_at := result.access.changed_at) is not None:
@@ -67,7 +67,7 @@ def read_batch() -> Response:
     batch = parse_body(BatchRequest, _BATCH_BODY)
     with services.current().database.reading() as session:
         requests = [_request_from_batch(item) for item in batch.courses]
-        results = grade_access.read_grades(session, requests)
+        results = grade_access.read_grades(session, requests, now=db.now(session))
     items = tuple(map(_item, batch.courses, results))
     _log_batch(items, results)
     # Unset fields are left out; None in a score is set and kept.
@@ -107,11 +107,14 @@ def _item(item: BatchRequestItem, result: GradesOutcome) -> BatchResponseItem:
 
 
 def _grades(result: GradesResult) -> GradesResponse:
+    access = result.access
+    overlap = {} if access.overlap is None else {"overlap": access.overlap}
     return GradesResponse(
-        course_id=result.access.course_id,
-        course_version=result.access.course_version,
-        token_id=result.access.token_id,
+        course_id=access.course_id,
+        course_version=access.course_version,
+        token_id=access.token_id,
         scores=result.scores,
+        **overlap,
     )
 
 

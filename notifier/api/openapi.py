@@ -39,11 +39,13 @@ _OPERATIONS = {
         {
             201: ApiResponse(
                 "Regenerated; the token is shown only once.",
-                schemas.CourseWithToken,
+                schemas.RegeneratedToken,
             )
         },
+        query=schemas.TokenRegeneration,
         problems=(
             *_ADMIN,
+            P.REQUEST_INVALID,
             P.COURSE_UNKNOWN,
             P.COURSE_DELETED,
             P.TOKEN_NOT_OURS,

@@ -25,6 +25,7 @@ from notifier import models
 from notifier.courses import listing
 from notifier.courses.course_import import ImportedCourses
 from notifier.courses.grade_import import GradesFile
+from notifier.courses.service import MAX_OVERLAP
 from notifier.models import MAX_ID, MAX_NAME, DeliveryStatus
 from notifier.webhooks import circuit_breaker, delivery_queries, failure_advice
 from notifier.webhooks.circuit_breaker import EndpointStatus
@@ -49,6 +50,15 @@ class NewCourse(Request):
 
     course_id: CourseId
     title: Annotated[str, Field(min_length=1, max_length=10_000)]
+
+
+_MAX_SECONDS = int(MAX_OVERLAP.total_seconds())
+
+
+class TokenRegeneration(Request):
+    """How long the old token stays good; without it, it ends at once."""
+
+    overlap_seconds: Annotated[int, Field(ge=0, le=_MAX_SECONDS)] = 0
 
 
 class NewEndpoint(Request):
@@ -148,6 +158,12 @@ class CourseWithToken(CourseResponse):
     token_id: str
 
 
+class RegeneratedToken(CourseWithToken):
+    """A course with its new token; the old one is good until `valid_until`, or ended at once."""
+
+    valid_until: Timestamp | None
+
+
 class Courses(Response):
     """A page of courses."""
 
@@ -164,11 +180,12 @@ class Courses(Response):
 
 
 class TokenRow(Response):
-    """A token's public id, and when it was replaced."""
+    """A token's public id, when it was replaced, and until when it is good if not until then."""
 
     token_id: str
     created_at: Timestamp
     superseded_at: Timestamp | None
+    valid_until: Timestamp | None
 
 
 class CourseDelivery(Response):

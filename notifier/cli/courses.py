@@ -4,7 +4,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import BinaryIO
 
 import click
@@ -27,9 +27,22 @@ from foundation.db import session as db
 from foundation.db.pagination import PageRequest, Sort
 from foundation.db.session import Database
 from foundation.errors import Advice
-from foundation.text import count, format_timestamp, printable
+from foundation.text import (
+    count,
+    format_duration,
+    format_timestamp,
+    parse_duration,
+    printable,
+    readable,
+)
 from notifier.api import schemas
-from notifier.api.schemas import CourseWithToken, DeletionOutcome, DeletionResult, Deletions
+from notifier.api.schemas import (
+    CourseWithToken,
+    DeletionOutcome,
+    DeletionResult,
+    Deletions,
+    RegeneratedToken,
+)
 from notifier.cli.params import MOODLE_TOKEN, TITLE
 from notifier.courses import listing
 from notifier.courses import service as courses
@@ -49,6 +62,17 @@ _MOODLE_COURSE_ID = re.compile(r"[1-9][0-9]{0,17}", re.ASCII)
 # What a search finds, in the help of its option.
 _FOUND = "courses whose id and title contain all words of TEXT, in any case"
 _SORT = Parsed("column", lambda text: Sort.parse(text, listing.SORTS))
+
+
+def _parse_overlap(value: str) -> timedelta:
+    overlap = parse_duration(value)
+    if not timedelta(0) < overlap <= courses.MAX_OVERLAP:
+        longest = format_duration(courses.MAX_OVERLAP)
+        raise ValueError(f"'{printable(value)}' is not between 1s and {longest}")
+    return overlap
+
+
+_OVERLAP = Parsed("duration", _parse_overlap)
 # The number of courses that a confirmation names, and that a result lists one by one.
 _NAMED = 3
 _LISTED = 20
@@ -142,8 +166,11 @@ def show(course_id: str, as_json: bool) -> None:
     )
     click.echo("\nTokens, oldest first")
     output.print_table(
-        ("token id", "created", "replaced"),
-        [(token.token_id, token.created_at, token.superseded_at) for token in course.tokens],
+        ("token id", "created", "replaced", "good until"),
+        [
+            (token.token_id, token.created_at, token.superseded_at, token.valid_until)
+            for token in course.tokens
+        ],
         empty="none",
     )
     click.echo("\nDeliveries, newest first")
@@ -218,24 +245,49 @@ def delete(
 
 @click.command("regenerate-token")
 @click.argument("course_id", type=COURSE_ID)
+@click.option(
+    "--overlap",
+    type=_OVERLAP,
+    help="How long the old token stays good, for example 24h or 7d, up to 90d. Without it the old "
+    "token ends at once.",
+)
+@click.option(
+    "--now",
+    "at_once",
+    is_flag=True,
+    help="No overlap, because the old token leaked; an overlap in progress ends, too.",
+)
 @json_option
-def regenerate_token(course_id: str, as_json: bool) -> None:
+def regenerate_token(
+    course_id: str, overlap: timedelta | None, at_once: bool, as_json: bool
+) -> None:
     """Replace a course's token, notify all endpoints, and print the new token.
 
-    The new token is shown only once.
+    The new token is shown only once. Enter it in ELMS before the overlap ends; until then ELMS
+    goes on with the old one. Without an overlap ELMS skips the course until it has the new token.
     """
+    if at_once and overlap is not None:
+        raise click.UsageError("give either --now or --overlap")
+    overlap = overlap or timedelta(0)
     with context.writing() as (session, now):
-        token = courses.regenerate_token(session, course_id, now=now)
+        token = courses.regenerate_token(session, course_id, overlap=overlap, now=now)
+        valid_until = courses.end_of(overlap, now=now)
+        detail = courses.describe_regeneration(token, valid_until)
         audit.record(
-            session,
-            context.actor(),
-            "course.regenerate-token",
-            course_id,
-            token.token_id,
-            now=now,
+            session, context.actor(), "course.regenerate-token", course_id, detail, now=now
         )
-        response = _with_token(session, course_id, token)
-    _show_token(response, "has a new token, shown only once:", as_json=as_json)
+        response = RegeneratedToken.of(
+            courses.get_course(session, course_id),
+            token=token.reveal(),
+            token_id=token.token_id,
+            valid_until=valid_until,
+        )
+    what = "has a new token, shown only once:"
+    if valid_until is not None:
+        what = (
+            f"has a new token, shown only once; the old one is good until {readable(valid_until)}:"
+        )
+    _show_token(response, what, as_json=as_json)
 
 
 @click.command("announce-token")

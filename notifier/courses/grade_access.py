@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 from sqlalchemy import Row, func, select
 from sqlalchemy.orm import Session, aliased
 
-from contract.grades import Score
+from contract.grades import Score, TokenOverlap
 from contract.tokens import CourseToken, MalformedTokenError
 from foundation.db import session as db
 from foundation.text import readable
@@ -53,7 +53,8 @@ class GradesRequest:
 class CourseAccess:
     """A course that the bearer of a token may read, at its current versions.
 
-    `changed_at` is when its grades last changed, or None if they never did.
+    `changed_at` is when its grades last changed, or None if they never did. `overlap` is there if
+    the token was replaced, and is still good.
     """
 
     course_pk: int
@@ -62,6 +63,7 @@ class CourseAccess:
     token_id: str
     etag: str
     changed_at: datetime | None
+    overlap: TokenOverlap | None = None
 
     def is_current_at(self, request: GradesRequest) -> bool:
         """Return True if the client already has these grades."""
@@ -113,7 +115,11 @@ def parse_token(text: str) -> CourseToken | TokenMalformedError:
 
 
 def read_grades(
-    session: Session, requests: Sequence[GradesRequest], *, max_bytes: int = MAX_BYTES
+    session: Session,
+    requests: Sequence[GradesRequest],
+    *,
+    max_bytes: int = MAX_BYTES,
+    now: datetime,
 ) -> list[GradesOutcome]:
     """Return the outcome of each request, in the same order.
 
@@ -124,7 +130,7 @@ def read_grades(
         GradesUnchanged(access)
         if isinstance(access, CourseAccess) and access.is_current_at(request)
         else access
-        for access, request in zip(authorize(session, requests), requests, strict=True)
+        for access, request in zip(authorize(session, requests, now=now), requests, strict=True)
     ]
     limited = _limit_batch(session, accesses, max_bytes)
     scores = _read(session, {part.course_pk for part in limited if isinstance(part, CourseAccess)})
@@ -137,7 +143,7 @@ def read_grades(
 
 
 def authorize(
-    session: Session, requests: Sequence[GradesRequest]
+    session: Session, requests: Sequence[GradesRequest], *, now: datetime
 ) -> list[CourseAccess | NotifierError]:
     """Return for each request the access that its token grants, or the reason for the refusal.
 
@@ -152,7 +158,10 @@ def authorize(
     }
     query = select(Course.course_id).where(Course.course_id.in_(mismatched))
     existing = set(session.scalars(query)) if mismatched else set()
-    return [_access(request, row, existing) for request, row in zip(requests, rows, strict=True)]
+    return [
+        _access(request, row, existing, now=now)
+        for request, row in zip(requests, rows, strict=True)
+    ]
 
 
 def _find_issued(session: Session, requests: Sequence[GradesRequest]) -> dict[str, Row[Any]]:
@@ -169,6 +178,7 @@ def _find_issued(session: Session, requests: Sequence[GradesRequest]) -> dict[st
             IssuedToken.token_id,
             IssuedToken.secret_sha256,
             IssuedToken.superseded_at,
+            IssuedToken.valid_until,
             Course.id.label("course_pk"),
             Course.course_id,
             Course.version,
@@ -194,7 +204,7 @@ def _row_of(
 
 
 def _access(
-    request: GradesRequest, row: Row[Any] | None, existing: Collection[str]
+    request: GradesRequest, row: Row[Any] | None, existing: Collection[str], *, now: datetime
 ) -> CourseAccess | NotifierError:
     if isinstance(request.bearer, TokenMalformedError):
         return request.bearer
@@ -216,7 +226,14 @@ def _access(
             deleted_at=row.deleted_at,
             advice=CourseDeletedError.for_bearer,
         )
-    if row.superseded_at is not None:
+    overlap: TokenOverlap | None = None
+    if row.valid_until is not None and now < row.valid_until:
+        overlap = TokenOverlap(
+            token_id=row.current_token_id,
+            regenerated_at=row.regenerated_at,
+            valid_until=row.valid_until,
+        )
+    if row.superseded_at is not None and overlap is None:
         return TokenRegeneratedError(
             f"the token {row.token_id} was replaced at {readable(row.superseded_at)}; "
             f"the current one is {row.current_token_id}",
@@ -232,6 +249,7 @@ def _access(
         token_id=row.token_id,
         etag=f"{row.course_pk}-{row.version}-{row.grades_version}",
         changed_at=row.grades_changed_at,
+        overlap=overlap,
     )
 
 

@@ -2,7 +2,8 @@
 
 import secrets
 from collections.abc import Collection, Sequence
-from datetime import datetime
+from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import select, update
@@ -11,6 +12,7 @@ from sqlalchemy.orm import Session
 from contract.tokens import CourseToken
 from foundation.db import session as db
 from foundation.errors import Advice
+from foundation.text import format_timestamp
 from notifier import signals
 from notifier.courses import search
 from notifier.errors import (
@@ -22,6 +24,9 @@ from notifier.errors import (
     TokenIssuerError,
 )
 from notifier.models import Course, IssuedToken
+
+MAX_OVERLAP = timedelta(days=90)
+"""The longest time for which a replaced token stays good."""
 
 DELETED_AT_ONCE = 500
 """Courses to delete in one transaction; other writers wait meanwhile, for a second at most."""
@@ -104,9 +109,17 @@ def delete_courses(
 
 
 def regenerate_token(
-    session: Session, course_id: str, *, version: int | None = None, now: datetime
+    session: Session,
+    course_id: str,
+    *,
+    overlap: timedelta = timedelta(0),
+    version: int | None = None,
+    now: datetime,
 ) -> CourseToken:
     """Replace a course's token and return the new one, which is shown only this once.
+
+    The old one is good until the overlap ends; without one it ends at once, as do the tokens
+    before it, whose overlap may not have ended. None of them is good longer than before.
 
     Raises CourseUnknownError, CourseDeletedError, CourseChangedError if the course is not at
     `version`, or TokenIssuerError if a Moodle issues its tokens.
@@ -117,15 +130,25 @@ def regenerate_token(
             f"the tokens of the course {course_id!r} are issued by its Moodle",
             course_id=course_id,
         )
-    session.execute(
-        update(IssuedToken)
-        .where(IssuedToken.course_pk == course.id, IssuedToken.superseded_at.is_(None))
-        .values(superseded_at=now)
-    )
+    valid_until = end_of(overlap, now=now)
+    _end_tokens(session, course, valid_until, now=now)
     token = _issue_token(session, course, now=now)
     _advance(course, now)
-    signals.send(signals.token_regenerated, session, _change(course, token.token_id, now))
+    change = replace(_change(course, token.token_id, now), valid_until=valid_until)
+    signals.send(signals.token_regenerated, session, change)
     return token
+
+
+def end_of(overlap: timedelta, *, now: datetime) -> datetime | None:
+    """Return until when a replaced token is good, or None if it ends at once."""
+    return now + overlap if overlap else None
+
+
+def describe_regeneration(token: CourseToken, valid_until: datetime | None) -> str:
+    """Return the detail of a regeneration in the audit table."""
+    if valid_until is None:
+        return token.token_id
+    return f"{token.token_id}; the old one is good until {format_timestamp(valid_until)}"
 
 
 def announce_token(
@@ -215,6 +238,20 @@ def _delete(session: Session, courses: Sequence[Course], *, now: datetime) -> No
         _advance(course, now)
     changes = [_change(course, tokens.get(course.id, ""), now) for course in courses]
     signals.send(signals.course_deleted, session, *changes)
+
+
+def _end_tokens(
+    session: Session, course: Course, valid_until: datetime | None, *, now: datetime
+) -> None:
+    """End the tokens of a course at a time, or at once; those that end before then still do."""
+    ends = valid_until or now
+    tokens = update(IssuedToken).where(IssuedToken.course_pk == course.id)
+    session.execute(tokens.where(IssuedToken.valid_until > ends).values(valid_until=ends))
+    session.execute(
+        tokens.where(IssuedToken.superseded_at.is_(None)).values(
+            superseded_at=now, valid_until=valid_until
+        )
+    )
 
 
 def _advance(course: Course, now: datetime) -> None:

@@ -1,6 +1,7 @@
 """Courses: search, show, add, regenerate a token, announce a new Moodle token."""
 
 from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
 
 from flask import Blueprint, flash, g, redirect, render_template, request, url_for
@@ -32,6 +33,13 @@ courses = Blueprint("courses", __name__, template_folder="templates")
 _log = logging.get_logger(__name__)
 
 _ROWS = 50
+# How long the old token stays good after a regeneration; the first is the default.
+_OVERLAPS = {
+    "none": ("not at all", timedelta(0)),
+    "1h": ("1 hour", timedelta(hours=1)),
+    "24h": ("24 hours", timedelta(hours=24)),
+    "7d": ("7 days", timedelta(days=7)),
+}
 _STATES = (("", "Any"), ("present", "active"), ("deleted", "deleted"))
 _IS_DELETED = {"present": False, "deleted": True}
 _GO_BACK = Advice("Go back to the page of the course and try again.")
@@ -95,6 +103,12 @@ class CourseVersion(forms.Form):
     version: Annotated[int, Field(ge=0)]
 
 
+class Regeneration(CourseVersion):
+    """How long the old token stays good."""
+
+    overlap: Literal["none", "1h", "24h", "7d"] = "none"
+
+
 class Announcement(CourseVersion):
     """A new Moodle token; only its id is kept."""
 
@@ -151,9 +165,12 @@ def show() -> str:
         facts = _about(session, course)
         changes = audit.about(session, "course", course.course_id)
     current_token = next((token for token in tokens if token.superseded_at is None), None)
+    ends = [one.valid_until for one in tokens if one.valid_until and one.valid_until > facts["now"]]
     return render_template(
         "notifier/course.html",
         current_token=current_token,
+        valid_until=max(ends, default=None),
+        overlaps=[(value, word) for value, (word, _) in _OVERLAPS.items()],
         tokens=tokens,
         scores=scores,
         changes=changes,
@@ -201,14 +218,17 @@ def regenerate() -> str:
 
     A form that is sent twice is refused, because the course has another version by then.
     """
-    form = forms.require_valid(forms.parse_form(CourseVersion), advice=_GO_BACK)
+    form = forms.require_valid(forms.parse_form(Regeneration), advice=_GO_BACK)
+    _, overlap = _OVERLAPS[form.overlap]
     with services.current().writing() as (session, now):
-        token = core.regenerate_token(session, form.course_id, version=form.version, now=now)
-        audit.record(
-            session, actor(), "course.regenerate-token", form.course_id, token.token_id, now=now
+        token = core.regenerate_token(
+            session, form.course_id, overlap=overlap, version=form.version, now=now
         )
+        valid_until = core.end_of(overlap, now=now)
+        detail = core.describe_regeneration(token, valid_until)
+        audit.record(session, actor(), "course.regenerate-token", form.course_id, detail, now=now)
     _log.info("token regenerated", course_id=form.course_id, user=g.current_user.name)
-    return _token_page(form.course_id, token, is_new=False)
+    return _token_page(form.course_id, token, is_new=False, valid_until=valid_until)
 
 
 @courses.post("/courses/announce")
@@ -240,10 +260,14 @@ def _about(session: Session, course: Course) -> dict[str, Any]:
     }
 
 
-def _token_page(course_id: str, token: CourseToken, *, is_new: bool) -> str:
+def _token_page(
+    course_id: str, token: CourseToken, *, is_new: bool, valid_until: datetime | None = None
+) -> str:
     with services.current().database.reading() as session:
         facts = _about(session, core.get_course(session, course_id))
-    return render_template("notifier/course_token.html", token=token, is_new=is_new, **facts)
+    return render_template(
+        "notifier/course_token.html", token=token, is_new=is_new, valid_until=valid_until, **facts
+    )
 
 
 def _refused_new(faults: forms.Faults, existing_course_id: str | None = None) -> tuple[str, int]:

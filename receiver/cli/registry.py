@@ -55,7 +55,7 @@ def add(course_id: str, source: str | None, as_json: bool) -> None:
             actor=context.actor(),
             now=db.now(session),
         )
-        status_details, name = _explain_status(entry), chosen.name
+        status_details, name = _explain_status(entry, now=db.now(session)), chosen.name
         response = schemas.EntryResponse.of_entry(entry, status_details)
     sentence = f"{course_id} of {name} is added, with the token {token.token_id}"
     output.print_result(response, sentence, as_json=as_json)
@@ -109,6 +109,7 @@ def list_(
         cursor = listing.cursor_of(session, after, sort) if after else None
         if after and cursor is None:
             raise click.UsageError(f"there is no entry {after}")
+        now = db.now(session)
         page = listing.page(
             session,
             chosen,
@@ -116,11 +117,12 @@ def list_(
             sort=sort,
             needs_activity=needs_activity,
             limit=limit,
+            now=now,
         )
-        total = listing.count(session, chosen)
+        total = listing.count(session, chosen, now=now)
     if as_csv:
         batches = listing.export(
-            services.database, chosen, sort=sort, needs_activity=needs_activity
+            services.database, chosen, sort=sort, needs_activity=needs_activity, now=now
         )
         output.print_csv(csv_files.EXPORTED, batches, as_json=as_json)
         return
@@ -168,8 +170,9 @@ def show(course_id: str, source: str | None, limit: int, as_json: bool) -> None:
         )
         lines = history.page(session, entry.id, PageRequest(), limit=limit).rows
         last = runs.last_outcomes(session, [course_id]).get((entry.source.name, course_id))
+        now = db.now(session)
     needs_activity = context.services().settings.elms_is_moodle
-    status_details = listing.explain_status(entry, last, needs_activity=needs_activity)
+    status_details = listing.explain_status(entry, last, needs_activity=needs_activity, now=now)
     details = schemas.EntryDetails.of_history(entry, status_details, lines)
     if as_json:
         output.print_json(details)
@@ -274,11 +277,12 @@ def _set_one(services: Services, course_id: str, source: str | None, *, as_json:
     with services.database.reading() as session:
         chosen = sources.choose(session, source, course_id=course_id)
         entry = registry.get_added(session, chosen, course_id)
-    if needs_check(entry, token) and not as_json:
+        now = db.now(session)
+    if needs_check(entry, token, now=now) and not as_json:
         click.echo(f"verifying the token {token.token_id} with {entry.source.platform} …")
     with ClientFactory(services.settings, services.vault) as clients:
         entered = TokenCheck(services, clients, context.actor()).enter(entry.id, token)
-    status_details = _explain_status(entered.entry)
+    status_details = _explain_status(entered.entry, now=now)
     failure = None
     if isinstance(entered.checked, CourseStatusDetails):
         status_details = entered.checked
@@ -299,8 +303,9 @@ def _read_token(services: Services, source: str | None, course_id: str | None = 
     return registry.parse_token(output.read_secret(_PROMPTS[kind]), kind)
 
 
-def _explain_status(entry: Entry) -> CourseStatusDetails:
-    return registry.explain_status(entry, needs_activity=context.services().settings.elms_is_moodle)
+def _explain_status(entry: Entry, *, now: datetime) -> CourseStatusDetails:
+    needs_activity = context.services().settings.elms_is_moodle
+    return registry.explain_status(entry, needs_activity=needs_activity, now=now)
 
 
 def _exit_unless_active(

@@ -11,6 +11,7 @@ from foundation.cli import output
 from foundation.cli.output import json_option
 from foundation.cli.params import COURSE_ID, read_text, whole_number
 from foundation.db import audit
+from foundation.db import session as db
 from foundation.errors import Advice
 from foundation.import_result import ImportResult
 from foundation.text import count, printable
@@ -44,10 +45,12 @@ def export(file: Any, source: str | None) -> None:
     services: Services = context.checked_services()
     with services.database.reading() as session:
         source_id = sources.get(session, source).id if source else None
+        now = db.now(session)
     batches = listing.export(
         services.database,
         EntryFilter(source_id=source_id),
         needs_activity=services.settings.elms_is_moodle,
+        now=now,
     )
     for text in csv_writer.stream(csv_files.EXPORTED, batches):
         click.echo(text, nl=False, file=file)
@@ -123,7 +126,7 @@ def set_activity(
         detail = f"{chosen.name}: {course}/{activity}" if target else chosen.name
         audit.record(session, context.auditor(), "entry.set-activity", course_id, detail, now=now)
         needs_activity = context.services().settings.elms_is_moodle
-        status_details = registry.explain_status(entry, needs_activity=needs_activity)
+        status_details = registry.explain_status(entry, needs_activity=needs_activity, now=now)
         response = schemas.EntryResponse.of_entry(entry, status_details)
     sentence = f"grades of {course_id} go to activity {activity} of course {course}"
     if clear:
@@ -162,7 +165,8 @@ def remove_found(
     """Remove the courses with a status, of a source, or both from the grade sync."""
     with services.database.reading() as session:
         source_id = sources.get(session, source).id if source else None
-        selected = listing.find_selected(session, EntryFilter(status, source_id))
+        found = EntryFilter(status, source_id)
+        selected = listing.find_selected(session, found, now=db.now(session))
     courses = {course.entry_id: course.course_id for course in selected}
     removed = _remove(services, courses, status=status, yes=yes, hidden=as_json)
     _print_removed(removed, len(courses), 0, as_json=as_json)

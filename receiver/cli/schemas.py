@@ -64,6 +64,7 @@ class EntryResponse(Response):
     next_step: str | None
     action: str | None
     stored_token_id: str | None
+    token_valid_until: Timestamp | None
     added_at: Timestamp | None
     synced_at: Timestamp | None
     gradebook_course: str | None
@@ -79,6 +80,7 @@ class EntryResponse(Response):
             detail=status_details.reason,
             since=status_details.since,
             failing=status_details.failing,
+            token_valid_until=status_details.valid_until,
             **fields_of(status_details.advice),
             **more,
         )

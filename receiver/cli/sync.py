@@ -93,7 +93,7 @@ def sync_grades(
     if dry_run:
         planner = Planner(services.database, course_ids, names, services.settings.elms_is_moodle)
         with services.database.reading() as session:
-            planned = planner.plan(session)
+            planned = planner.plan(session, now=db.now(session))
         _show_plan(planned, as_json=as_json)
         if not (planned.to_fetch or planned.not_fetched):
             _explain_empty_run(services)

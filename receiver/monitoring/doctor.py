@@ -34,6 +34,9 @@ from receiver.sync.planner import Plan
 # An older last run means that the sync is not scheduled, or cannot start.
 LATE = timedelta(hours=24)
 
+# A replaced token that ends within this time is a finding: someone has to enter the new one.
+ENDING = timedelta(hours=12)
+
 # The number of courses that are tried until one has students.
 _MAX_TRIED = 5
 
@@ -54,13 +57,15 @@ def examine(
         return findings
     with database.reading() as session:
         entries = registry.list_added(session)
-        plan = planner.plan_entries(entries, needs_activity=gradebook is not None)
+        now = db.now(session)
+        plan = planner.plan_entries(entries, needs_activity=gradebook is not None, now=now)
         findings += [
             _sources(session),
             _webhooks(session, db.now(session)),
             _encrypted(session, entries, vault),
-            _registry(entries),
-            _last_run(session, db.now(session)),
+            _registry(entries, now),
+            *_overlaps(entries, now),
+            _last_run(session, now),
         ]
         session.expunge_all()
     if clients is not None:
@@ -129,19 +134,40 @@ def _encrypted(session: Session, entries: list[Entry], vault: Vault) -> Finding:
     return examine_secrets(vault, encrypted)
 
 
-def _registry(entries: list[Entry]) -> Finding:
+def _registry(entries: list[Entry], now: datetime) -> Finding:
+    statuses = [registry.status_of(entry, now=now) for entry in entries]
     invalid = [
-        entry for entry in entries if registry.status_of(entry) is CourseStatus.TOKEN_INVALID
+        entry
+        for entry, status in zip(entries, statuses, strict=True)
+        if status is CourseStatus.TOKEN_INVALID
     ]
-    deleted = sum(registry.status_of(entry) is CourseStatus.COURSE_DELETED for entry in entries)
+    deleted = statuses.count(CourseStatus.COURSE_DELETED)
     detail = (
         f"{count(len(entries), 'course')}: {deleted} deleted, "
         f"{count(len(invalid), 'needs', 'need')} a new token"
     )
     if not invalid:
         return Finding("registry", True, detail)
-    advice = registry.explain_status(invalid[0], needs_activity=False).advice
+    advice = registry.explain_status(invalid[0], needs_activity=False, now=now).advice
     return Finding("registry", False, detail, advice)
+
+
+def _overlaps(entries: list[Entry], now: datetime) -> list[Finding]:
+    """Return until when replaced tokens are still good, or nothing if there are none."""
+    overlaps = [
+        (until, entry)
+        for entry in entries
+        if (until := registry.explain_status(entry, needs_activity=False, now=now).valid_until)
+    ]
+    if not overlaps:
+        return []
+    until, entry = min(overlaps, key=lambda overlap: overlap[0])
+    detail = (
+        f"{count(len(overlaps), 'replaced token is', 'replaced tokens are')} still in use; "
+        f"the first ends in {format_duration(until - now)} ({entry.course_id})"
+    )
+    advice = registry.explain_status(entry, needs_activity=False, now=now).advice
+    return [Finding("tokens", until - now > ENDING, detail, advice)]
 
 
 def _moodle(entry: Entry, clients: SourceFactory, vault: Vault) -> Finding | None:

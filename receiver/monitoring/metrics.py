@@ -28,7 +28,7 @@ def collect(session: Session) -> Iterable[Metric]:
     entries = GaugeMetricFamily(
         "receiver_entries", "Courses in grade sync, by status.", labels=["status"]
     )
-    for status, count in listing.counts(session).items():
+    for status, count in listing.counts(session, now=now).items():
         entries.add_metric([status], count)
     totals = runs.totals(session, now=now)
     ended = CounterMetricFamily("receiver_runs", "Ended grade syncs, by ending.", labels=["ending"])

@@ -134,7 +134,7 @@ def _page(entry_id: int, faults: Faults) -> str:
     with current.database.reading() as session:
         entry = registry.get_any_by_id(session, entry_id)
         [listed] = listing.with_causes(
-            session, [entry], needs_activity=current.settings.elms_is_moodle
+            session, [entry], needs_activity=current.settings.elms_is_moodle, now=db.now(session)
         )
         history_page = history.page(session, entry.id, page_request)
         last = queries.of_course(session, entry.source.name, entry.course_id)

@@ -6,6 +6,7 @@ from flask import Blueprint, Response, render_template, request
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy.orm import Session
 
+from foundation.db import session as db
 from foundation.errors import Advice
 from foundation.pages import downloads, forms, pagination
 from foundation.pages.guards import signed_in
@@ -58,10 +59,12 @@ def show() -> str:
         page = inbox.page(session, criteria, page_request)
         total = inbox.count(session, criteria)
         all_sources = sources.list_all(session)
+        now = db.now(session)
     return render_template(
         "receiver/inbox.html",
         page=page,
         total=total,
+        now=now,
         outcomes=[(outcome.value, outcome.value) for outcome in labels.MEANINGS],
         sources=source_choices(all_sources),
         query=forms.entered(InboxParams.model_fields),

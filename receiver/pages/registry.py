@@ -79,15 +79,23 @@ def show() -> str:
     params, current = _params(), services.current()
     page_request = pagination.read(request.args, params.sort.kinds)
     with current.database.reading() as session:
+        now = db.now(session)
         all_sources = sources.list_all(session)
         entry_filter = params.criteria(session)
         needs_activity = current.settings.elms_is_moodle
         page = listing.page(
-            session, entry_filter, page_request, sort=params.sort, needs_activity=needs_activity
+            session,
+            entry_filter,
+            page_request,
+            sort=params.sort,
+            needs_activity=needs_activity,
+            now=now,
         )
-        counts = listing.counts(session)
+        counts = listing.counts(session, now=now)
         is_search = entry_filter != EntryFilter()
-        total = listing.count(session, entry_filter) if is_search else sum(counts.values())
+        total = sum(counts.values())
+        if is_search:
+            total = listing.count(session, entry_filter, now=now)
         first = not is_search and page_request == PageRequest()
         waiting = (
             listing.page(
@@ -96,6 +104,7 @@ def show() -> str:
                 page_request,
                 needs_activity=needs_activity,
                 limit=_FIRST_FEW,
+                now=now,
             ).rows
             if first and counts[CourseStatus.TOKEN_INVALID]
             else ()
@@ -122,12 +131,13 @@ def export() -> Response:
     """Return all courses that match a filter as a CSV file, which can be imported again."""
     params, current = _params(), services.current()
     with current.database.reading() as session:
-        entry_filter = params.criteria(session)
+        entry_filter, now = params.criteria(session), db.now(session)
     rows = listing.export(
         current.database,
         entry_filter,
         sort=params.sort,
         needs_activity=current.settings.elms_is_moodle,
+        now=now,
     )
     return downloads.csv_file("registry", csv_files.EXPORTED, rows)
 

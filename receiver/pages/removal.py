@@ -6,6 +6,7 @@ from flask import Blueprint, flash, redirect, render_template, request, url_for
 from pydantic import BeforeValidator, ConfigDict
 from werkzeug.wrappers import Response
 
+from foundation.db import session as db
 from foundation.errors import Advice
 from foundation.pages import forms, redirects
 from foundation.pages.guards import signed_in
@@ -82,11 +83,12 @@ def _read() -> Selection:
 
 def _find(selection: Selection) -> list[SelectedCourse]:
     with services.current().database.reading() as session:
+        now = db.now(session)
         if not selection.everything:
-            return listing.find_selected(session, EntryFilter(), selection.entry_id)
+            return listing.find_selected(session, EntryFilter(), selection.entry_id, now=now)
         source_id = sources.get(session, selection.source).id if selection.source else None
         found = EntryFilter(selection.status, source_id, selection.q, selection.since)
-        return listing.find_selected(session, found)
+        return listing.find_selected(session, found, now=now)
 
 
 def _preview(selection: Selection, selected: list[SelectedCourse]) -> str:

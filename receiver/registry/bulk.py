@@ -100,7 +100,7 @@ def remove(
     """
     query = select(Entry).where(db.among(Entry.id, entry_ids), Entry.added_at.is_not(None))
     if status is not None:
-        query = query.where(conditions(Entry)[status])
+        query = query.where(conditions(Entry, now=now)[status])
     entries = session.scalars(query.order_by(Entry.id).with_for_update()).all()
     lines = [
         NewHistoryEntry(

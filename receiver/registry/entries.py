@@ -317,23 +317,23 @@ def list_added(
     return entries
 
 
-def explain_status(entry: Entry, *, needs_activity: bool) -> CourseStatusDetails:
+def explain_status(entry: Entry, *, needs_activity: bool, now: datetime) -> CourseStatusDetails:
     """Return the status of an entry with its reason and the next step.
 
     `needs_activity`: an active entry without its target activity has that as reason.
     `listing.explain_status` also says that the last runs failed.
     """
     platform = entry.source.platform
-    status = explain(state_of(entry), entry.course_id, platform=platform)
+    status = explain(state_of(entry), entry.course_id, platform=platform, now=now)
     if status.status is not CourseStatus.ACTIVE or not needs_activity or has_activity(entry):
         return status
     failure = missing_activity(entry.course_id)
     return replace(status, reason=failure.detail, advice=failure.advice)
 
 
-def status_of(entry: Entry) -> CourseStatus:
+def status_of(entry: Entry, *, now: datetime) -> CourseStatus:
     """Return the status of an entry, without an explanation."""
-    return course_state.status_of(state_of(entry))
+    return course_state.status_of(state_of(entry), now=now)
 
 
 def has_activity(entry: Entry) -> bool:
@@ -348,7 +348,9 @@ def state_of(entry: Entry | Row[Any]) -> CourseState:
         deleted = Deleted(entry.deleted_version, entry.deleted_at)
     if entry.announced_version is not None and entry.announced_at is not None:
         token_id = str(entry.announced_token_id)
-        announced = TokenAnnounced(entry.announced_version, token_id, entry.announced_at)
+        announced = TokenAnnounced(
+            entry.announced_version, token_id, entry.announced_at, entry.announced_valid_until
+        )
     if entry.rejected_token_id is not None and entry.rejected_at is not None:
         reason = str(entry.rejected_reason)
         rejected = TokenRejected(entry.rejected_token_id, reason, entry.rejected_at)

@@ -100,10 +100,12 @@ def entry_for_fact(
         case Deleted(course_version=version, at=at):
             event = HistoryEvent.COURSE_DELETED
             detail = f"version {version}, deleted at {format_timestamp(at)}"
-        case TokenAnnounced(course_version=version, token_id=token_id):
+        case TokenAnnounced(course_version=version, token_id=token_id, valid_until=until):
             is_webhook = actor.kind == ActorKind.WEBHOOK
             event = HistoryEvent.TOKEN_REGENERATED if is_webhook else HistoryEvent.TOKEN_ANNOUNCED
             detail = f"version {version}, current token {token_id}"
+            if until is not None:
+                detail += f", the one before is good until {format_timestamp(until)}"
         case TokenRejected(token_id=token_id, reason=reason):
             event, detail = HistoryEvent.TOKEN_REJECTED, f"{token_id}: {reason}"
         case TokenAccepted(token_id=token_id):
@@ -126,7 +128,7 @@ def write(
             "actor_name": actor.name,
             "event": str(entry.event),
             "detail": entry.detail,
-            "status": course_state.status_of(entry.state).value,
+            "status": course_state.status_of(entry.state, now=now).value,
         }
         for entry in entries
     ]

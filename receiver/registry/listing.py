@@ -1,7 +1,7 @@
 """Lists of the courses in the registry: by page, with the cause of each status, as rows of CSV."""
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -76,11 +76,12 @@ def page(
     sort: Sort = BY_COURSE,
     needs_activity: bool,
     limit: int = PAGE,
+    now: datetime,
 ) -> Page[ListedEntry]:
     """Return a page of the courses in the registry, in three queries."""
-    query = _matching(entry_filter).options(joinedload(Entry.source, innerjoin=True))
+    query = _matching(entry_filter, now=now).options(joinedload(Entry.source, innerjoin=True))
     entries = pagination.read_sorted(session, query, sort, page_request, limit=limit)
-    rows = with_causes(session, entries.rows, needs_activity=needs_activity)
+    rows = with_causes(session, entries.rows, needs_activity=needs_activity, now=now)
     return Page(tuple(rows), entries.before, entries.after)
 
 
@@ -96,6 +97,7 @@ def export(
     *,
     sort: Sort = BY_COURSE,
     needs_activity: bool,
+    now: datetime,
 ) -> Iterator[Sequence[dict[str, Any]]]:
     """Yield batches of rows with `csv_files.EXPORTED`, each read in a transaction of its own."""
 
@@ -107,6 +109,7 @@ def export(
             sort=sort,
             needs_activity=needs_activity,
             limit=BATCH,
+            now=now,
         )
         return Page([_exported(listed) for listed in found.rows], None, found.after)
 
@@ -126,27 +129,29 @@ def _exported(listed: ListedEntry) -> dict[str, Any]:
 
 
 def explain_status(
-    entry: Entry, last: LastOutcome | None, *, needs_activity: bool
+    entry: Entry, last: LastOutcome | None, *, needs_activity: bool, now: datetime
 ) -> CourseStatusDetails:
     """Return the status of an entry as it is listed, given its last outcome.
 
     An active course that the last runs could not sync has that as reason.
     """
-    status = registry.explain_status(entry, needs_activity=needs_activity)
+    status = registry.explain_status(entry, needs_activity=needs_activity, now=now)
     if status.status is not CourseStatus.ACTIVE or last is None or last.failing_since is None:
         return status
     reason = f"the grade sync fails: {last.detail}"
-    return CourseStatusDetails(status.status, reason, last.failing_since, last.advice, failing=True)
+    return replace(
+        status, reason=reason, since=last.failing_since, advice=last.advice, failing=True
+    )
 
 
 def with_causes(
-    session: Session, entries: Sequence[Entry], *, needs_activity: bool
+    session: Session, entries: Sequence[Entry], *, needs_activity: bool, now: datetime
 ) -> list[ListedEntry]:
     """Return entries with their status and its cause, in two queries."""
     facts = {
         entry.id: cause
         for entry in entries
-        if (cause := cause_of(registry.state_of(entry))) is not None
+        if (cause := cause_of(registry.state_of(entry), now=now)) is not None
     }
     causes = history.find_causes(session, facts)
     last = runs.last_outcomes(session, [entry.course_id for entry in entries])
@@ -154,7 +159,7 @@ def with_causes(
     return [
         ListedEntry(
             entry,
-            explain_status(entry, outcome, needs_activity=needs_activity),
+            explain_status(entry, outcome, needs_activity=needs_activity, now=now),
             causes.get(entry.id),
             outcome,
         )
@@ -162,31 +167,35 @@ def with_causes(
     ]
 
 
-def counts(session: Session) -> dict[CourseStatus, int]:
+def counts(session: Session, *, now: datetime) -> dict[CourseStatus, int]:
     """Return the number of courses in the registry by status, in one query.
 
     The active count is the difference.
     """
     invalid, deleted = CourseStatus.TOKEN_INVALID, CourseStatus.COURSE_DELETED
     columns = [
-        _matching(entry_filter).with_only_columns(func.count()).scalar_subquery()
+        _matching(entry_filter, now=now).with_only_columns(func.count()).scalar_subquery()
         for entry_filter in (EntryFilter(), EntryFilter(invalid), EntryFilter(deleted))
     ]
     row = session.execute(select(*columns)).one()
     return {CourseStatus.ACTIVE: row[0] - row[1] - row[2], deleted: row[2], invalid: row[1]}
 
 
-def count(session: Session, entry_filter: EntryFilter) -> int:
+def count(session: Session, entry_filter: EntryFilter, *, now: datetime) -> int:
     """Return the number of courses in the registry that match."""
-    return session.scalars(_matching(entry_filter).with_only_columns(func.count())).one()
+    return session.scalars(_matching(entry_filter, now=now).with_only_columns(func.count())).one()
 
 
 def find_selected(
-    session: Session, entry_filter: EntryFilter, entry_ids: Collection[int] | None = None
+    session: Session,
+    entry_filter: EntryFilter,
+    entry_ids: Collection[int] | None = None,
+    *,
+    now: datetime,
 ) -> list[SelectedCourse]:
     """Return the courses in the registry that match, of these ids if given, by course id."""
-    query = _matching(entry_filter).with_only_columns(
-        Entry.id, Entry.course_id, conditions(Entry)[CourseStatus.ACTIVE]
+    query = _matching(entry_filter, now=now).with_only_columns(
+        Entry.id, Entry.course_id, conditions(Entry, now=now)[CourseStatus.ACTIVE]
     )
     if entry_ids is not None:
         query = query.where(db.among(Entry.id, entry_ids))
@@ -194,14 +203,14 @@ def find_selected(
     return [SelectedCourse(row[0], row[1], bool(row[2])) for row in rows]
 
 
-def _matching(entry_filter: EntryFilter) -> Select[Any]:
+def _matching(entry_filter: EntryFilter, *, now: datetime) -> Select[Any]:
     query = select(Entry).where(Entry.added_at.is_not(None))
     if entry_filter.status is not None:
-        query = query.where(conditions(Entry)[entry_filter.status])
+        query = query.where(conditions(Entry, now=now)[entry_filter.status])
     if entry_filter.source_id is not None:
         query = query.where(Entry.source_id == entry_filter.source_id)
     if entry_filter.matching:
         query = query.where(Entry.course_id.icontains(entry_filter.matching, autoescape=True))
     if entry_filter.since is not None:
-        query = query.where(cause_at(Entry) >= entry_filter.since)
+        query = query.where(cause_at(Entry).between(entry_filter.since, now))
     return query

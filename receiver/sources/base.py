@@ -46,13 +46,26 @@ class PersonProblem:
 
 
 @dataclass(frozen=True)
+class TokenReplaced:
+    """The token is valid until then; `token_id` is the current one."""
+
+    token_id: str
+    regenerated_at: datetime
+    valid_until: datetime
+
+
+@dataclass(frozen=True)
 class Grades:
-    """The course's scores, with its version and current token where the site names them."""
+    """The course's scores, with its version and token where the site names them.
+
+    `replaced_by`: the token of the request is not the current one, but still valid.
+    """
 
     scores: tuple[Score, ...]
     etag: str | None
     course_version: int | None = None
     token_id: str | None = None
+    replaced_by: TokenReplaced | None = None
     left_out: tuple[PersonProblem, ...] = ()
 
     @property

@@ -27,6 +27,7 @@ from receiver.sources.base import (
     Misconfigured,
     RegeneratedOutcome,
     RejectedOutcome,
+    TokenReplaced,
     Transient,
     Unchanged,
 )
@@ -253,7 +254,13 @@ def _grades(query: GradeQuery, etag: str | None, body: bytes) -> FetchOutcome:
     if (grades.course_id, grades.token_id) != (query.course_id, query.token.token_id):
         return Misconfigured("responded about another course or another token", CHECK_URL)
     valid_etag = etag if etag and _ETAG.fullmatch(etag) else None
-    return Grades(grades.scores, valid_etag, grades.course_version, grades.token_id)
+    replaced_by = None
+    if (newer := grades.overlap) is not None:
+        if newer.token_id == query.token.token_id:
+            return Misconfigured("responded that the token was replaced by itself", CHECK_URL)
+        replaced_by = TokenReplaced(newer.token_id, newer.regenerated_at, newer.valid_until)
+    version, token_id = grades.course_version, grades.token_id
+    return Grades(grades.scores, valid_etag, version, token_id, replaced_by)
 
 
 def _refusal(query: GradeQuery, status: int, body: bytes) -> FetchOutcome:

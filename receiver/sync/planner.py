@@ -2,9 +2,11 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from sqlalchemy.orm import Session
 
+from foundation.db import session as db
 from foundation.db.session import Database
 from receiver.course_state import CourseStatus
 from receiver.models import Entry
@@ -44,12 +46,12 @@ class Planner:
     sources: Collection[str] = ()
     needs_activity: bool = False
 
-    def plan(self, session: Session) -> Plan:
+    def plan(self, session: Session, *, now: datetime) -> Plan:
         """Return the plan for now, or raise EntryUnknownError if a named course does not exist."""
         entries = registry.list_added(
             session, source_names=self.sources, course_ids=self.course_ids
         )
-        planned = plan_entries(entries, needs_activity=self.needs_activity)
+        planned = plan_entries(entries, needs_activity=self.needs_activity, now=now)
         session.expunge_all()  # a commit would expire the entries, which outlive the session
         return planned
 
@@ -59,19 +61,20 @@ class Planner:
             return Plan()
         with self.database.reading() as session:
             current = registry.list_added(session, entry_ids=[entry.id for entry in entries])
-            planned = plan_entries(current, needs_activity=self.needs_activity)
+            now = db.now(session)
+            planned = plan_entries(current, needs_activity=self.needs_activity, now=now)
             session.expunge_all()
         return planned
 
 
-def plan_entries(entries: Sequence[Entry], *, needs_activity: bool) -> Plan:
+def plan_entries(entries: Sequence[Entry], *, needs_activity: bool, now: datetime) -> Plan:
     """Return the plan for these entries, by source and then by course id, without a query."""
     to_fetch: list[Entry] = []
     deleted: list[CourseResult] = []
     skipped: list[CourseResult] = []
     without_activity: list[CourseResult] = []
     for entry in sorted(entries, key=lambda entry: (entry.source_id, entry.course_id)):
-        status = registry.explain_status(entry, needs_activity=needs_activity)
+        status = registry.explain_status(entry, needs_activity=needs_activity, now=now)
         if status.status is CourseStatus.COURSE_DELETED:
             deleted.append(results.skipped_result(entry, status))
         elif status.status is not CourseStatus.ACTIVE:

@@ -76,6 +76,6 @@ class Recorder:
             ]
             actor = Actor(ActorKind.SYNC, f"run {self.run_id}")
             registry.apply_updates(session, updates, actor=actor, now=now)
-            recorded = [*skipped, *(results.to_course_result(*pair) for pair in pairs)]
+            recorded = [*skipped, *(results.to_course_result(*pair, now=now) for pair in pairs)]
             runs.record(session, self.run_id, recorded)
         return recorded

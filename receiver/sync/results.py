@@ -11,6 +11,7 @@ from receiver import course_state
 from receiver.course_advice import CourseStatusDetails, explain
 from receiver.course_state import (
     REGENERATED,
+    CourseState,
     CourseStatus,
     Deleted,
     Fact,
@@ -34,6 +35,7 @@ from receiver.sources.base import (
     RegeneratedOutcome,
     RejectedOutcome,
     SiteOutage,
+    TokenReplaced,
     Transient,
     Unchanged,
 )
@@ -125,16 +127,15 @@ def facts_of(result: FetchResult, *, now: datetime) -> tuple[Fact, ...]:
     """
     state, token_id = registry.state_of(result.entry), str(result.entry.stored_token_id)
     match result.outcome:
+        case Grades(course_version=int(version), replaced_by=TokenReplaced() as newer):
+            named = TokenAnnounced(version, newer.token_id, newer.regenerated_at, newer.valid_until)
+            return (*_unless_known(state, named), *_acceptance(state, token_id, now=now))
         case Grades(course_version=int(version), token_id=str(present)):
             named = TokenAnnounced(version, present, now)
-            announced = state.announced
-            is_known = announced and announced == replace(named, at=announced.at)
-            if is_known and status_of(state) is CourseStatus.ACTIVE:
-                return ()
-            return (named,)
+            is_active = status_of(state, now=now) is CourseStatus.ACTIVE
+            return _unless_known(state, named) if is_active else (named,)
         case Grades() | Unchanged():
-            # Stored once: then the token is confirmed, and needs a check before it is replaced.
-            return () if is_token_confirmed(state) else (TokenAccepted(token_id, now),)
+            return _acceptance(state, token_id, now=now)
         case DeletedOutcome(course_version=version, deleted_at=at):
             return (Deleted(version, at),)
         case RegeneratedOutcome(course_version=version, token_id=present, regenerated_at=at):
@@ -148,7 +149,21 @@ def facts_of(result: FetchResult, *, now: datetime) -> tuple[Fact, ...]:
             return ()
 
 
-def to_course_result(result: FetchResult, facts: Sequence[Fact]) -> CourseResult:
+def _unless_known(state: CourseState, named: TokenAnnounced) -> tuple[Fact, ...]:
+    """Return an announcement unless the state has it, at whatever time."""
+    known = state.announced
+    if known is None or (named.valid_until and not known.valid_until):
+        return (named,)
+    is_known = known == replace(named, at=known.at, valid_until=known.valid_until)
+    return () if is_known else (named,)
+
+
+def _acceptance(state: CourseState, token_id: str, *, now: datetime) -> tuple[Fact, ...]:
+    """Return that a token was accepted, once: then it needs a check before it is replaced."""
+    return () if is_token_confirmed(state, now=now) else (TokenAccepted(token_id, now),)
+
+
+def to_course_result(result: FetchResult, facts: Sequence[Fact], *, now: datetime) -> CourseResult:
     """Return the report line of a fetched course, given the facts that its result states."""
     entry, url = result.entry, result.url
     match result.outcome:
@@ -167,7 +182,7 @@ def to_course_result(result: FetchResult, facts: Sequence[Fact]) -> CourseResult
             return _failed(entry, failure.reason, failure, url)
         case _:
             state = reduce(course_state.apply, facts, registry.state_of(entry))
-            status = explain(state, entry.course_id, platform=entry.source.platform)
+            status = explain(state, entry.course_id, platform=entry.source.platform, now=now)
             is_deleted = status.status is CourseStatus.COURSE_DELETED
             outcome = CourseOutcome.SKIPPED if is_deleted else CourseOutcome.FAILED
             return _not_active(entry, outcome, status, url)

@@ -184,7 +184,7 @@ class SyncRun:
             if not options.even_if_paused:
                 schedule.check_not_paused(session)
             self._lease.acquire(session, options.holder, now=now)
-            plan = self._planner.plan(session)
+            plan = self._planner.plan(session, now=now)
             partial = bool(options.course_ids or options.sources)
             run_id = runs.begin(
                 session,

@@ -83,20 +83,22 @@ class _Verdict:
     refusal: TokenNotEnteredError | None
 
 
-def replaces_confirmed(entry: Entry, token: Token) -> bool:
+def replaces_confirmed(entry: Entry, token: Token, *, now: datetime) -> bool:
     """Return True if a token would replace one that is confirmed."""
-    return token.token_id != entry.stored_token_id and is_token_confirmed(registry.state_of(entry))
+    is_other = token.token_id != entry.stored_token_id
+    return is_other and is_token_confirmed(registry.state_of(entry), now=now)
 
 
-def needs_check(entry: Entry, token: Token) -> bool:
+def needs_check(entry: Entry, token: Token, *, now: datetime) -> bool:
     """Return True if only its site knows whether a token is valid for an entry.
 
     It would replace one that is confirmed, or is not the one that was announced. It may be newer,
     its webhook still on the way, or an old one, or that of another course.
     """
     after = replace(registry.state_of(entry), stored_token_id=token.token_id)
-    is_invalid = course_state.status_of(after) is CourseStatus.TOKEN_INVALID
-    return is_invalid or replaces_confirmed(entry, token)
+    ends_at = after.announced.ends_at if after.announced else now
+    is_invalid = course_state.status_of(after, now=max(now, ends_at)) is CourseStatus.TOKEN_INVALID
+    return is_invalid or replaces_confirmed(entry, token, now=now)
 
 
 @dataclass(frozen=True)
@@ -124,8 +126,8 @@ class TokenCheck:
                 entry = registry.get_added_locked(session, entry_id)
                 registry.check_owner(session, entry.source, entry.course_id, token)
                 is_checked = bool(verdicts) and entry.stored_token_id == checked_against
-                if is_checked or not needs_check(entry, token):
-                    vault, now = self.services.vault, db.now(session)
+                vault, now = self.services.vault, db.now(session)
+                if is_checked or not needs_check(entry, token, now=now):
                     registry.set_token(
                         session, entry, token, vault=vault, actor=self.actor, now=now
                     )
@@ -133,7 +135,7 @@ class TokenCheck:
                     break
                 session.expunge_all()
             checked_against = entry.stored_token_id
-            verdicts = self._verify([(entry, token)])
+            verdicts = self._verify([(entry, token)], now=now)
             if refusal := verdicts[entry_id].refusal:
                 with self.services.database.writing() as session:
                     self._apply(session, verdicts.values(), now=db.now(session))
@@ -165,7 +167,7 @@ class TokenCheck:
         return refused
 
     def _check_rows(
-        self, rows: Sequence[RegistryRow], needed: Callable[[Entry, Token], bool]
+        self, rows: Sequence[RegistryRow], needed: Callable[..., bool]
     ) -> tuple[dict[int, _Verdict], list[RefusedToken]]:
         """Check the tokens of rows that need it; return the verdicts by entry id, and refusals."""
         with self.services.database.reading() as session:
@@ -175,6 +177,7 @@ class TokenCheck:
                 if row.token is not None
             ]
             owners = bulk.find_other_owners(session, rows)
+            now = db.now(session)
             session.expunge_all()
         refused = [
             RefusedToken(entry.id, row, registry.belongs_to(token, owners[row.line]))
@@ -184,9 +187,10 @@ class TokenCheck:
         to_check = {
             entry.id: (row, entry, token)
             for row, entry, token in pairs
-            if row.line not in owners and needed(entry, token)
+            if row.line not in owners and needed(entry, token, now=now)
         }
-        verdicts = self._verify([(entry, token) for _, entry, token in to_check.values()])
+        pairs_to_check = [(entry, token) for _, entry, token in to_check.values()]
+        verdicts = self._verify(pairs_to_check, now=now)
         refused += [
             RefusedToken(id_, to_check[id_][0], verdict.refusal)
             for id_, verdict in verdicts.items()
@@ -194,7 +198,9 @@ class TokenCheck:
         ]
         return verdicts, refused
 
-    def _verify(self, pairs: Sequence[tuple[Entry, Token]]) -> dict[int, _Verdict]:
+    def _verify(
+        self, pairs: Sequence[tuple[Entry, Token]], *, now: datetime
+    ) -> dict[int, _Verdict]:
         """Request grades with tokens, without retries, and return the verdicts by entry id.
 
         The entries are detached from any session; they hold the new tokens afterwards.
@@ -202,7 +208,7 @@ class TokenCheck:
         confirmed = {
             entry.id: entry.stored_token_id
             for entry, token in pairs
-            if replaces_confirmed(entry, token)
+            if replaces_confirmed(entry, token, now=now)
         }
         entries = {entry.id: entry for entry, _ in pairs}
         for entry, token in pairs:
@@ -243,12 +249,13 @@ class TokenCheck:
         needs_activity = self.services.settings.elms_is_moodle
         with self.services.database.reading() as session:
             entries = registry.list_added(session, entry_ids=entry_ids)
+            now = db.now(session)
             session.expunge_all()
         return [
             EnteredToken(
                 entry,
                 (_check_failure(verdicts[entry.id].result) if entry.id in verdicts else None)
-                or registry.explain_status(entry, needs_activity=needs_activity),
+                or registry.explain_status(entry, needs_activity=needs_activity, now=now),
             )
             for entry in entries
         ]

@@ -200,7 +200,7 @@ def _apply(
         case CourseDeleted(data=data, timestamp=at):
             fact: Fact = Deleted(data.course_version, at)
         case TokenRegenerated(data=data, timestamp=at):
-            fact = TokenAnnounced(data.course_version, data.token_id, at)
+            fact = TokenAnnounced(data.course_version, data.token_id, at, data.valid_until)
     actor = Actor(ActorKind.WEBHOOK, webhook_id)
     course_id = event.data.course_id
     result = registry.apply(session, source.source_id, course_id, fact, actor=actor, now=now)

@@ -19,6 +19,7 @@ from contract.grades import Score
 from contract.signatures import Secret
 from contract.tokens import CourseToken
 from foundation.crypto import Vault
+from foundation.db import session as db
 from foundation.db.session import Database
 from foundation.http.ssrf import Guard
 from foundation.pages import users
@@ -244,7 +245,9 @@ class _Day:
     def _sync(self, at: datetime) -> None:
         """Record a grade sync; one of the day was slow."""
         with self.elms.writing() as session:
-            plan = planner.plan_entries(registry.list_added(session), needs_activity=False)
+            plan = planner.plan_entries(
+                registry.list_added(session), needs_activity=False, now=db.now(session)
+            )
             run_id = runs.begin(session, "elms@sync-1", deleted=len(plan.deleted), now=at)
             outcomes = [CourseOutcome.SYNCED, *[CourseOutcome.UNCHANGED] * 7]
             fetched = [

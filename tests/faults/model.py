@@ -171,6 +171,11 @@ class Fact:
     course: str
     version: int
     token: str | None
+    valid_until: datetime | None = None
+
+
+# The deleted version of a course, and version, token and overlap of its last announcement.
+StoredFacts = tuple[int | None, int | None, str | None, datetime | None]
 
 
 @dataclass
@@ -190,12 +195,12 @@ class Elms:
         self.facts.append(fact)
         return "applied" if self.entry(fact.course) != before else "stale"
 
-    def entry(self, course: str) -> tuple[int | None, int | None, str | None]:
-        """Return the deleted version, and version and token of the last announcement."""
-        entry: tuple[int | None, int | None, str | None] = (None, None, None)
+    def entry(self, course: str) -> StoredFacts:
+        """Return the deleted version, and version, token and overlap of the last announcement."""
+        entry: StoredFacts = (None, None, None, None)
         for one in sorted(self.facts, key=lambda fact: fact.version):
             if one.course == course and one.token is None:
                 entry = (one.version, *entry[1:])
             elif one.course == course:
-                entry = (entry[0], one.version, one.token)
+                entry = (entry[0], one.version, one.token, one.valid_until)
         return entry

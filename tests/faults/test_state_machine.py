@@ -118,12 +118,17 @@ class Machine(RuleBasedStateMachine):
             self._register(f"https://elms.example.ac.uk/webhooks/{number}", event_types)
         self.elms.secrets = set(self.secrets)
 
-    @rule(pick=picks, kinds=st.lists(st.sampled_from(KINDS), min_size=1, max_size=3))
-    def change(self, pick: int, kinds: list[str]) -> None:
+    @rule(
+        pick=picks,
+        kinds=st.lists(st.sampled_from(KINDS), min_size=1, max_size=3),
+        hours=st.sampled_from([0, 1, 24]),
+    )
+    def change(self, pick: int, kinds: list[str], hours: int) -> None:
+        """Change a course several times; tokens are replaced with an overlap of some hours."""
         course_id = self._course(pick)
         for kind in kinds:
             if course_id in self.courses:
-                self._change(course_id, kind)
+                self._change(course_id, kind, overlap=timedelta(hours=hours))
                 fact, ids = self._last_fact(course_id)
                 self.facts[fact.event] = fact
                 self.sender.emit(fact.event, kind, ids)
@@ -298,7 +303,12 @@ class Machine(RuleBasedStateMachine):
     def registry_is_the_fold_of_the_accepted_events(self) -> None:
         with self.receiver.reading() as session:
             entries = {
-                one.course_id: (one.deleted_version, one.announced_version, one.announced_token_id)
+                one.course_id: (
+                    one.deleted_version,
+                    one.announced_version,
+                    one.announced_token_id,
+                    one.announced_valid_until,
+                )
                 for one in session.scalars(select(Entry))
             }
             accepted = set(session.scalars(select(InboxMessage.webhook_id)))
@@ -394,10 +404,19 @@ class Machine(RuleBasedStateMachine):
             self.courses.append(course_id)
         return self.courses[pick % 2]
 
-    def _change(self, course_id: str, kind: str, *, roll_back: bool = False) -> None:
-        changes = {KINDS[0]: courses.delete_course, KINDS[1]: courses.regenerate_token}
+    def _change(
+        self,
+        course_id: str,
+        kind: str,
+        *,
+        overlap: timedelta = timedelta(0),
+        roll_back: bool = False,
+    ) -> None:
         with self.notifier.writing() as session:
-            changes[kind](session, course_id, now=self.now)
+            if kind == KINDS[0]:
+                courses.delete_course(session, course_id, now=self.now)
+            else:
+                courses.regenerate_token(session, course_id, overlap=overlap, now=self.now)
             if roll_back:
                 raise RolledBackError
 
@@ -409,8 +428,9 @@ class Machine(RuleBasedStateMachine):
                 select(Event).where(Event.course_id == course_id, Event.course_version == last)
             ).one()
             ids = select(Delivery.endpoint_id, Delivery.id).where(Delivery.event_id == event.id)
-            token = getattr(events.load(event.body.encode()).data, "token_id", None)
-            fact = Fact(event.id, course_id, event.course_version, token)
+            data = events.load(event.body.encode()).data
+            token, until = getattr(data, "token_id", None), getattr(data, "valid_until", None)
+            fact = Fact(event.id, course_id, event.course_version, token, until)
             return fact, {row[0]: row[1] for row in session.execute(ids)}
 
     def _register(self, url: str, event_types: Collection[str]) -> None:

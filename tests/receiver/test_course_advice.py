@@ -23,7 +23,9 @@ def state_after(*facts: Fact) -> CourseState:
 
 
 def test_active_course_needs_no_explanation() -> None:
-    assert explain(CourseState("stored"), "CS101") == CourseStatusDetails(CourseStatus.ACTIVE)
+    assert explain(CourseState("stored"), "CS101", now=NINE) == CourseStatusDetails(
+        CourseStatus.ACTIVE
+    )
 
 
 @pytest.mark.parametrize(
@@ -50,16 +52,16 @@ def test_active_course_needs_no_explanation() -> None:
     ],
 )
 def test_explanation_has_reason_time_and_next_step(fact: Fact, reason: str, next_step: str) -> None:
-    status = explain(state_after(fact), "CS 101")
+    status = explain(state_after(fact), "CS 101", now=NINE)
 
     assert (status.reason, status.since) == (reason, NINE)
     assert next_step in str(status.advice)
 
 
 def test_explanation_names_the_platform() -> None:
-    deleted = explain(state_after(Deleted(0, NINE)), "7", platform="Moodle")
+    deleted = explain(state_after(Deleted(0, NINE)), "7", platform="Moodle", now=NINE)
     rejected = explain(
-        state_after(TokenRejected("stored", "invalidtoken", NINE)), "7", platform="Moodle"
+        state_after(TokenRejected("stored", "invalidtoken", NINE)), "7", platform="Moodle", now=NINE
     )
 
     assert deleted.reason == "the course was deleted in Moodle"
@@ -72,7 +74,7 @@ def test_explanation_adds_why_the_stored_token_was_rejected() -> None:
     wrong = TokenRejected("stored", "token-wrong-course: it belongs to another course", NINE)
     replaced = TokenRejected("stored", REGENERATED, NINE)
 
-    both = explain(state_after(announced, wrong), "CS101")
-    one = explain(state_after(announced, replaced), "CS101")
+    both = explain(state_after(announced, wrong), "CS101", now=NINE)
+    one = explain(state_after(announced, replaced), "CS101", now=NINE)
 
     assert both.reason == f"{one.reason}, which was rejected: {wrong.reason}"

@@ -20,22 +20,22 @@ from receiver.course_state import (
     TokenAnnounced,
     TokenRejected,
     cause_at,
-    cause_of,
     conditions,
-    status_of,
+    index_conditions,
     to_columns,
 )
 from receiver.models import Entry, Source
 
 NINE = datetime(2026, 11, 22, 9, tzinfo=UTC)
 TEN = NINE + timedelta(hours=1)
+ELEVEN = TEN + timedelta(hours=1)
 
 times = st.integers(0, 3).map(lambda hours: NINE + timedelta(hours=hours))
 versions = st.integers(1, 4)
 token_ids = st.sampled_from(["old", "stored", "new"])
 facts = st.one_of(
     st.builds(Deleted, versions, times),
-    st.builds(TokenAnnounced, versions, token_ids, times),
+    st.builds(TokenAnnounced, versions, token_ids, times, st.none() | times),
     st.builds(TokenRejected, token_ids, st.sampled_from(["unknown", "wrong course"]), times),
     st.builds(TokenAccepted, token_ids, times),
 )
@@ -44,6 +44,11 @@ facts = st.one_of(
 def after(*applied: Fact, stored: str | None = "stored") -> CourseState:
     """Return the state of a course after these facts."""
     return reduce(course_state.apply, applied, CourseState(stored))
+
+
+def status_at(state: CourseState, now: datetime = TEN) -> CourseStatus:
+    """Return the status of a state, by default at ten."""
+    return course_state.status_of(state, now=now)
 
 
 @given(st.lists(facts, max_size=6), st.data())
@@ -59,8 +64,8 @@ def test_all_720_orders_of_six_facts_give_one_state() -> None:  # F20
         TokenAnnounced(1, "old", NINE),
         TokenAnnounced(2, "stored", NINE),
         TokenRejected("old", "unknown", NINE),
-        TokenAnnounced(2, "stored", TEN),
-        TokenAnnounced(3, "new", TEN),
+        TokenAnnounced(2, "stored", TEN, ELEVEN),
+        TokenAnnounced(3, "new", TEN, ELEVEN),
         Deleted(4, TEN),
     )
 
@@ -84,7 +89,7 @@ def test_higher_version_wins_over_later_time(low: Fact, high: Fact) -> None:
 
 @given(st.lists(facts, max_size=6), versions, times)
 def test_deletion_is_final(applied: list[Fact], version: int, at: datetime) -> None:
-    assert status_of(after(Deleted(version, at), *applied)) is CourseStatus.COURSE_DELETED
+    assert status_at(after(Deleted(version, at), *applied)) is CourseStatus.COURSE_DELETED
 
 
 @pytest.mark.parametrize(
@@ -128,12 +133,45 @@ def test_deletion_is_final(applied: list[Fact], version: int, at: datetime) -> N
             id="accepted after another was announced",
         ),
         pytest.param((Deleted(1, NINE),), CourseStatus.COURSE_DELETED, id="deleted"),
+        pytest.param(
+            (TokenAnnounced(2, "new", NINE, ELEVEN),), CourseStatus.ACTIVE, id="in an overlap"
+        ),
+        pytest.param(
+            (TokenAnnounced(2, "new", NINE, TEN),),
+            CourseStatus.TOKEN_INVALID,
+            id="after an overlap",
+        ),
+        pytest.param(
+            (TokenAnnounced(2, "new", NINE, TEN), TokenAccepted("stored", TEN)),
+            CourseStatus.TOKEN_INVALID,
+            id="accepted in an overlap that ended",
+        ),
+        pytest.param(
+            (TokenAnnounced(2, "new", NINE, ELEVEN), TokenRejected("stored", "unknown", NINE)),
+            CourseStatus.TOKEN_INVALID,
+            id="rejected in an overlap",
+        ),
+        pytest.param(
+            (TokenAnnounced(2, "new", NINE, ELEVEN), TokenAnnounced(3, "newer", TEN)),
+            CourseStatus.TOKEN_INVALID,
+            id="replaced at once in an overlap",
+        ),
+        pytest.param(
+            (TokenAnnounced(2, "new", NINE, ELEVEN), Deleted(3, TEN)),
+            CourseStatus.COURSE_DELETED,
+            id="deleted in an overlap",
+        ),
+        pytest.param(
+            (TokenAnnounced(2, "new", NINE, ELEVEN), TokenAnnounced(2, "new", TEN)),
+            CourseStatus.ACTIVE,
+            id="overlap named by one of two facts",
+        ),
     ],
 )
 def test_status_follows_from_facts_and_stored_token(
     applied: tuple[Fact, ...], expected: CourseStatus
 ) -> None:
-    assert status_of(after(*applied)) is expected
+    assert status_at(after(*applied)) is expected
 
 
 @pytest.mark.parametrize(
@@ -156,14 +194,19 @@ EVERY_STATE = [
     for parts in product(
         [None, "stored"],
         [None, Deleted(4, NINE)],
-        [None, *(TokenAnnounced(3, token_id, at) for token_id in _IDS for at in _TIMES)],
+        [
+            None,
+            *(TokenAnnounced(3, token_id, at) for token_id in _IDS for at in _TIMES),
+            *(TokenAnnounced(3, token_id, _TIMES[0], at) for token_id in _IDS for at in _TIMES),
+        ],
         [None, *(TokenRejected(token_id, "unknown", at) for token_id in _IDS for at in _TIMES)],
         [None, *(TokenAccepted(token_id, at) for token_id in _IDS for at in _TIMES)],
     )
 ]
 
 
-def test_sql_conditions_agree_with_the_rule(database: Database) -> None:
+@pytest.mark.parametrize("now", _TIMES)
+def test_sql_conditions_agree_with_the_rule(database: Database, now: datetime) -> None:
     with database.writing() as session:
         session.add(Source(name="one", url="http://one.example", created_at=NINE))
         session.flush()
@@ -181,14 +224,22 @@ def test_sql_conditions_agree_with_the_rule(database: Database) -> None:
 
         found = {
             status: set(session.scalars(select(Entry.course_id).where(condition)))
-            for status, condition in conditions(Entry).items()
+            for status, condition in conditions(Entry, now=now).items()
+        }
+        indexed = {
+            status: set(session.scalars(select(Entry.course_id).where(condition)))
+            for status, condition in index_conditions(Entry).items()
         }
         since = dict(session.execute(select(Entry.course_id, cause_at(Entry))).tuples().all())
 
     expected: dict[CourseStatus, set[str]] = {status: set() for status in CourseStatus}
     for number, state in enumerate(EVERY_STATE):
-        expected[status_of(state)].add(str(number))
+        expected[status_at(state, now)].add(str(number))
     assert found == expected
-    causes = map(cause_of, EVERY_STATE)
-    assert since == {str(number): cause and cause.at for number, cause in enumerate(causes)}
-    assert len(EVERY_STATE) == sum(map(len, found.values())) == 1372
+    assert all(found[status] <= indexed[status] for status in CourseStatus)
+    for number, state in enumerate(EVERY_STATE):
+        if cause := course_state.cause_of(state, now=now):
+            assert since[str(number)] == course_state.since(cause)
+        elif since[str(number)] is not None:
+            assert since[str(number)] > now
+    assert len(EVERY_STATE) == sum(map(len, found.values())) == 2548

@@ -123,6 +123,18 @@ def test_token_is_regenerated(admin: Admin, store: Store) -> None:
     assert response.json["token_id"] != old.token_id
 
 
+def test_overlap_keeps_the_old_token_good(admin: Admin, store: Store) -> None:
+    old = store.add_course("CS101")
+
+    response = admin("POST", "/courses/CS101/token?overlap_seconds=3600")
+    too_long = admin("POST", "/courses/CS101/token?overlap_seconds=7776001")
+
+    [replaced, _] = admin("GET", "/courses/CS101").json["tokens"]
+    assert (response.status_code, too_long.status_code) == (201, 422)
+    assert replaced["token_id"] == old.token_id
+    assert replaced["valid_until"] == response.json["valid_until"] > replaced["superseded_at"]
+
+
 def test_grades_are_loaded(admin: Admin, store: Store) -> None:
     store.add_course("CS101")
     other = {**SCORE, "userId": "åsa"}

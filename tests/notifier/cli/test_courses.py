@@ -12,9 +12,10 @@ from sqlalchemy import text
 
 from contract.events import wire_time
 from contract.tokens import CourseToken, MoodleToken
+from foundation.text import readable
 from notifier.cli import main
 from notifier.courses import service as courses
-from notifier.models import Course, Event
+from notifier.models import Course, Event, IssuedToken
 from tests.notifier.cli.conftest import ReadJson, Run
 from tests.notifier.conftest import NINE, Store
 
@@ -140,6 +141,37 @@ def test_regenerate_token_prints_the_new_one(store: Store, run: Run) -> None:
 
     assert message == "The course CS101 has a new token, shown only once:"
     assert CourseToken.parse(new).token_id != old.token_id
+
+
+def test_regenerate_token_with_an_overlap_says_until_when(store: Store, run: Run) -> None:
+    store.add_course("CS101")
+
+    message, _ = run("courses", "regenerate-token", "CS101", "--overlap", "24h").stdout.splitlines()
+
+    (old, _) = store.all(IssuedToken)
+    assert message == (
+        "The course CS101 has a new token, shown only once; "
+        f"the old one is good until {readable(old.valid_until)}:"
+    )
+    assert readable(old.valid_until) in run("courses", "show", "CS101").stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        pytest.param(("--overlap", "1h", "--now"), "either --now or --overlap", id="both"),
+        pytest.param(("--overlap", "91d"), "is not between 1s and 90 days", id="too long"),
+    ],
+)
+def test_invalid_overlap_is_refused(
+    store: Store, run: Run, options: tuple[str, ...], message: str
+) -> None:
+    store.add_course("CS101")
+
+    refused = run("courses", "regenerate-token", "CS101", *options)
+
+    assert (refused.exit_code, message in refused.stderr) == (2, True)
+    assert store.course("CS101").version == 1
 
 
 def test_delete_reports_each_course(store: Store, run: Run) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from contract.grades import TokenOverlap
 from contract.tokens import CourseToken
 from notifier.courses import grade_access
 from notifier.courses import service as courses
@@ -37,9 +38,37 @@ def regenerate(store: Store, course_id: str) -> CourseToken:
     return store.write(courses.regenerate_token, course_id, now=TEN)
 
 
-def read(store: Store, *requests: GradesRequest, **options: int) -> list[GradesOutcome]:
+def read(store: Store, *requests: GradesRequest, **options: Any) -> list[GradesOutcome]:
     """Return the outcomes of requests."""
-    return store.read(grade_access.read_grades, requests, **options)
+    return store.read(grade_access.read_grades, requests, **{"now": TEN, **options})
+
+
+def test_replaced_token_reads_until_its_overlap_ends(store: Store) -> None:
+    old = store.add_course("CS101")
+    new = store.write(courses.regenerate_token, "CS101", overlap=TEN - NINE, now=NINE)
+
+    requests = [GradesRequest("CS101", token) for token in (old, new)]
+    during, current = read(store, *requests, now=TEN - TICK)
+    after, _ = read(store, *requests, now=TEN)
+
+    assert isinstance(during, GradesResult)
+    assert during.access.token_id == old.token_id
+    assert during.access.overlap == TokenOverlap(
+        token_id=new.token_id, regenerated_at=NINE, valid_until=TEN
+    )
+    assert isinstance(current, GradesResult)
+    assert current.access.overlap is None
+    assert isinstance(after, TokenRegeneratedError)
+
+
+def test_deletion_ends_an_overlap(store: Store) -> None:
+    old = store.add_course("CS101")
+    store.write(courses.regenerate_token, "CS101", overlap=TEN - NINE, now=NINE)
+    store.write(courses.delete_course, "CS101", now=NINE)
+
+    (outcome,) = read(store, GradesRequest("CS101", old), now=NINE)
+
+    assert isinstance(outcome, CourseDeletedError)
 
 
 @pytest.mark.parametrize("header", ["Bearer {}", "  BEARER   {} "])

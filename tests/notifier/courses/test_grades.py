@@ -20,7 +20,7 @@ TEN = NINE + timedelta(hours=1)
 
 def scores_of(store: Store, token: CourseToken, course_id: str = "CS101") -> tuple[Score, ...]:
     """Return the scores that a token grants."""
-    (answer,) = store.read(grade_access.read_grades, [GradesRequest(course_id, token)])
+    (answer,) = store.read(grade_access.read_grades, [GradesRequest(course_id, token)], now=NINE)
     assert isinstance(answer, GradesResult)
     return answer.scores
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from sqlalchemy import select
@@ -108,6 +108,40 @@ def test_every_generation_of_a_token_is_kept(store: Store) -> None:
         (third.token_id, None),
     ]
     assert len({one.secret for one in (first, second, third)}) == 3
+
+
+def valid_until(store: Store) -> list[datetime | None]:
+    """Return until when each replaced token is good, if it did not end at once."""
+    return [one.valid_until for one in store.all(IssuedToken)]
+
+
+def test_overlap_keeps_the_old_token_and_is_announced(store: Store) -> None:
+    store.add_course("CS101")
+
+    store.write(courses.regenerate_token, "CS101", overlap=HOUR, now=TEN)
+
+    (event,) = store.all(Event)
+    assert valid_until(store) == [TEN + HOUR, None]
+    assert '"valid_until":"2026-11-22T11:00:00.123456Z"' in event.body
+
+
+@pytest.mark.parametrize(
+    ("overlap", "expected"),
+    [
+        pytest.param(2 * HOUR, [TEN + 2 * HOUR, TEN + 2 * HOUR, None], id="shorter"),
+        pytest.param(9 * HOUR, [NINE + 4 * HOUR, TEN + 9 * HOUR, None], id="longer"),
+        pytest.param(0 * HOUR, [TEN, None, None], id="at once"),
+    ],
+)
+def test_second_regeneration_within_an_overlap(
+    store: Store, overlap: timedelta, expected: list[datetime | None]
+) -> None:
+    store.add_course("CS101")
+    store.write(courses.regenerate_token, "CS101", overlap=4 * HOUR, now=NINE)
+
+    store.write(courses.regenerate_token, "CS101", overlap=overlap, now=TEN)
+
+    assert valid_until(store) == expected
 
 
 @pytest.mark.parametrize("database_kind", ["postgresql"])

@@ -183,6 +183,14 @@ def test_regenerated_token_is_shown_once(ada: Browser, token: CourseToken, store
     assert new not in page
 
 
+def test_old_token_of_an_overlap_is_shown(ada: Browser, token: CourseToken, store: Store) -> None:
+    response = ada.send("/courses/token", course_id="CS101", version=1, overlap="24h")
+
+    page = ada.look("/courses/one", course_id="CS101")
+    assert "Until then the old token is good" in response.text
+    assert "The token before it is good until" in page
+
+
 @pytest.mark.parametrize(
     ("course_id", "version", "status", "text"),
     [

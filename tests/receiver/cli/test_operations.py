@@ -16,7 +16,7 @@ from receiver.registry import entries as registry
 from receiver.registry import history
 from receiver.runs.store import CourseOutcome, CourseResult
 from tests.receiver.cli.conftest import Receiver
-from tests.receiver.conftest import Store, make_deleted
+from tests.receiver.conftest import NINE, Store, make_deleted
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -72,7 +72,7 @@ def test_prune_deletes_history_and_webhook_ids_but_keeps_the_status(
     )
     assert "1 line of history, 0 webhook ids" in result_with_one.stdout  # the last one is kept
     assert ([one.entry_id for one in history_left], len(messages_left)) == ([2], 1)
-    assert registry.status_of(store.entry("CS101")) == "course_deleted"
+    assert registry.status_of(store.entry("CS101"), now=NINE) == "course_deleted"
 
 
 @both_databases

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -123,6 +124,20 @@ def test_list_shows_status_and_last_result_of_each_course(receiver: Receiver, st
     assert (invalid["since"], invalid["last_outcome"]) == (wire_time(NINE), None)
     assert invalid["action"] == "registry set-token CS103"
     assert json.loads(filtered.stdout)["courses"] == [invalid]
+
+
+def test_list_and_show_say_until_when_a_replaced_token_is_good(
+    receiver: Receiver, store: Store
+) -> None:
+    until = datetime.now(UTC) + timedelta(hours=1)
+    store.add_course("CS101", TokenAnnounced(4, "new", NINE, until))
+
+    [listed] = json.loads(receiver("registry", "list", "--json").stdout)["courses"]
+    shown = json.loads(receiver("registry", "show", "CS101", "--json").stdout)
+
+    for course in (listed, shown):
+        assert (course["status"], course["token_valid_until"]) == ("active", wire_time(until))
+        assert course["action"] == "registry set-token CS101"
 
 
 def test_show_prints_state_and_history(receiver: Receiver, store: Store) -> None:

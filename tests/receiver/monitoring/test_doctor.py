@@ -22,7 +22,7 @@ from receiver.runs import schedule
 from receiver.runs.store import CourseOutcome, CourseResult
 from receiver.sources import store as sources
 from receiver.sources.base import Misconfigured, SiteOutage
-from tests.receiver.conftest import Store, make_heartbeat
+from tests.receiver.conftest import NINE, Store, make_heartbeat
 
 pytestmark = pytest.mark.parametrize("database_kind", ["sqlite"], indirect=True)
 
@@ -125,6 +125,23 @@ def test_courses_without_valid_token_are_counted(
 
     assert (found.ok, found.found) == (False, "1 course: 0 deleted, 1 needs a new token")
     assert found.advice.command == "registry set-token CS101"
+
+
+@pytest.mark.parametrize(
+    ("hours", "ok"), [pytest.param(25, True, id="later"), pytest.param(11, False, id="soon")]
+)
+def test_end_of_overlaps_is_counted_down(
+    examine: Examine, store: Store, hours: int, ok: bool
+) -> None:
+    for course_id, left in (("CS101", 50), ("CS102", hours)):
+        until = datetime.now(UTC) + timedelta(hours=left, minutes=5)
+        store.add_course(course_id, TokenAnnounced(2, "new", NINE, until))
+
+    found = examine()["tokens"]
+
+    sentence = f"2 replaced tokens are still in use; the first ends in {hours} h (CS102)"
+    assert (found.ok, found.found) == (ok, sentence)
+    assert found.advice.command == "registry set-token CS102"
 
 
 @pytest.mark.parametrize(

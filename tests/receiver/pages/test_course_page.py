@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from contract.problems import ProblemType
 from contract.tokens import CourseToken
 from foundation.errors import Advice
 from foundation.services import attach
+from foundation.text import format_timestamp
 from receiver import services
 from receiver.course_state import Deleted, Fact, TokenAnnounced, TokenRejected
 from receiver.models import HistoryEntry
@@ -51,6 +53,21 @@ def test_status_has_reason_and_next_step(
     assert page.text.startswith("Course in one CS101")
     assert text in page.text
     assert ('name="token"' in page.html) is has_form
+
+
+def test_end_of_an_overlap_is_shown(browser: Browser, store: Store) -> None:
+    until = datetime.now(UTC) + timedelta(hours=1)
+    store.add_course("CS101", TokenAnnounced(2, "new", NINE, until), token=TOKEN)
+
+    page, listed = browser.get(PATH).text, browser.get("/").text
+
+    sentence = (
+        f"he token was regenerated: current new; the stored one, {TOKEN.token_id}, "
+        f"is good until {format_timestamp(until)}"
+    )
+    assert sentence in page
+    assert sentence in listed
+    assert "The grade sync skips this course" not in page
 
 
 def test_missing_activity_is_shown_if_elms_is_a_moodle(

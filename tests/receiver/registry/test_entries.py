@@ -45,7 +45,7 @@ def test_fact_about_a_course_is_stored_before_the_course_is_added(store: Store) 
 
     assert (results, known.added_at, listed) == ([ApplyResult.APPLIED], None, [])
     assert known.deleted_version == MAX_VERSION
-    assert registry.status_of(added) is CourseStatus.COURSE_DELETED
+    assert registry.status_of(added, now=NINE) is CourseStatus.COURSE_DELETED
 
 
 @pytest.mark.parametrize(

@@ -155,5 +155,5 @@ def test_last_entry_has_the_current_status(store: Store, life: list[tuple[str, A
 
     with store.database.reading() as session:
         (newest,) = history.page(session, entry.id, PageRequest(), limit=1).rows
-    status = registry.status_of(store.entry("CS101", name))
+    status = registry.status_of(store.entry("CS101", name), now=NINE)
     assert newest.status == status

@@ -1,6 +1,6 @@
 """Paged lists of the registry: order, filters, counts and causes."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -13,16 +13,22 @@ from receiver.registry.listing import EntryFilter, ListedEntry
 from receiver.runs.store import CourseOutcome, CourseResult
 from tests.receiver.conftest import NINE, Store
 
+TEN = NINE + timedelta(hours=1)
 DELETED, REGENERATED = Deleted(3, NINE), TokenAnnounced(2, "new", NINE)
 
 
 def read(
-    store: Store, entry_filter: EntryFilter | None = None, limit: int = 50
+    store: Store, entry_filter: EntryFilter | None = None, limit: int = 50, *, now: datetime = TEN
 ) -> tuple[ListedEntry, ...]:
     """Return the first page of the list."""
     with store.database.reading() as session:
         page = listing.page(
-            session, entry_filter or EntryFilter(), PageRequest(), needs_activity=False, limit=limit
+            session,
+            entry_filter or EntryFilter(),
+            PageRequest(),
+            needs_activity=False,
+            limit=limit,
+            now=now,
         )
     return page.rows
 
@@ -93,7 +99,13 @@ def test_courses_are_sorted_over_pages(store: Store, sort: str, expected: list[s
     def page(page_request: PageRequest) -> Page[ListedEntry]:
         with store.database.reading() as session:
             return listing.page(
-                session, EntryFilter(), page_request, sort=order, needs_activity=False, limit=3
+                session,
+                EntryFilter(),
+                page_request,
+                sort=order,
+                needs_activity=False,
+                limit=3,
+                now=TEN,
             )
 
     first = page(PageRequest())
@@ -114,7 +126,7 @@ def test_courses_in_grade_sync_are_counted_by_status(store: Store) -> None:
     store.apply("not added", DELETED)
 
     with store.database.reading() as session:
-        counts = listing.counts(session)
+        counts = listing.counts(session, now=TEN)
 
     assert counts == {
         CourseStatus.ACTIVE: 3,

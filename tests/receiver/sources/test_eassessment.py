@@ -21,6 +21,7 @@ from receiver.sources.base import (
     Misconfigured,
     RegeneratedOutcome,
     RejectedOutcome,
+    TokenReplaced,
     Transient,
     Unchanged,
 )
@@ -49,6 +50,13 @@ def grades(**overrides: Any) -> bytes:
         **overrides,
     }
     return json.dumps(document).encode()
+
+
+def overlapping(token_id: str) -> bytes:
+    """Return the body of a response to a token that was replaced by this one."""
+    return grades(
+        overlap={"token_id": token_id, "regenerated_at": WIRE_TIME, "valid_until": WIRE_TIME}
+    )
 
 
 def refusal(kind: ProblemType, **facts: Any) -> bytes:
@@ -100,6 +108,13 @@ def test_scores_are_exact_and_sent_once(
     assert (first.scores[0].score_given, first.etag) == (Decimal("0.1"), 'W/"7"')
     assert second == Unchanged()
     assert (http_client.requests, fake_site.connections) == (2, 1)
+
+
+def test_grades_in_an_overlap_name_the_current_token() -> None:
+    outcome = classify(about(), 200, None, overlapping("new"))
+
+    assert isinstance(outcome, Grades)
+    assert outcome.replaced_by == TokenReplaced("new", AT, AT)
 
 
 def test_redirects_are_not_followed(fake_site: FakeSite, api_client: EAssessmentClient) -> None:
@@ -166,6 +181,9 @@ AWAY = refusal(ProblemType.DATABASE_UNAVAILABLE)
         ),
         pytest.param(200, grades(course_id="CS102"), Misconfigured, "another course", id="course"),
         pytest.param(200, grades(token_id="other"), Misconfigured, "another token", id="token"),
+        pytest.param(
+            200, overlapping(TOKEN.token_id), Misconfigured, "by itself", id="overlap with itself"
+        ),
         pytest.param(204, b"", Transient, "responded 204", id="no content"),
         pytest.param(304, b"", Misconfigured, "responded 304", id="304 to an unconditional one"),
         pytest.param(429, b"", Transient, "responded 429", id="429"),

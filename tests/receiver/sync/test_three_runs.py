@@ -98,7 +98,7 @@ def test_token_regenerated(send: Callable[[Event], None], lab: Lab, received: bo
     assert requested_while_invalid == (0 if received else 1)
     assert outcomes(third)["CS101"] == ("synced", None)
     assert (first.exit_code, second.exit_code, third.exit_code) == (1, 1, 0)
-    assert registry.status_of(lab.entry("CS101")) is CourseStatus.ACTIVE
+    assert registry.status_of(lab.entry("CS101"), now=NINE) is CourseStatus.ACTIVE
 
 
 @RECEIVED_OR_MISSED

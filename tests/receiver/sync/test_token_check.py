@@ -67,7 +67,7 @@ def responding(*outcomes: FetchOutcome) -> StubSource:
 
 def status_of(entry: Entry) -> CourseStatus:
     """Return the status of an entry."""
-    return course_state.status_of(registry.state_of(entry))
+    return course_state.status_of(registry.state_of(entry), now=NINE)
 
 
 @pytest.mark.parametrize(

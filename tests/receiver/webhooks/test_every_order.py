@@ -6,6 +6,7 @@
 import random
 from datetime import UTC, datetime, timedelta
 from functools import reduce
+from typing import Any
 
 import pytest
 
@@ -22,7 +23,7 @@ EVENTS = (
     TokenAnnounced(2, "second", NINE),
     TokenAnnounced(3, "third", NINE + HOUR),
     TokenAnnounced(3, "third", NINE + HOUR),
-    TokenAnnounced(4, "fourth", NINE + 2 * HOUR),
+    TokenAnnounced(4, "fourth", NINE + 2 * HOUR, NINE + 6 * HOUR),
     Deleted(5, NINE + 3 * HOUR),
     TokenAnnounced(6, "sixth", NINE + 4 * HOUR),
 )
@@ -30,9 +31,12 @@ EVENTS = (
 
 def body_of(event: Deleted | TokenAnnounced) -> bytes:
     """Return the body of the webhook of an event."""
-    root, data = {"timestamp": event.at.isoformat()}, {"course_version": event.course_version}
+    root = {"timestamp": event.at.isoformat()}
+    data: dict[str, Any] = {"course_version": event.course_version}
     if isinstance(event, Deleted):
         return make_body(root, **data)
+    if event.valid_until is not None:
+        data["valid_until"] = event.valid_until.isoformat()
     return make_body({**root, "type": "token.regenerated"}, **data, token_id=event.token_id)
 
 
