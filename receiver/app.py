@@ -1,6 +1,10 @@
 """The application factory of ELMS: settings, database, routes, pages."""
 
-from flask import Flask
+from collections.abc import Iterable
+
+from flask import Flask, current_app
+from prometheus_client.core import Metric
+from sqlalchemy.orm import Session
 
 from contract.problems import ProblemType
 from foundation.pages import app as pages
@@ -11,6 +15,7 @@ from receiver.models import SCHEMA
 from receiver.monitoring import metrics
 from receiver.pages.navigation import SITE
 from receiver.webhooks.openapi import DESCRIPTION
+from receiver.webhooks.refusals import RefusedWebhooks
 from receiver.webhooks.views import webhooks
 
 # The `WWW-Authenticate` headers that a 401 must have (RFC 9110, 15.5.2).
@@ -32,9 +37,13 @@ def app_of(app_services: services.Services) -> Flask:
         app_services,
         SITE,
         [
-            health.blueprint("receiver", SCHEMA, metrics.collect),
+            health.blueprint("receiver", SCHEMA, _collect),
             openapi.blueprint(DESCRIPTION),
             webhooks,
         ],
         CHALLENGES,
     )
+
+
+def _collect(session: Session) -> Iterable[Metric]:
+    return [*metrics.collect(session), RefusedWebhooks.of(current_app).family()]

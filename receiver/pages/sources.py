@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Literal
 
-from flask import Blueprint, flash, redirect, render_template, request, url_for
+from flask import Blueprint, current_app, flash, redirect, render_template, request, url_for
 from pydantic import ConfigDict
 from werkzeug.wrappers import Response
 
@@ -34,6 +34,7 @@ from receiver.models import Source
 from receiver.runs import queries
 from receiver.runs import store as runs
 from receiver.sources import store as sources
+from receiver.webhooks.refusals import RefusedWebhooks
 
 source_pages = Blueprint("sources", __name__, template_folder="templates")
 
@@ -84,6 +85,7 @@ class SiteTokenForm(forms.Form):
 def show() -> str:
     """Show the sources."""
     forms.require_known(())
+    refusals = RefusedWebhooks.of(current_app)
     with services.current().database.reading() as session:
         all_sources, now = sources.list_all(session), db.now(session)
         received = sources.receptions(session)
@@ -92,6 +94,7 @@ def show() -> str:
         "receiver/sources.html",
         sources=all_sources,
         received=received,
+        refused={source.name: refusals.last(source.name) for source in all_sources},
         now=now,
         last_runs=last_runs,
         runs_searched=runs.RUNS_SEARCHED,
@@ -248,6 +251,7 @@ def _page(name: str, faults: Faults) -> str:
         source=source,
         reception=reception,
         is_silent=reception.is_silent(now),
+        refused=RefusedWebhooks.of(current_app).last(name),
         last_run=last_run,
         runs_searched=runs.RUNS_SEARCHED,
         changes=changes,

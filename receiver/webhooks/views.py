@@ -9,6 +9,7 @@ from sqlalchemy.exc import IntegrityError
 
 from contract import events, signatures
 from foundation import logging
+from foundation.errors import Refusal
 from foundation.web import app as web
 from foundation.web.app import guarded
 from foundation.web.errors import RequestInvalidError, RequestMalformedError
@@ -19,6 +20,7 @@ from receiver.sources import store as sources
 from receiver.sources.store import WebhookSource
 from receiver.webhooks import inbox
 from receiver.webhooks.openapi import AcceptedWebhook
+from receiver.webhooks.refusals import RefusedWebhooks
 
 MAX_BODY_BYTES = 64 * 1024
 # The age in seconds up to which a source is used as it was read, and before a signature is refused:
@@ -34,6 +36,17 @@ _log = logging.get_logger(__name__)
 @guarded("webhook signature")
 def receive(source: str) -> dict[str, Any]:
     """Accept an event of a source; one that it has not signed is refused before it is parsed."""
+    refusals = RefusedWebhooks.of(current_app)
+    try:
+        accepted = _accept(source)
+    except Refusal as refusal:
+        refusals.record(source, refusal, now=datetime.now(UTC))
+        raise
+    refusals.forget(source)
+    return accepted.model_dump(mode="json")
+
+
+def _accept(source: str) -> AcceptedWebhook:
     sender, webhook_id, raw = _verified(source)
     web.require_json()
     event = _parsed(raw)
@@ -51,7 +64,7 @@ def receive(source: str) -> dict[str, Any]:
         course_id=None if isinstance(event, events.UnknownEvent) else event.data.course_id,
         outcome=outcome.value,
     )
-    return AcceptedWebhook(outcome=outcome).model_dump(mode="json")
+    return AcceptedWebhook(outcome=outcome)
 
 
 class WebhookSources:
@@ -93,13 +106,16 @@ def _verified(name: str) -> tuple[WebhookSource, str, bytes]:
         source, age = _webhook_source(name)
         try:
             return source, signatures.verify_body(source.secrets, parsed, raw), raw
-        except signatures.NoMatchError:
+        except signatures.NoMatchError as error:
+            if not source.source_id:
+                # The response is that to a wrong secret; the cause is for the metrics.
+                raise SignatureRefusedError(str(error)) from SourceUnknownError(name)
             if age < _MAX_AGE_ON_MISMATCH:
                 raise
             source, _ = _webhook_source(name, read=True)
             return source, signatures.verify_body(source.secrets, parsed, raw), raw
     except signatures.SignatureError as error:
-        raise SignatureRefusedError(str(error)) from None
+        raise SignatureRefusedError(str(error)) from error
 
 
 def _webhook_source(name: str, *, read: bool = False) -> tuple[WebhookSource, float]:

@@ -1,7 +1,10 @@
 """The pages of the sources."""
 
+from datetime import UTC, datetime
+
 import pytest
 
+from contract import events, signatures
 from contract.events import UnknownEvent
 from contract.signatures import Secret
 from contract.tokens import MoodleToken
@@ -43,6 +46,30 @@ def test_silent_source_is_marked(browser: Browser, store: Store) -> None:
     nine = "2026-11-22 09:00:00 UTC"
     assert listed.rows == [f"one {URL} 1 {nine} silent not in the last 20 runs"]
     assert f"Last webhook {nine} silent Heartbeat every 1 h" in page.text
+
+
+def test_refused_webhooks_are_shown_until_one_is_accepted(
+    browser: Browser, store: Store, vault: Vault
+) -> None:
+    secret = Secret.generate()
+    store.add_source("one", URL, (secret,))
+
+    def send(signed_by: Secret) -> None:
+        body, at = events.dump_ping("one", NINE), datetime.now(UTC)
+        headers = signatures.sign([signed_by], "msg_1", body.encode(), now=at)
+        browser.client.post(
+            "/webhooks/one", data=body, headers=headers, content_type="application/json"
+        )
+
+    send(Secret.generate())
+    listed, refused = browser.get("/sources"), browser.get("/sources/one")
+    send(secret)
+    accepted = browser.get("/sources/one")
+
+    assert "never refused 401 since 20" in listed.rows[0]
+    assert "UTC : no signature matches: the secret, id, timestamp or body is" in refused.text
+    assert "its secret is not one of those below" in refused.text
+    assert "Refused webhooks" not in accepted.text
 
 
 def test_sources_are_exported(browser: Browser, store: Store) -> None:

@@ -84,6 +84,37 @@ def test_secret_that_is_added_or_removed_counts_soon(post: Post, app: Flask, sto
         assert statuses("removed") == {401}
 
 
+def test_refusals_are_counted_by_reason(post: Post, app: Flask) -> None:
+    post(signed_by=Secret.generate())
+    post(headers={"webhook-signature": None})
+    post(headers={"webhook-timestamp": "1"}, path="/webhooks/unknown")
+    post(path="/webhooks/unknown")
+    post(make_body(source="elsewhere.example"))
+    post(b"[]", "msg_2")
+    post()
+
+    lines = app.test_client().get("/metrics").text.splitlines()
+
+    name = "receiver_webhooks_refused_total"
+    assert [line.removeprefix(name) for line in lines if line.startswith(name)] == [
+        '{reason="header-missing"} 1.0',
+        '{reason="request-malformed"} 1.0',
+        '{reason="signature-mismatch"} 1.0',
+        '{reason="source-mismatch"} 1.0',
+        '{reason="source-unknown"} 1.0',
+        '{reason="timestamp-not-current"} 1.0',
+    ]
+
+
+def test_refusal_of_unsigned_requests_costs_no_query(post: Post, app: Flask) -> None:
+    before = services.of(app).database.statements
+
+    for number in range(3):
+        post(headers={"webhook-signature": None}, path=f"/webhooks/source-{number}")
+
+    assert services.of(app).database.statements == before
+
+
 def test_source_that_was_just_removed_is_unknown(post: Post, app: Flask) -> None:
     assert post().status_code == 200
 
