@@ -15,7 +15,7 @@ from receiver.errors import SourceUnknownError
 _REFUSALS = "webhook_refusals"
 # Names from URLs whose last refusal is kept, and the characters of a name and of a detail.
 _MAX_NAMES, _MAX_NAME, _MAX_DETAIL = 1000, 100, 300
-_REASONS: dict[type[BaseException], str] = {
+_REASONS: dict[type, str] = {
     signatures.MissingHeaderError: "header-missing",
     signatures.MalformedHeaderError: "header-malformed",
     signatures.TimestampError: "timestamp-not-current",
