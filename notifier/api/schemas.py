@@ -30,8 +30,15 @@ from notifier.models import MAX_ID, MAX_NAME, DeliveryStatus
 from notifier.webhooks import circuit_breaker, delivery_queries, failure_advice
 from notifier.webhooks.circuit_breaker import EndpointStatus
 from notifier.webhooks.delivery_filter import DeliveryFilter
+from notifier.webhooks.receiver_probes import (
+    DESCRIPTIONS,
+    Expected,
+    Probe,
+    ProbeOutcome,
+    ProbeResult,
+)
 from notifier.webhooks.retry_policy import Failure, WebhookResponse
-from notifier.worker.ping import PingResult
+from notifier.worker.ping import PingResult, ReceiverCheck
 
 _TYPES = "|".join([*EVENT_TYPES, *OPERATIONAL_TYPES]).replace(".", r"\.")
 EventType = Annotated[str, Field(pattern=f"^({_TYPES})$")]
@@ -420,6 +427,71 @@ class PingResponse(Response):
             retry_after=retry_after,
             response_body=body,
             queued=ping.due,
+        )
+
+
+class ProbeResponse(Response):
+    """A ping of a check, what should be done with it, and what the receiver did."""
+
+    probe: Probe
+    expected: Expected
+    outcome: ProbeOutcome
+    as_expected: bool
+    http_status: int | None
+    failure: str | None
+    detail: str
+
+    @classmethod
+    def of_result(cls, one: ProbeResult) -> Self:
+        """Return the response for a probe."""
+        result = one.result
+        return cls(
+            probe=one.probe,
+            expected=one.expected,
+            outcome=one.outcome,
+            as_expected=one.is_as_expected,
+            http_status=result.status if isinstance(result, WebhookResponse) else None,
+            failure=result.kind if isinstance(result, Failure) else None,
+            detail=DESCRIPTIONS[one.probe],
+        )
+
+
+class FindingResponse(Response):
+    """What a receiver does, and whether that is a flaw."""
+
+    finding: str
+    ok: bool
+    detail: str
+    next_step: str | None
+    action: str | None
+
+
+class EndpointCheck(Response):
+    """Whether an endpoint's receiver verifies webhooks; its clock is ahead by these seconds."""
+
+    endpoint_id: int
+    url: str
+    ok: bool
+    findings: list[FindingResponse]
+    clock_offset_seconds: int | None
+    probes: list[ProbeResponse]
+
+    @classmethod
+    def of_check(cls, endpoint_id: int, check: ReceiverCheck) -> Self:
+        """Return the response for a check."""
+        offset = check.clock_offset
+        return cls(
+            endpoint_id=endpoint_id,
+            url=check.url,
+            ok=not check.is_flawed,
+            findings=[
+                FindingResponse(
+                    finding=one.code, ok=not one.is_flaw, detail=one.detail, **fields_of(one.advice)
+                )
+                for one in check.findings
+            ],
+            clock_offset_seconds=None if offset is None else round(offset.total_seconds()),
+            probes=[ProbeResponse.of_result(one) for one in check.results],
         )
 
 

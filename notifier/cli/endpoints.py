@@ -17,8 +17,9 @@ from notifier.models import Endpoint
 from notifier.monitoring import endpoint_summary
 from notifier.services import Services
 from notifier.webhooks import circuit_breaker, endpoints, failure_advice
+from notifier.webhooks.receiver_probes import DESCRIPTIONS
 from notifier.webhooks.retry_policy import Failure
-from notifier.worker.ping import PingResult, send_ping
+from notifier.worker.ping import PingResult, ReceiverCheck, check_receiver, send_ping
 
 _TYPES = click.Choice([*EVENT_TYPES, *OPERATIONAL_TYPES])
 
@@ -262,6 +263,25 @@ def ping(endpoint_id: int, as_json: bool) -> None:
         raise click.exceptions.Exit(output.EXIT_REFUSED)
 
 
+@click.command()
+@click.argument("endpoint_id", type=ROW_ID)
+@json_option
+def check(endpoint_id: int, as_json: bool) -> None:
+    """Check that the receiver of ENDPOINT_ID verifies webhooks.
+
+    Sends it about ten pings: some signed correctly, the others changed, unsigned, with another
+    secret, or too old. Only pings: no receiver acts on any of them. Exit code 1 if it accepts what
+    it should refuse or refuses what it should accept; then what it does is said in words.
+    """
+    result = check_receiver(context.checked_services(), endpoint_id)
+    if as_json:
+        output.print_json(schemas.EndpointCheck.of_check(endpoint_id, result))
+    else:
+        _show_check(result)
+    if result.is_flawed:
+        raise click.exceptions.Exit(output.EXIT_REFUSED)
+
+
 def _status(row: Endpoint) -> tuple[str, datetime | None, str | None]:
     details = circuit_breaker.status_details(row)
     if details.tried_at is None:
@@ -288,6 +308,28 @@ def _show_ping(endpoint_id: int, ping: PingResult, *, as_json: bool) -> None:
     if ping.due:
         waiting = count(ping.due, "waiting delivery is", "waiting deliveries are")
         click.echo(f"{waiting} queued.")
+
+
+def _show_check(check: ReceiverCheck) -> None:
+    click.echo(printable(check.url))
+    output.print_table(
+        ("ping", "expected", "response", "result"),
+        [
+            (
+                DESCRIPTIONS[one.probe],
+                one.expected,
+                one.response,
+                "OK" if one.is_as_expected else "WRONG",
+            )
+            for one in check.results
+        ],
+        empty="",
+    )
+    for finding in check.findings:
+        verdict = "FLAW" if finding.is_flaw else "OK"
+        click.echo(printable(f"{verdict}: {finding.detail}"))
+        if finding.advice is not None:
+            click.echo(printable(f"  next: {output.next_step(finding.advice)}"))
 
 
 def _warn(endpoint_id: int, warning: Failure | None) -> None:

@@ -31,8 +31,9 @@ from notifier.monitoring.statistics import ResponseTime
 from notifier.pages.params import TYPES
 from notifier.webhooks import endpoints as core
 from notifier.webhooks import failure_advice
+from notifier.webhooks.receiver_probes import DESCRIPTIONS
 from notifier.webhooks.retry_policy import Failure, WebhookResponse
-from notifier.worker.ping import send_ping
+from notifier.worker.ping import check_receiver, send_ping
 
 endpoints = Blueprint("endpoints", __name__, template_folder="templates")
 _log = logging.get_logger(__name__)
@@ -176,6 +177,23 @@ def ping(endpoint_id: int) -> Response:
         case failure:
             flash(escape(f"Test failed: {failure.detail[:_BRIEF]}."), "error")
     return _to(endpoint_id)
+
+
+@endpoints.post(f"{ENDPOINT}/check")
+@signed_in
+def check(endpoint_id: int) -> str | Response:
+    """Check that the receiver of an endpoint verifies webhooks, and show what was found once."""
+    try:
+        result = check_receiver(services.current(), endpoint_id)
+    except (EndpointDisabledError, DecryptionError) as refusal:
+        flash(Markup("No ping was sent: {}").format(render_refusal(refusal)), "error")
+        return _to(endpoint_id)
+    codes = [finding.code for finding in result.findings]
+    _log.info("receiver checked", endpoint_id=endpoint_id, findings=codes, user=g.current_user.name)
+    facts = endpoint_details(endpoint_id)
+    return render_template(
+        "notifier/endpoint_check.html", check=result, descriptions=DESCRIPTIONS, **facts
+    )
 
 
 @endpoints.post(f"{ENDPOINT}/try")

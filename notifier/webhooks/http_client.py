@@ -107,7 +107,8 @@ class Transport:
         response = self._adapter.send(request, stream=True, timeout=self._timeout, proxies={})
         exchange.shorten(BODY_SECONDS)
         excerpt = _read(response.raw)
-        return WebhookResponse(response.status_code, response.headers.get("Retry-After"), excerpt)
+        header = response.headers.get
+        return WebhookResponse(response.status_code, header("Retry-After"), excerpt, header("Date"))
 
     def _failure(self, error: Exception, url: str) -> Failure:
         explained, cause = http.explain(error, _EXPLAINED)

@@ -1,23 +1,32 @@
-"""Pings: a signed test event for an endpoint, and what follows from its result."""
+"""Pings: a signed test event for an endpoint, and what follows from its result.
+
+A check of the receiver is a series of pings, most of them signed in a wrong way.
+"""
 
 import time
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
-from sqlalchemy.orm import Session
-
-from contract import events, signatures
+from contract import events
 from contract.signatures import Secret
 from foundation import tracing
 from foundation.db import session as db
 from notifier.errors import EndpointDisabledError, EndpointRemovedError
 from notifier.models import EndpointPing
 from notifier.services import Services
-from notifier.webhooks import endpoints, outbox
+from notifier.webhooks import endpoints, outbox, receiver_probes
 from notifier.webhooks.deliveries import result_columns
+from notifier.webhooks.receiver_probes import Probe, ProbeResult, ReceiverFinding
 from notifier.webhooks.retry_policy import AttemptResult, Delivered, decide
+
+if TYPE_CHECKING:
+    from notifier.webhooks.http_client import Transport
+
+# Seconds after which a check sends no further ping.
+CHECK_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -33,6 +42,21 @@ class PingResult:
     due: int
 
 
+@dataclass(frozen=True)
+class ReceiverCheck:
+    """The results of all probes of an endpoint's receiver, and what they say of it."""
+
+    url: str
+    findings: Sequence[ReceiverFinding]
+    clock_offset: timedelta | None
+    results: Sequence[ProbeResult]
+
+    @property
+    def is_flawed(self) -> bool:
+        """Whether something must be done at the receiver."""
+        return any(finding.is_flaw for finding in self.findings)
+
+
 def send_ping(services: Services, endpoint_id: int, *, is_heartbeat: bool = False) -> PingResult:
     """POST a signed test event to an endpoint, with no session open, and store the result.
 
@@ -41,21 +65,87 @@ def send_ping(services: Services, endpoint_id: int, *, is_heartbeat: bool = Fals
     when the next one is expected; any ping does if none are sent.
     Raises EndpointUnknownError, EndpointRemovedError, EndpointDisabledError, or DecryptionError.
     """
-    with services.database.reading() as session:
-        url, encrypted = _target(session, endpoint_id)
-    keys = [Secret.parse(services.vault.decrypt(one)) for one in encrypted]
-    sent_at, clock = datetime.now(UTC), time.perf_counter()
-    interval = services.settings.heartbeat_interval
-    heartbeat_seconds = interval if is_heartbeat or not interval else None
-    body = events.dump_ping(
-        services.settings.source, sent_at, heartbeat_seconds=heartbeat_seconds
-    ).encode()
-    headers = signatures.sign(keys, outbox.new_webhook_id(), body, now=sent_at)
-    headers[tracing.HEADER] = tracing.new_span().header
+    target = _read_target(services, endpoint_id, is_heartbeat=is_heartbeat)
     with closing(services.transport(1)) as transport:
-        result = transport.post(url, headers, body)
-    milliseconds = round((time.perf_counter() - clock) * 1000)
-    accepted = isinstance(decide(result, 1, now=sent_at), Delivered)
+        posted = _post(transport, target, Probe.SIGNED, outbox.new_webhook_id())
+    return _store(services, target, posted)
+
+
+def check_receiver(services: Services, endpoint_id: int) -> ReceiverCheck:
+    """Send an endpoint the pings that show whether its receiver verifies, with no session open.
+
+    The first is what `send_ping` sends and has the same effects; nothing is stored of the others.
+    None begins later than after `CHECK_SECONDS`. Raises what `send_ping` raises.
+    """
+    target, ends_at = _read_target(services, endpoint_id), time.monotonic() + CHECK_SECONDS
+    webhook_id = outbox.new_webhook_id()
+    with closing(services.transport(1)) as transport:
+        first = _post(transport, target, Probe.SIGNED, webhook_id)
+        _store(services, target, first)
+        results = [ProbeResult(Probe.SIGNED, first.result)]
+        if not receiver_probes.is_about_route(first.result):
+            for probe in receiver_probes.probes_for(target.keys)[1:]:
+                if time.monotonic() > ends_at:
+                    results.append(ProbeResult(probe, None))
+                    continue
+                sent_id = webhook_id if probe is Probe.REPEATED else outbox.new_webhook_id()
+                results.append(ProbeResult(probe, _post(transport, target, probe, sent_id).result))
+    offset = receiver_probes.clock_offset(first.result, first.sent_at + first.took / 2)
+    findings = receiver_probes.diagnose(results, offset, endpoint_id)
+    return ReceiverCheck(target.url, findings, offset, results)
+
+
+@dataclass(frozen=True)
+class _Target:
+    """An endpoint with its secrets, the newest first, and the body of its pings."""
+
+    endpoint_id: int
+    url: str
+    keys: Sequence[Secret]
+    body: bytes
+
+
+@dataclass(frozen=True)
+class _Posted:
+    sent_at: datetime
+    took: timedelta
+    result: AttemptResult
+
+
+def _read_target(services: Services, endpoint_id: int, *, is_heartbeat: bool = False) -> _Target:
+    with services.database.reading() as session:
+        endpoint = endpoints.get(session, endpoint_id)
+        if endpoint.removed_at is not None:
+            raise EndpointRemovedError(f"endpoint {endpoint_id} was removed")
+        if endpoint.disabled_at is not None:
+            raise EndpointDisabledError(
+                f"endpoint {endpoint_id} is disabled",
+                advice=EndpointDisabledError.advice.fill("ENDPOINT_ID", str(endpoint_id)),
+            )
+        encrypted = endpoints.encrypted_secrets(session, [endpoint_id], now=db.now(session))
+    keys = [Secret.parse(services.vault.decrypt(one)) for one in encrypted[endpoint_id]]
+    interval = services.settings.heartbeat_interval
+    body = events.dump_ping(
+        services.settings.source,
+        datetime.now(UTC),
+        heartbeat_seconds=interval if is_heartbeat or not interval else None,
+    )
+    return _Target(endpoint_id, endpoint.url, keys, body.encode())
+
+
+def _post(transport: "Transport", target: _Target, probe: Probe, webhook_id: str) -> _Posted:
+    sent_at, clock = datetime.now(UTC), time.perf_counter()
+    headers, body = receiver_probes.make_probe(
+        probe, target.keys, webhook_id, target.body, now=sent_at
+    )
+    headers[tracing.HEADER] = tracing.new_span().header
+    result = transport.post(target.url, headers, body)
+    return _Posted(sent_at, timedelta(seconds=time.perf_counter() - clock), result)
+
+
+def _store(services: Services, target: _Target, posted: _Posted) -> PingResult:
+    endpoint_id, result = target.endpoint_id, posted.result
+    accepted = isinstance(decide(result, 1, now=posted.sent_at), Delivered)
     with services.database.writing() as session:
         now = db.now(session)
         due = 0
@@ -65,23 +155,10 @@ def send_ping(services: Services, endpoint_id: int, *, is_heartbeat: bool = Fals
             endpoints.record_failed_ping(session, endpoint_id, result, now=now)
         columns = {
             "started_at": now,
-            "milliseconds": milliseconds,
+            "milliseconds": round(posted.took / timedelta(milliseconds=1)),
             "accepted": accepted,
             **result_columns(result),
         }
         insert = db.insert(session, EndpointPing).values(endpoint_id=endpoint_id, **columns)
         session.execute(insert.on_conflict_do_update(index_elements=["endpoint_id"], set_=columns))
-    return PingResult(url, result, accepted, due)
-
-
-def _target(session: Session, endpoint_id: int) -> tuple[str, Sequence[str]]:
-    endpoint = endpoints.get(session, endpoint_id)
-    if endpoint.removed_at is not None:
-        raise EndpointRemovedError(f"endpoint {endpoint_id} was removed")
-    if endpoint.disabled_at is not None:
-        raise EndpointDisabledError(
-            f"endpoint {endpoint_id} is disabled",
-            advice=EndpointDisabledError.advice.fill("ENDPOINT_ID", str(endpoint_id)),
-        )
-    encrypted = endpoints.encrypted_secrets(session, [endpoint_id], now=db.now(session))
-    return endpoint.url, encrypted[endpoint_id]
+    return PingResult(target.url, result, accepted, due)

@@ -33,6 +33,7 @@ NOTIFIER_ROUTES = {
     "deliveries.replay_one": "delivery.replay",
     "deliveries.replay": "delivery.replay",
     "endpoints.ping": None,  # a test; its result is kept with the endpoint
+    "endpoints.check": None,  # pings
     "endpoints.try_now": "endpoint.retry",
     "endpoints.disable": "endpoint.disable",
     "endpoints.enable": "endpoint.enable",
@@ -106,6 +107,7 @@ COMMANDS = {
     "notifier endpoints correct-url": "endpoint.correct-url",
     "notifier endpoints rotate-secret": "endpoint.rotate-secret",
     "notifier endpoints ping": None,
+    "notifier endpoints check": None,
     "notifier endpoints remove": "endpoint.remove",
     "notifier endpoints set-name": "endpoint.set-name",
     "notifier deliveries list": None,

@@ -39,6 +39,7 @@ STORIES = {
         endpoints set-event-types 1 course.deleted
         endpoints rotate-secret 1
         endpoints ping 1 # 1
+        endpoints check 1 # 1
         courses add CS101 --title Programming
         courses import - --tokens-to tokens.csv < course_id,title\\nCS102,A\\nCS103,B\\n
         courses list --limit 1
@@ -107,7 +108,10 @@ STORIES = {
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 LIKE_A_TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d")
 CODE = re.compile(r"[a-z][a-z0-9_.-]*")
-CODES = {"status", "outcome", "reason", "failure", "last_failure", "event_type", "channel", "kind"}
+CODES = {
+    *("status", "outcome", "reason", "failure", "last_failure", "event_type", "channel", "kind"),
+    *("probe", "expected", "finding"),
+}
 SENTENCES = {"detail", "next_step"}
 
 

@@ -348,13 +348,15 @@ class Reply:
 class Sink:
     """A webhook receiver on loopback that records requests and sends prepared replies.
 
-    Replies for a path come before those for any path; without one the response is 200.
+    Replies for a path come before those for any path; without one the response is 200. A function
+    replaces all of them.
     """
 
     def __init__(self) -> None:
         self.received: list[ReceivedRequest] = []
         self._replies: defaultdict[str | None, deque[Reply]] = defaultdict(deque)
         self._always: dict[str | None, Reply] = {}
+        self._respond: Callable[[ReceivedRequest], Reply] | None = None
         self._changed = threading.Condition()
         self._server = LoopbackServer(self._serve)
 
@@ -369,6 +371,10 @@ class Sink:
     def always(self, reply: Reply, path: str | None = None) -> None:
         """Prepare the reply for every request that has no other one."""
         self._always[path] = reply
+
+    def respond(self, respond: Callable[[ReceivedRequest], Reply]) -> None:
+        """Have a function return the reply to every request."""
+        self._respond = respond
 
     @property
     def connections(self) -> int:
@@ -396,6 +402,8 @@ class Sink:
         with self._changed:
             self.received.append(one)
             self._changed.notify_all()
+            if self._respond is not None:
+                return self._respond(one)
             for path in (one.path, None):
                 if self._replies[path]:
                     return self._replies[path].popleft()
@@ -415,8 +423,9 @@ class Sink:
                 reply = record(ReceivedRequest(self.command, self.path, headers, body))
                 if reply.after is not None and not reply.after.wait(10):
                     stopped.wait(10)
-                self.send_response(reply.status)
+                self.send_response_only(reply.status)
                 for name, value in {
+                    "Date": self.date_time_string(),
                     "Content-Length": str(len(reply.body)),
                     **reply.headers,
                 }.items():

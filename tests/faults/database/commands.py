@@ -41,6 +41,7 @@ COMMANDS = {
     "notifier endpoints correct-url": "2 https://right.example/webhooks",
     "notifier endpoints rotate-secret": "1",
     "notifier endpoints ping": "1",
+    "notifier endpoints check": "1",
     "notifier endpoints remove": "1 --yes",
     "notifier deliveries list": "",
     "notifier deliveries show": "1",

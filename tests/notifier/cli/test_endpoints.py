@@ -1,5 +1,7 @@
 """`notifier endpoints …`."""
 
+import json
+import re
 import socket
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -11,7 +13,7 @@ from contract.signatures import Secret
 from foundation.db import session as db
 from notifier.webhooks.circuit_breaker import BreakerState
 from tests.notifier.cli.conftest import ReadJson, Run
-from tests.notifier.conftest import Reply, Sink, Store
+from tests.notifier.conftest import ReceivedRequest, Reply, Sink, Store
 
 URL = "https://elms.example/webhooks/eassessment"
 HOUR = timedelta(hours=1)
@@ -225,6 +227,47 @@ def test_ping_without_a_response_exits_with_1(store: Store, run: Run) -> None:
     assert isinstance(document, dict)
     assert (document["accepted"], document["http_status"]) == (False, None)
     assert (document["failure"], bool(document["next_step"])) == ("refused", True)
+
+
+def test_check_says_in_words_what_a_receiver_does(store: Store, run: Run, sink: Sink) -> None:
+    secret = store.add_endpoint(sink.url()).secret
+
+    accepting = run("endpoints", "check", 1)
+    as_json = run("endpoints", "check", 1, "--json")
+    sink.respond(lambda one: Reply() if is_correct(secret, one) else Reply(401))
+    verifying = run("endpoints", "check", 1)
+
+    assert (accepting.exit_code, as_json.exit_code, verifying.exit_code) == (1, 1, 0)
+    assert re.search(
+        r"^without a signature +refused +200 +WRONG *$", accepting.stdout, re.MULTILINE
+    )
+    *_, found, step = accepting.stdout.splitlines()
+    assert found.startswith("FLAW: accepts anything, signed or not")
+    assert step == "  next: Verify the signature of each webhook before anything is done with it."
+    assert verifying.stdout.endswith(
+        "\nOK: verifies each webhook, and accepts nothing that is forged\n"
+    )
+    document = json.loads(as_json.stdout)
+    (finding,) = document["findings"]
+    assert (document["ok"], finding["finding"], finding["ok"]) == (False, "accepts-anything", False)
+    assert document["probes"][5] == {
+        "probe": "unsigned",
+        "expected": "refused",
+        "outcome": "accepted",
+        "as_expected": False,
+        "http_status": 200,
+        "failure": None,
+        "detail": "without a signature",
+    }
+    assert abs(document["clock_offset_seconds"]) <= 2
+
+
+def is_correct(secret: Secret, one: ReceivedRequest) -> bool:
+    try:
+        signatures.verify([secret], one.headers, one.body, now=datetime.now(UTC))
+    except signatures.SignatureError:
+        return False
+    return True
 
 
 @pytest.mark.parametrize(

@@ -176,12 +176,28 @@ def test_failed_test_says_what_to_do_without_links_from_its_detail(
     assert "Check that the receiver is running and listens on this port." in page
 
 
-def test_disabled_endpoint_is_not_tested(ada: Browser, sink: Sink, store: Store) -> None:
+def test_check_shows_what_the_receiver_does(ada: Browser, sink: Sink, store: Store) -> None:
+    store.add_endpoint(sink.url())
+
+    response = ada.send("/endpoints/1/check")
+
+    assert response.status_code == 200
+    assert "Accepts anything, signed or not" in response.text
+    assert response.text.count('<th scope="row">') == len(sink.received) == 10
+    assert 'action="/endpoints/1/check"' in ada.look("/endpoints/1")
+
+
+def test_disabled_endpoint_is_neither_tested_nor_checked(
+    ada: Browser, sink: Sink, store: Store
+) -> None:
     store.add_endpoint(sink.url(), disabled=True)
 
     ada.send("/endpoints/1/ping")
+    ada.send("/endpoints/1/check")
 
-    assert "No test was sent: Endpoint 1 is disabled." in ada.look("/endpoints/1")
+    page = ada.look("/endpoints/1")
+    assert "No test was sent: Endpoint 1 is disabled." in page
+    assert "No ping was sent: Endpoint 1 is disabled." in page
     assert sink.received == []
 
 

@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from notifier.config import Settings
+from notifier.services import Services
 from notifier.webhooks.http_client import Transport
 from notifier.worker.worker import Worker, WorkerOptions
 from tests.notifier.conftest import MINUTE, Store
@@ -27,6 +29,18 @@ def make_worker(store: Store, make_transport: Callable[..., Transport]) -> MakeW
         return Worker(database, store.vault, transport, options, jitter=lambda: 0.0)
 
     return make
+
+
+@pytest.fixture
+def here(store: Store) -> Services:
+    """Services that may send to this machine."""
+    settings = Settings(
+        _env_file=None,
+        admin_key="x" * 32,
+        encryption_keys="MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=",
+        allow_loopback=True,
+    )
+    return Services(settings, store.database, store.vault)
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ from threading import Event
 import pytest
 
 from foundation.db import session as db
-from notifier.config import Settings
 from notifier.errors import EndpointDisabledError, EndpointUnknownError
 from notifier.models import EndpointPing
 from notifier.services import Services
@@ -18,18 +17,6 @@ from notifier.worker.ping import PingResult, send_ping
 from tests.notifier.conftest import Reply, Sink, Store
 
 HOUR = timedelta(hours=1)
-
-
-@pytest.fixture
-def here(store: Store) -> Services:
-    """Services that may send to this machine."""
-    settings = Settings(
-        _env_file=None,
-        admin_key="x" * 32,
-        encryption_keys="MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=",
-        allow_loopback=True,
-    )
-    return Services(settings, store.database, store.vault)
 
 
 def add_paused(store: Store, url: str) -> int:
