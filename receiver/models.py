@@ -15,6 +15,7 @@ from sqlalchemy import (
     UniqueConstraint,
     and_,
     false,
+    text,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
@@ -158,11 +159,28 @@ for _status, _condition in index_conditions(Entry).items():
     Index(f"ix_entries_{_status.value}", *_keys, sqlite_where=_where, postgresql_where=_where)
 
 
+# The condition for a fact that a webhook brings, but a sync found. A token that a sync announces
+# without effect is the one that is stored.
+FOUND_BY_SYNC = (
+    "actor = 'sync' AND (event = 'course.deleted' "
+    "OR event = 'token announced' AND status = 'token_invalid')"
+)
+
+
 class HistoryEntry(Base):
     """A fact or a change of a course: its actor, its time, and the resulting status."""
 
     __tablename__ = "history"
-    __table_args__ = (NEVER_REUSED,)
+    __table_args__ = (
+        Index(
+            "ix_history_found_by_sync",
+            "actor",
+            "at",
+            sqlite_where=text(FOUND_BY_SYNC),
+            postgresql_where=text(FOUND_BY_SYNC),
+        ),
+        NEVER_REUSED,
+    )
 
     id: Mapped[int] = mapped_column(primary_key=True)
     entry_id: Mapped[int] = mapped_column(ForeignKey("entries.id"), index=True)

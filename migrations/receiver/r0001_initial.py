@@ -296,6 +296,17 @@ def upgrade() -> None:
         sqlite_autoincrement=True,
     )
     op.create_index(op.f("ix_history_entry_id"), "history", ["entry_id"])
+    found_by_sync = sa.text(
+        "actor = 'sync' AND (event = 'course.deleted' "
+        "OR event = 'token announced' AND status = 'token_invalid')"
+    )
+    op.create_index(
+        "ix_history_found_by_sync",
+        "history",
+        ["actor", "at"],
+        sqlite_where=found_by_sync,
+        postgresql_where=found_by_sync,
+    )
     op.create_table(
         "scores",
         sa.Column("entry_id", sa.Integer(), nullable=False),

@@ -16,6 +16,8 @@ from receiver.models import MOODLE, SCHEMA, Entry
 from receiver.moodle.gradebook import NO_STUDENTS, MoodleGradebook
 from receiver.moodle.source import MoodleGradeSource
 from receiver.registry import entries as registry
+from receiver.registry import history
+from receiver.registry.history import HistoryEvent
 from receiver.runs import schedule
 from receiver.runs import store as runs
 from receiver.sources import store as sources
@@ -36,6 +38,13 @@ LATE = timedelta(hours=24)
 
 # A replaced token that ends within this time is a finding: someone has to enter the new one.
 ENDING = timedelta(hours=12)
+
+# How long ago a fact that was found without a webhook is reported, and what the facts are called.
+_MISSED_IN = timedelta(days=7)
+_FACTS = {
+    HistoryEvent.COURSE_DELETED: ("deletion", "deletions"),
+    HistoryEvent.TOKEN_ANNOUNCED: ("new token", "new tokens"),
+}
 
 # The number of courses that are tried until one has students.
 _MAX_TRIED = 5
@@ -62,6 +71,7 @@ def examine(
         findings += [
             _sources(session),
             _webhooks(session, db.now(session)),
+            _missed_webhooks(session, db.now(session)),
             _encrypted(session, entries, vault),
             _registry(entries, now),
             *_overlaps(entries, now),
@@ -79,7 +89,12 @@ def examine(
 def quick_checks(session: Session) -> list[Finding]:
     """Return the findings that need only a few queries: sources, webhooks and the last run."""
     now = db.now(session)
-    return [_sources(session), _webhooks(session, now), _last_run(session, now)]
+    return [
+        _sources(session),
+        _webhooks(session, now),
+        _missed_webhooks(session, now),
+        _last_run(session, now),
+    ]
 
 
 def _sources(session: Session) -> Finding:
@@ -124,6 +139,26 @@ def _reception(name: str, one: Reception, now: datetime) -> str:
         return detail
     although = "although it sends " if one.is_silent(now) else ""
     return f"{detail}, {although}a heartbeat every {format_duration(one.heartbeat)}"
+
+
+def _missed_webhooks(session: Session, now: datetime) -> Finding:
+    check, days = "missed webhooks", f"in the last {_MISSED_IN.days} days"
+    missed = history.missed_webhooks(session, now - _MISSED_IN)
+    if not missed:
+        return Finding(check, True, f"none {days}")
+    parts = []
+    for name, numbers in missed.items():
+        facts = [
+            count(numbers[event], *words) for event, words in _FACTS.items() if event in numbers
+        ]
+        parts.append(f"{' and '.join(facts)} of {name}")
+    advice = Advice(
+        "At eAssessment check with `notifier endpoints list` that the endpoint of ELMS is enabled "
+        "and gets both event types, and send again what `notifier deliveries list` shows as dead "
+        "or held: what arrives is no longer counted here."
+    )
+    detail = f"{'; '.join(parts)}: found by the grade sync, not by a webhook, {days}"
+    return Finding(check, False, detail, advice)
 
 
 def _encrypted(session: Session, entries: list[Entry], vault: Vault) -> Finding:

@@ -7,8 +7,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Self
 
-from sqlalchemy import delete, func, select
-from sqlalchemy.orm import Session
+from sqlalchemy import case, delete, func, select, text
+from sqlalchemy.orm import Session, aliased
 
 from foundation.db import audit, bulk, pagination
 from foundation.db import session as db
@@ -24,7 +24,7 @@ from receiver.course_state import (
     TokenAnnounced,
     TokenRejected,
 )
-from receiver.models import Entry, HistoryEntry, Source
+from receiver.models import FOUND_BY_SYNC, Entry, HistoryEntry, Source, SourceSecret
 
 
 class ActorKind(StrEnum):
@@ -187,6 +187,42 @@ def find_causes(session: Session, causes: Mapping[int, Cause]) -> dict[int, Hist
         for entry in session.scalars(query)
         if isinstance(causes[entry.entry_id], _CAUSES[entry.event])
     }
+
+
+def missed_webhooks(session: Session, since: datetime) -> dict[str, dict[str, int]]:
+    """Return the facts that a sync found and no webhook brought, in one query.
+
+    Their number by source and event. Counted are facts that are newer than the entry of their
+    course and than a secret of their source, so that there should have been a webhook. One that
+    arrives later is stale, and the fact is no longer counted.
+    """
+    is_deletion = HistoryEntry.event == HistoryEvent.COURSE_DELETED
+    fact_at = case((is_deletion, Entry.deleted_at), else_=Entry.announced_at)
+    webhook = aliased(HistoryEntry)
+    is_same = webhook.event == "stale " + case(
+        (is_deletion, HistoryEvent.COURSE_DELETED.value),
+        else_=HistoryEvent.TOKEN_REGENERATED.value,
+    )
+    arrived = select(webhook.id).where(
+        webhook.entry_id == HistoryEntry.entry_id, webhook.id > HistoryEntry.id, is_same
+    )
+    expected = select(SourceSecret.id).where(
+        SourceSecret.source_id == Entry.source_id, SourceSecret.created_at <= fact_at
+    )
+    query = (
+        select(Source.name, HistoryEntry.event, func.count())
+        .select_from(HistoryEntry)
+        .join(Entry, Entry.id == HistoryEntry.entry_id)
+        .join(Source, Source.id == Entry.source_id)
+        .where(text(f"({FOUND_BY_SYNC})"), HistoryEntry.at >= since)
+        .where(Entry.created_at <= fact_at, expected.exists(), ~arrived.exists())
+        .group_by(Source.name, HistoryEntry.event)
+        .order_by(Source.name, HistoryEntry.event)
+    )
+    missed: defaultdict[str, dict[str, int]] = defaultdict(dict)
+    for source, event, number in session.execute(query):
+        missed[source][event] = number
+    return dict(missed)
 
 
 def prune(session: Session, before: datetime, limit: int) -> int:

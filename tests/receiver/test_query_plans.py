@@ -172,6 +172,11 @@ def test_other_lists_use_an_index(
             id="last run of a source",
         ),
         pytest.param(
+            lambda session: history.missed_webhooks(session, CURSOR[0]),
+            "ix_history_found_by_sync (actor=? AND at>?)",
+            id="missed webhooks",
+        ),
+        pytest.param(
             sources.receptions,
             "ix_inbox_source_id_received_at_webhook_id (source_id=?)",
             id="last webhook of a source",

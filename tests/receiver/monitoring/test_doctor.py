@@ -14,10 +14,13 @@ from foundation.cli.doctor import Finding
 from foundation.crypto import Vault
 from foundation.db.session import Database
 from foundation.errors import Advice
-from receiver.course_state import TokenAnnounced
+from receiver.course_state import Deleted, TokenAnnounced
 from receiver.models import MOODLE
 from receiver.monitoring import doctor
 from receiver.moodle.gradebook import NO_STUDENTS
+from receiver.registry import entries as registry
+from receiver.registry.entries import EntryUpdate
+from receiver.registry.history import Actor, ActorKind
 from receiver.runs import schedule
 from receiver.runs.store import CourseOutcome, CourseResult
 from receiver.sources import store as sources
@@ -107,6 +110,24 @@ def test_silent_source_fails(
 
     assert (finding.ok, finding.found) == (ok, found.replace("2 h ago", "119 min ago"))
     assert ok or "`notifier work` runs" in finding.advice.text
+
+
+def test_missed_webhooks_fail(examine: Examine, store: Store) -> None:
+    store.add_source("one", secrets=(Secret.generate(),))
+    now = datetime.now(UTC)
+    updates = [
+        EntryUpdate(store.add_course(f"CS{number}").id, (Deleted(4, now),)) for number in range(3)
+    ]
+    with store.database.writing() as session:
+        registry.apply_updates(session, updates, actor=Actor(ActorKind.SYNC, "run 1"), now=now)
+
+    finding = examine()["missed webhooks"]
+
+    assert (finding.ok, finding.found) == (
+        False,
+        "3 deletions of one: found by the grade sync, not by a webhook, in the last 7 days",
+    )
+    assert "`notifier deliveries list`" in finding.advice.text
 
 
 def test_lost_key_fails(examine: Examine, moodle_source: None, other_vault: Vault) -> None:

@@ -1,7 +1,8 @@
 """The history of a course: its entries, their actors, and the resulting status."""
 
 from collections.abc import Callable
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 from itertools import count
 from typing import Any
 
@@ -11,7 +12,9 @@ from hypothesis import strategies as st
 
 from contract import events
 from contract.events import CourseDeleted, CourseDeletedData
+from contract.signatures import Secret
 from contract.tokens import CourseToken
+from foundation.crypto import Vault
 from foundation.db.pagination import PageRequest
 from receiver.course_state import Deleted, Fact, TokenAccepted, TokenAnnounced, TokenRejected
 from receiver.models import HistoryEntry
@@ -157,3 +160,71 @@ def test_last_entry_has_the_current_status(store: Store, life: list[tuple[str, A
         (newest,) = history.page(session, entry.id, PageRequest(), limit=1).rows
     status = registry.status_of(store.entry("CS101", name), now=NINE)
     assert newest.status == status
+
+
+LATER = NINE + timedelta(hours=1)
+
+
+@pytest.fixture
+def find(store: Store, vault: Vault) -> Callable[..., None]:
+    """Return a function that lets a sync find facts of CS101, which is there since nine."""
+    store.add_source("one", secrets=(Secret.generate(),))
+    entry = store.add_course("CS101")
+
+    def run(*facts: Fact) -> None:
+        with store.database.writing() as session:
+            update = EntryUpdate(entry.id, facts)
+            registry.apply_updates(session, [update], actor=RUN, now=LATER)
+
+    return run
+
+
+def missed(store: Store, since: datetime = NINE) -> dict[str, dict[str, int]]:
+    """Return the facts that no webhook brought."""
+    with store.database.reading() as session:
+        return history.missed_webhooks(session, since)
+
+
+def test_facts_that_only_a_sync_found_are_missed_webhooks(
+    store: Store, find: Callable[..., None]
+) -> None:
+    find(TokenAnnounced(2, "other", LATER), Deleted(3, LATER))
+
+    assert missed(store) == {"one": {"course.deleted": 1, "token announced": 1}}
+    assert missed(store, LATER + timedelta(seconds=1)) == {}
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        pytest.param([Deleted(3, NINE - timedelta(days=1))], id="deleted before it was added"),
+        pytest.param([TokenAnnounced(1, "stored", LATER)], id="stored token"),
+        pytest.param([TokenRejected("stored", "unknown", LATER)], id="rejected token"),
+    ],
+)
+def test_facts_without_a_webhook_are_not_missed(
+    store: Store, find: Callable[..., None], facts: list[Fact]
+) -> None:
+    stored = str(store.entry("CS101").stored_token_id)
+    find(*(replace(one, token_id=stored) if hasattr(one, "token_id") else one for one in facts))
+
+    assert missed(store) == {}
+
+
+def test_webhook_that_arrives_later_is_not_missed(store: Store, find: Callable[..., None]) -> None:
+    find(TokenAnnounced(2, "other", LATER), Deleted(3, LATER))
+
+    store.apply("CS101", Deleted(3, LATER))
+    after_deletion = missed(store)
+    store.apply("CS101", TokenAnnounced(2, "other", LATER))
+
+    assert (after_deletion, missed(store)) == ({"one": {"token announced": 1}}, {})
+
+
+def test_source_without_secrets_sends_no_webhooks(store: Store) -> None:
+    entry = store.add_course("CS101", source="moodle")
+    with store.database.writing() as session:
+        update = EntryUpdate(entry.id, (Deleted(3, LATER),))
+        registry.apply_updates(session, [update], actor=RUN, now=LATER)
+
+    assert missed(store) == {}
