@@ -2,7 +2,7 @@
 
 import re
 from datetime import UTC, datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -200,7 +200,10 @@ class PingData(StrictModel):
 
 
 class Ping(UnknownEvent):
-    """A test event or a heartbeat, which changes no course; its source is checked as any other."""
+    """A test event or a heartbeat, which changes no course; its source is checked as any other.
+
+    A test event is one of the type `endpoint.ping`, or of any type with the mark `"test": true`.
+    """
 
     data: PingData = PingData()
 
@@ -215,6 +218,11 @@ _MODELS: dict[str, type[Event]] = {
 EVENT_TYPES: tuple[str, ...] = tuple(_MODELS)
 # Events about deliveries; sent to endpoints that subscribe to them by name, never to ELMS.
 OPERATIONAL_TYPES: tuple[str, ...] = ("endpoint.disabled", "delivery.dead")
+_SAMPLES: dict[str, Any] = {
+    **_MODELS,
+    "endpoint.disabled": EndpointDisabled,
+    "delivery.dead": DeliveryDead,
+}
 
 
 def dump(event: Event | OperationalEvent) -> str:
@@ -228,6 +236,31 @@ def dump_ping(source: str, at: datetime, *, heartbeat_seconds: int | None = None
     if heartbeat_seconds is not None:
         data["heartbeat_seconds"] = heartbeat_seconds
     return strict_json.dump({"type": PING_TYPE, "timestamp": wire_time(at), "data": data})
+
+
+def dump_sample(event_type: str, source: str, course_id: str, at: datetime) -> str:
+    """Return the JSON body of a sample of an event, which has the mark of a test.
+
+    Its version is 0, which no course has: a receiver that does not know the mark refuses the event,
+    or finds it older than what it knows.
+    """
+    values: dict[str, object] = {
+        "source": source,
+        "course_id": course_id,
+        "course_version": 0,
+        "token_id": "sample",
+        "endpoint_id": 0,
+        "url": "https://sample.invalid/",
+        "reason": "a sample: nothing has happened",
+        "delivery_id": 0,
+        "webhook_id": "msg_sample",
+        "event_type": "course.deleted",
+    }
+    fields = _SAMPLES[event_type].model_fields["data"].annotation.model_fields
+    data = {name: values[name] for name, field in fields.items() if field.is_required()}
+    return strict_json.dump(
+        {"type": event_type, "test": True, "timestamp": wire_time(at), "data": data}
+    )
 
 
 def load(raw: bytes) -> Event | UnknownEvent:
@@ -245,7 +278,8 @@ def load(raw: bytes) -> Event | UnknownEvent:
     named = document.get("type")
     model: type[Event | UnknownEvent] = UnknownEvent
     if isinstance(named, str):
-        model = Ping if named == PING_TYPE else _MODELS.get(named, UnknownEvent)
+        is_test = named == PING_TYPE or document.get("test") is True
+        model = Ping if is_test else _MODELS.get(named, UnknownEvent)
     try:
         return model.model_validate_json(raw)
     except ValidationError as error:

@@ -193,6 +193,15 @@ class EndpointDisabledError(NotifierError):
     )
 
 
+class SampleRefusedError(NotifierError):
+    """A sample would be about a course that exists."""
+
+    advice = Advice(
+        "Leave the course out, or give an id that no course has: a receiver that does not know the "
+        "mark of a test might act on the sample."
+    )
+
+
 class DeliveryUnknownError(NotifierError):
     """A delivery does not exist."""
 

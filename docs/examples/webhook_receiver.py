@@ -27,7 +27,7 @@ def receive():
     except ValueError as error:
         return {"detail": str(error)}, 401
     event = json.loads(body)
-    if event["type"] not in ("course.deleted", "token.regenerated"):
+    if event["type"] not in ("course.deleted", "token.regenerated") or event.get("test") is True:
         return {"outcome": "ignored"}
     return {"outcome": apply(event["type"], event["data"])}
 

@@ -38,7 +38,7 @@ from notifier.webhooks.receiver_probes import (
     ProbeResult,
 )
 from notifier.webhooks.retry_policy import Failure, WebhookResponse
-from notifier.worker.ping import PingResult, ReceiverCheck
+from notifier.worker.ping import PingResult, ReceiverCheck, SampleResult
 
 _TYPES = "|".join([*EVENT_TYPES, *OPERATIONAL_TYPES]).replace(".", r"\.")
 EventType = Annotated[str, Field(pattern=f"^({_TYPES})$")]
@@ -403,8 +403,8 @@ class PingResponse(Response):
     queued: int
 
     @classmethod
-    def of_ping(cls, endpoint_id: int, ping: PingResult) -> Self:
-        """Return the response for the result of a ping."""
+    def of_ping(cls, endpoint_id: int, ping: PingResult, **more: Any) -> Self:
+        """Return the response for the result of a ping; `more` are the fields of a subclass."""
         status: int | None = None
         failure: str | None = None
         detail: str | None = None
@@ -427,6 +427,26 @@ class PingResponse(Response):
             retry_after=retry_after,
             response_body=body,
             queued=ping.due,
+            **more,
+        )
+
+
+class SampleResponse(PingResponse):
+    """The response to a sample of an event, with the sample itself."""
+
+    webhook_id: str
+    event_type: str
+    body: str
+
+    @classmethod
+    def of_sample(cls, endpoint_id: int, sample: SampleResult) -> Self:
+        """Return the response for the result of a sample."""
+        return cls.of_ping(
+            endpoint_id,
+            sample,
+            webhook_id=sample.webhook_id,
+            event_type=sample.event_type,
+            body=sample.body,
         )
 
 

@@ -58,6 +58,7 @@ main = new_program(
                 "notifier endpoints rotate-secret 1 --overlap 7d",
             ),
         ),
+        **commands_of("notifier.cli.endpoints", "trigger"),
         "deliveries": LazyGroup(
             "deliveries",
             commands_of("notifier.cli.deliveries", "list", "show", "replay"),

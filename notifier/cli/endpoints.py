@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 from contract.events import EVENT_TYPES, OPERATIONAL_TYPES
 from foundation.cli import context, output
 from foundation.cli.output import csv_option, json_option
-from foundation.cli.params import DURATION, TEXT
+from foundation.cli.params import COURSE_ID, DURATION, TEXT
 from foundation.db import audit
 from foundation.text import count, printable, readable
 from notifier.api import schemas
@@ -19,7 +19,7 @@ from notifier.services import Services
 from notifier.webhooks import circuit_breaker, endpoints, failure_advice
 from notifier.webhooks.receiver_probes import DESCRIPTIONS
 from notifier.webhooks.retry_policy import Failure
-from notifier.worker.ping import PingResult, ReceiverCheck, check_receiver, send_ping
+from notifier.worker.ping import PingResult, ReceiverCheck, check_receiver, send_ping, send_sample
 
 _TYPES = click.Choice([*EVENT_TYPES, *OPERATIONAL_TYPES])
 
@@ -258,7 +258,10 @@ def ping(endpoint_id: int, as_json: bool) -> None:
     are sent at once.
     """
     result = send_ping(context.checked_services(), endpoint_id)
-    _show_ping(endpoint_id, result, as_json=as_json)
+    if as_json:
+        output.print_json(schemas.PingResponse.of_ping(endpoint_id, result))
+    else:
+        _show_ping(endpoint_id, result)
     if not result.accepted:
         raise click.exceptions.Exit(output.EXIT_REFUSED)
 
@@ -282,6 +285,33 @@ def check(endpoint_id: int, as_json: bool) -> None:
         raise click.exceptions.Exit(output.EXIT_REFUSED)
 
 
+@click.command()
+@click.argument("event_type", type=_TYPES)
+@click.option("--endpoint", "endpoint_id", type=ROW_ID, required=True, help="Id of the endpoint.")
+@click.option(
+    "--course",
+    "course_id",
+    type=COURSE_ID,
+    help="Course id of the sample, which no course may have [default: a new one].",
+)
+@json_option
+def trigger(event_type: str, endpoint_id: int, course_id: str | None, as_json: bool) -> None:
+    """Send a sample of EVENT_TYPE, marked as a test, and print it with the response.
+
+    Nothing is stored, and nothing has happened to any course: ELMS responds `ignored`. It is sent
+    whatever types the endpoint subscribes to. Exit code 1 unless it is accepted.
+    """
+    services: Services = context.checked_services()
+    sample = send_sample(services, endpoint_id, event_type, course_id)
+    if as_json:
+        output.print_json(schemas.SampleResponse.of_sample(endpoint_id, sample))
+    else:
+        click.echo(printable(f"{sample.webhook_id} {sample.body}"))
+        _show_ping(endpoint_id, sample)
+    if not sample.accepted:
+        raise click.exceptions.Exit(output.EXIT_REFUSED)
+
+
 def _status(row: Endpoint) -> tuple[str, datetime | None, str | None]:
     details = circuit_breaker.status_details(row)
     if details.tried_at is None:
@@ -290,10 +320,7 @@ def _status(row: Endpoint) -> tuple[str, datetime | None, str | None]:
     return details.status, details.since, reason
 
 
-def _show_ping(endpoint_id: int, ping: PingResult, *, as_json: bool) -> None:
-    if as_json:
-        output.print_json(schemas.PingResponse.of_ping(endpoint_id, ping))
-        return
+def _show_ping(endpoint_id: int, ping: PingResult) -> None:
     url, result = ping.url, ping.result
     if isinstance(result, Failure):
         advice = failure_advice.advice_for(result.kind, None, endpoint_id)

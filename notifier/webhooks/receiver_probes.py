@@ -31,12 +31,12 @@ _OF_THE_ROUTE = frozenset({404, 405, 408, 410, 429})
 
 
 class Probe(StrEnum):
-    """A ping that a receiver must accept or refuse, in the order in which they are sent."""
+    """A ping that a receiver must accept or refuse, in the order in which they are sent.
+
+    Correct ones are the last: a receiver such as ELMS shows a refusal until it accepts something.
+    """
 
     SIGNED = "signed"
-    REPEATED = "repeated"
-    TWO_SIGNATURES = "two-signatures"
-    OTHER_BYTES = "other-bytes"
     CHANGED_BODY = "changed-body"
     UNSIGNED = "unsigned"
     SIGNED_BY_OTHER = "other-secret"
@@ -45,13 +45,13 @@ class Probe(StrEnum):
     SHORTENED_SIGNATURE = "shortened-signature"
     SIGNED_BY_OLD = "old-secret"
     SIGNED_BY_NEW = "new-secret"
+    REPEATED = "repeated"
+    TWO_SIGNATURES = "two-signatures"
+    OTHER_BYTES = "other-bytes"
 
 
 DESCRIPTIONS = {
     Probe.SIGNED: "signed correctly",
-    Probe.REPEATED: "the same webhook-id again",
-    Probe.TWO_SIGNATURES: "two signatures, only the second correct",
-    Probe.OTHER_BYTES: "other spaces and order in the JSON, signed correctly",
     Probe.CHANGED_BODY: "one bit of the body changed",
     Probe.UNSIGNED: "without a signature",
     Probe.SIGNED_BY_OTHER: "signed with another secret",
@@ -60,6 +60,9 @@ DESCRIPTIONS = {
     Probe.SHORTENED_SIGNATURE: f"only the first {_SHORTENED} characters of the signature",
     Probe.SIGNED_BY_OLD: "signed with the old secret only",
     Probe.SIGNED_BY_NEW: "signed with the new secret only",
+    Probe.REPEATED: "the same webhook-id again",
+    Probe.TWO_SIGNATURES: "two signatures, only the second correct",
+    Probe.OTHER_BYTES: "other spaces and order in the JSON, signed correctly",
 }
 """What each probe is, in words."""
 

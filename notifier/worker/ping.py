@@ -1,12 +1,13 @@
 """Pings: a signed test event for an endpoint, and what follows from its result.
 
-A check of the receiver is a series of pings, most of them signed in a wrong way.
+A check of the receiver is a series of pings, most of them signed in a wrong way. A sample is an
+event of any type with the mark of a test.
 """
 
 import time
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,8 @@ from contract import events
 from contract.signatures import Secret
 from foundation import tracing
 from foundation.db import session as db
-from notifier.errors import EndpointDisabledError, EndpointRemovedError
+from notifier.courses import service as courses
+from notifier.errors import EndpointDisabledError, EndpointRemovedError, SampleRefusedError
 from notifier.models import EndpointPing
 from notifier.services import Services
 from notifier.webhooks import endpoints, outbox, receiver_probes
@@ -40,6 +42,15 @@ class PingResult:
     result: AttemptResult
     accepted: bool
     due: int
+
+
+@dataclass(frozen=True)
+class SampleResult(PingResult):
+    """The result of a sample: its id, its event type, and the body that was sent."""
+
+    webhook_id: str
+    event_type: str
+    body: str
 
 
 @dataclass(frozen=True)
@@ -93,6 +104,28 @@ def check_receiver(services: Services, endpoint_id: int) -> ReceiverCheck:
     offset = receiver_probes.clock_offset(first.result, first.sent_at + first.took / 2)
     findings = receiver_probes.diagnose(results, offset, endpoint_id)
     return ReceiverCheck(target.url, findings, offset, results)
+
+
+def send_sample(
+    services: Services, endpoint_id: int, event_type: str, course_id: str | None
+) -> SampleResult:
+    """POST a signed sample of an event to an endpoint, with no session open; store nothing.
+
+    Without a course id it has a new one. Raises SampleRefusedError if a course with this id exists
+    or existed, and what `send_ping` raises.
+    """
+    webhook_id = outbox.new_webhook_id()
+    course_id = course_id or f"sample-{webhook_id.removeprefix('msg_')}"
+    target = _read_target(services, endpoint_id)
+    with services.database.reading() as session:
+        if courses.find_courses(session, [course_id]):
+            raise SampleRefusedError(f"the course {course_id!r} exists")
+    body = events.dump_sample(event_type, services.settings.source, course_id, datetime.now(UTC))
+    target = replace(target, body=body.encode())
+    with closing(services.transport(1)) as transport:
+        posted = _post(transport, target, Probe.SIGNED, webhook_id)
+    accepted = isinstance(decide(posted.result, 1, now=posted.sent_at), Delivered)
+    return SampleResult(target.url, posted.result, accepted, 0, webhook_id, event_type, body)
 
 
 @dataclass(frozen=True)

@@ -108,6 +108,7 @@ COMMANDS = {
     "notifier endpoints rotate-secret": "endpoint.rotate-secret",
     "notifier endpoints ping": None,
     "notifier endpoints check": None,
+    "notifier trigger": None,
     "notifier endpoints remove": "endpoint.remove",
     "notifier endpoints set-name": "endpoint.set-name",
     "notifier deliveries list": None,

@@ -109,10 +109,11 @@ def test_example_rejects_other_time_or_secret(
 
 def test_example_applies_each_version_once(client: Any, capsys: pytest.CaptureFixture[str]) -> None:
     ping = events.dump_ping("eassessment", datetime.now(UTC)).encode()
-    bodies = [make_body(4), make_body(4), make_body(3), make_body(5), ping]
+    sample = events.dump_sample("course.deleted", "eassessment", "CS102", datetime.now(UTC))
+    bodies = [make_body(4), make_body(4), make_body(3), make_body(5), ping, sample.encode()]
 
     responses = [client.post("/webhooks", data=raw, headers=sign(raw)).json for raw in bodies]
 
     outcomes = [response["outcome"] for response in responses]
-    assert outcomes == ["applied", "stale", "stale", "applied", "ignored"]
+    assert outcomes == ["applied", "stale", "stale", "applied", "ignored", "ignored"]
     assert capsys.readouterr().out.splitlines() == ["course.deleted CS101"] * 2

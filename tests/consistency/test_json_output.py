@@ -40,6 +40,7 @@ STORIES = {
         endpoints rotate-secret 1
         endpoints ping 1 # 1
         endpoints check 1 # 1
+        trigger course.deleted --endpoint 1 # 1
         courses add CS101 --title Programming
         courses import - --tokens-to tokens.csv < course_id,title\\nCS102,A\\nCS103,B\\n
         courses list --limit 1

@@ -115,6 +115,33 @@ def test_ping_names_its_source() -> None:
     )
 
 
+@pytest.mark.parametrize("event_type", [*events.EVENT_TYPES, *events.OPERATIONAL_TYPES])
+def test_sample_is_a_test_that_changes_nothing(event_type: str) -> None:
+    sample = events.dump_sample(event_type, "one", "CS101", NINE)
+
+    assert sample.startswith(f'{{"type":"{event_type}","test":true,"timestamp":"2026-11-22T09:')
+    assert events.load(sample.encode()) == Ping(type=event_type, data=PingData(source="one"))
+
+
+@pytest.mark.parametrize("event_type", events.EVENT_TYPES)
+def test_sample_is_refused_by_a_receiver_that_does_not_know_the_mark(event_type: str) -> None:
+    sample = events.dump_sample(event_type, "one", "CS101", NINE)
+
+    with pytest.raises(InvalidEventError) as refused:
+        events.load(sample.replace('"test":true,', "").encode())
+
+    assert refused.value.pointer == "/data/course_version"
+
+
+@pytest.mark.parametrize("mark", ["false", "1", '"true"', "null", "{}"])
+def test_other_marks_are_none(mark: str) -> None:
+    event = make_deleted("CS101")
+
+    raw = events.dump(event).replace('{"type"', f'{{"test":{mark},"type"').encode()
+
+    assert events.load(raw) == event
+
+
 def test_heartbeat_has_its_interval() -> None:
     ping = events.dump_ping("one", NINE, heartbeat_seconds=3600)
 

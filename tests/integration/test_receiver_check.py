@@ -1,4 +1,4 @@
-"""The check of a receiver against ELMS itself, a real process."""
+"""The check of a receiver, and samples, against ELMS itself, a real process."""
 
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
+from contract.events import EVENT_TYPES, OPERATIONAL_TYPES
 from foundation.db.migrations import Schema
 from foundation.db.session import Database
 from notifier import services as notifier
@@ -14,7 +15,8 @@ from notifier.config import Settings
 from notifier.models import SCHEMA as NOTIFIER
 from notifier.services import Services
 from notifier.webhooks import endpoints
-from notifier.worker.ping import check_receiver
+from notifier.webhooks.retry_policy import WebhookResponse
+from notifier.worker.ping import check_receiver, send_sample
 from receiver.models import SCHEMA as RECEIVER
 from tests.integration.services import (
     ADMIN_KEY,
@@ -99,6 +101,21 @@ def test_elms_verifies_and_a_check_changes_nothing_that_either_side_knows(
     assert changed(before[0], after[0]) == {"endpoint_pings"}
     assert changed(before[1], after[1]) == {"inbox", "counters"}
     assert all("'ignored'" in row for row in after[1]["inbox"])
+
+
+@pytest.mark.parametrize("event_type", [*EVENT_TYPES, *OPERATIONAL_TYPES])
+def test_elms_ignores_a_sample(
+    eassessment: Services, elms: tuple[Served, Database], endpoint_id: int, event_type: str
+) -> None:
+    _, database = elms
+    before = rows(eassessment.database, NOTIFIER), rows(database, RECEIVER)
+
+    sample = send_sample(eassessment, endpoint_id, event_type, None)
+
+    after = rows(eassessment.database, NOTIFIER), rows(database, RECEIVER)
+    assert sample.result == WebhookResponse(200, None, '{"outcome":"ignored"}')
+    assert before[0] == after[0]
+    assert changed(before[1], after[1]) == {"inbox", "counters"}
 
 
 def test_check_while_a_secret_rotates_says_that_elms_has_only_the_old_one(

@@ -42,6 +42,7 @@ COMMANDS = {
     "notifier endpoints rotate-secret": "1",
     "notifier endpoints ping": "1",
     "notifier endpoints check": "1",
+    "notifier trigger": "course.deleted --endpoint 1",
     "notifier endpoints remove": "1 --yes",
     "notifier deliveries list": "",
     "notifier deliveries show": "1",

@@ -250,7 +250,7 @@ def test_check_says_in_words_what_a_receiver_does(store: Store, run: Run, sink: 
     document = json.loads(as_json.stdout)
     (finding,) = document["findings"]
     assert (document["ok"], finding["finding"], finding["ok"]) == (False, "accepts-anything", False)
-    assert document["probes"][5] == {
+    assert document["probes"][2] == {
         "probe": "unsigned",
         "expected": "refused",
         "outcome": "accepted",
@@ -268,6 +268,59 @@ def is_correct(secret: Secret, one: ReceivedRequest) -> bool:
     except signatures.SignatureError:
         return False
     return True
+
+
+def test_trigger_sends_a_signed_sample_and_stores_nothing(
+    store: Store, run: Run, read_json: ReadJson, sink: Sink
+) -> None:
+    secret = store.add_endpoint(sink.url()).secret
+    sink.always(Reply(body=b'{"outcome":"ignored"}'))
+    before = store.rows()
+
+    result = run("trigger", "token.regenerated", "--endpoint", 1, "--course", "Übung/1")
+    document = read_json("trigger", "course.deleted", "--endpoint", 1)
+
+    first, second = sink.received
+    webhook_id = signatures.verify([secret], first.headers, first.body, now=datetime.now(UTC))
+    assert result.stdout == (
+        f'{webhook_id} {first.body.decode()}\nOK 200: {sink.url()} {{"outcome":"ignored"}}\n'
+    )
+    assert json.loads(first.body)["data"] == {
+        "source": "eassessment",
+        "course_id": "Übung/1",
+        "course_version": 0,
+        "token_id": "sample",
+    }
+    sample = json.loads(second.body)
+    assert (document["accepted"], document["body"]) == (True, second.body.decode())
+    assert sample["test"] is True
+    assert sample["data"]["course_id"] == f"sample-{document['webhook_id'].removeprefix('msg_')}"
+    assert store.rows() == before
+
+
+@pytest.mark.parametrize("deleted", [False, True])
+def test_trigger_refuses_a_course_that_exists(
+    store: Store, run: Run, sink: Sink, deleted: bool
+) -> None:
+    store.add_endpoint(sink.url())
+    store.add_course("CS101")
+    if deleted:
+        run("courses", "delete", "CS101")
+
+    result = run("trigger", "course.deleted", "--endpoint", 1, "--course", "CS101")
+
+    assert (result.exit_code, sink.received) == (1, [])
+    assert result.stderr.startswith("error: the course 'CS101' exists\n next: Leave the course out")
+
+
+def test_trigger_shows_a_refusal_and_exits_with_1(store: Store, run: Run, sink: Sink) -> None:
+    store.add_endpoint(sink.url())
+    sink.always(Reply(422, body=b"course_version"))
+
+    result = run("trigger", "course.deleted", "--endpoint", 1)
+
+    assert result.exit_code == 1
+    assert f"Failed 422: {sink.url()} course_version\n  next: " in result.stdout
 
 
 @pytest.mark.parametrize(
