@@ -5,6 +5,7 @@ import json
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from demo import polling, service_logs
 from demo.admin import Admin
@@ -17,6 +18,9 @@ HERE = Path(__file__).parent
 DELETED, REGENERATED = "PHIL120-2026", "STAT150-2026"
 DELETED_WHILE_DOWN = "LAW201-2026"
 DELETED_MISSED, REGENERATED_MISSED = "MUS115-2026", "BIO140-2026"
+REPLACED = "CHEM105-2026"
+# Seconds between two heartbeats: a day of silence, told in a few seconds.
+_HEARTBEAT_SECONDS = "1"
 
 
 @dataclass
@@ -35,6 +39,8 @@ class Story(Narrator):
         self._elms_down()
         self._missed_changes()
         self._new_token()
+        self._replaced_token()
+        self._silence()
         MoodleChapter(self.both, self.say, self.rows).run()
         self._compare()
 
@@ -142,6 +148,45 @@ class Story(Narrator):
         requested = self._sync()
         again = {one.course_id for one in requested if not one.refused}
         self.check({REGENERATED, REGENERATED_MISSED} <= again, "both were requested and answered")
+
+    def _replaced_token(self) -> None:
+        self.title("A token is replaced with an overlap: the sync goes on")
+        self.show("notifier", "endpoints", "enable", "1")
+        shown = self.show("notifier", "courses", "regenerate-token", REPLACED, "--overlap", "1h")
+        self.tokens[REPLACED] = shown.split()[-1]
+        self.wait_for_receipt(self._admin, REPLACED)
+        self.say("\n  The old token is good for another hour, so the course is not skipped:")
+        self._check_synced(self._sync(), REPLACED)
+        token = self.tokens[REPLACED]
+        self.show("receiver", "registry", "set-token", REPLACED, stdin=token)
+        requested = self._sync()
+        self._check_synced(requested, REPLACED)
+        self.row("token replaced", "webhook received", _about(requested, REPLACED), "synced")
+
+    def _silence(self) -> None:
+        self.title("The worker stops: ELMS notices that it receives nothing")
+        self.both.stop("worker")
+        often = {"NOTIFIER_HEARTBEAT_INTERVAL": _HEARTBEAT_SECONDS}
+        self.both.start("worker", "notifier", "work", where=often)
+        self.wait_for(lambda: "heartbeat" in self._webhooks()["detail"], "ELMS got a heartbeat")
+        self.both.stop("worker")
+        self.wait_for(lambda: not self._webhooks()["ok"], "ELMS notices the silence")
+        self.show("receiver", "doctor", expect=1)
+        self.both.start("worker", "notifier", "work", where=often)
+        self.say("\n  The worker is started again:")
+        self.wait_for(lambda: self._webhooks()["ok"], "ELMS receives heartbeats again")
+        self.show("receiver", "doctor")
+
+    def _webhooks(self) -> dict[str, Any]:
+        """Return what `receiver doctor` finds of the webhooks."""
+        found = json.loads(self.both.run("receiver", "doctor", "--json", expect=None))
+        return next(one for one in found["findings"] if one["check"] == "webhooks")
+
+    def _check_synced(self, requested: list[RequestedCourse], course_id: str) -> None:
+        self.check(
+            any(one.course_id == course_id and not one.refused for one in requested),
+            f"{course_id} was requested and answered",
+        )
 
     def _delete_and_regenerate(self, deleted: str, regenerated: str) -> None:
         _, shown = self.show_both(

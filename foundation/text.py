@@ -59,8 +59,11 @@ def number(value: int, *, limit: int | None = None) -> str:
 
 
 def format_duration(time: timedelta) -> str:
-    """Return a rounded duration: 42 min, 26 h, 3 days."""
-    minutes = int(time.total_seconds() // 60)
+    """Return a rounded duration: 30 s, 42 min, 26 h, 3 days."""
+    seconds = int(time.total_seconds())
+    if seconds < 60:
+        return f"{seconds} s"
+    minutes = seconds // 60
     if minutes < 2 * 60:
         return f"{minutes} min"
     hours = minutes // 60

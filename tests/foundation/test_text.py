@@ -27,7 +27,7 @@ def test_count_stops_at_its_limit() -> None:
 @pytest.mark.parametrize(
     ("duration", "words"),
     [
-        pytest.param(timedelta(seconds=59), "0 min", id="less than a minute"),
+        pytest.param(timedelta(seconds=59.9), "59 s", id="less than a minute"),
         pytest.param(timedelta(minutes=119), "119 min", id="minutes"),
         pytest.param(timedelta(hours=2), "2 h", id="two hours"),
         pytest.param(timedelta(hours=47, minutes=59), "47 h", id="hours"),
