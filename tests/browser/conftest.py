@@ -132,7 +132,7 @@ def sign_in(page: Page, address: str) -> None:
 
 
 def faults_of(page: Page) -> list[str]:
-    """Return what axe-core finds on the unfolded page, and whether it is wider than the window."""
+    """Return what axe-core finds on the unfolded page, and what does not fit the window."""
     page.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true })")
     page.evaluate(AXE)
     found = [
@@ -142,4 +142,8 @@ def faults_of(page: Page) -> list[str]:
     ]
     if page.evaluate("document.documentElement.scrollWidth > innerWidth"):
         found.append("wider than the window")
+    if page.evaluate(
+        "[...document.querySelectorAll('.nav')].some(e => e.scrollWidth > e.clientWidth)"
+    ):
+        found.append("entries of the navigation are cut off")
     return found

@@ -5,7 +5,7 @@ import re
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import Open
+from tests.browser.conftest import NARROW, Open
 
 
 @pytest.fixture
@@ -95,3 +95,13 @@ def test_chart_is_an_image_with_a_description_and_a_table(page: Page) -> None:
     expect(chart).to_have_accessible_description(re.compile("From 00:00 to 23:00."))
     page.locator("summary", has_text="Deliveries by hour").click()
     expect(page.get_by_role("rowheader", name="00:00").first).to_be_visible()
+
+
+def test_card_has_room_for_a_long_label(open_signed_in: Open, sample_page: str) -> None:
+    cell = open_signed_in(sample_page, "/sample", width=NARROW).locator("td[data-label]").first
+    height = "cell => cell.getBoundingClientRect().height"
+    before = cell.evaluate(height)
+
+    cell.evaluate("cell => { cell.dataset.label = 'Webhook secrets of this source' }")
+
+    assert cell.evaluate(height) > before
