@@ -25,7 +25,7 @@ _MAX_SHOWN_COLUMNS = 5
 class CsvError(Refusal):
     """A CSV file cannot be read; nothing of it was imported."""
 
-    advice = Advice("Correct the lines that are named, then import the whole file again.")
+    advice = Advice("Correct the lines that are named, then try again with all lines.")
 
 
 # How the files of spreadsheets begin: as a ZIP archive, or in Microsoft's older format.

@@ -102,7 +102,8 @@ def delete() -> Response | tuple[str, int]:
         _log.info("course deleted", course_id=course.course_id, user=g.current_user.name)
     if deleted:
         which = deleted[0].course_id[:80] if len(deleted) == 1 else count(len(deleted), "course")
-        flash(Markup("Deleted: {}. Its notifications are listed below.").format(which))
+        whose = "Its" if len(deleted) == 1 else "Their"
+        flash(Markup("Deleted: {}. {} notifications are listed below.").format(which, whose))
     if refused:
         reasons = "; ".join(str(refusal)[:160] for refusal in refused[:_MAX_NAMED])
         more = f"; and {len(refused) - _MAX_NAMED} more" if len(refused) > _MAX_NAMED else ""

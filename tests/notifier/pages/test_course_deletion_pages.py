@@ -82,7 +82,7 @@ def test_deletion_of_one_shows_its_page(ada: Browser, three: list[str], store: S
 
     page = ada.look(response.location)
     assert (response.status_code, response.location) == (303, "/courses/one?course_id=CS101")
-    assert "Deleted: CS101." in page
+    assert "Deleted: CS101. Its notifications are listed below." in page
     assert "course.deleted" in page
     assert 'data-refresh="/courses/one/live?course_id=CS101"' in page
 
@@ -97,7 +97,7 @@ def test_refused_course_does_not_prevent_the_others(
 
     assert "Delete 2 courses permanently?" in preview
     assert "Already deleted" in preview
-    assert "Deleted: 2 courses." in page
+    assert "Deleted: 2 courses. Their notifications are listed below." in page
     assert "2 courses not deleted" in page
     assert "there is no course" in page
     assert all(store.course(course_id).deleted_at for course_id in three)
