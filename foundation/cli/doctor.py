@@ -105,7 +105,7 @@ def examine_secrets(vault: Vault, encrypted: Sequence[str]) -> Finding:
             vault.decrypt(ciphertext)
     except DecryptionError as error:
         return Finding("secrets", False, str(error), error.advice)
-    return Finding("secrets", True, f"{len(encrypted)} encrypted, all can be decrypted")
+    return Finding("secrets", True, f"{len(encrypted):,} encrypted, all can be decrypted")
 
 
 def report(findings: list[Finding], *, as_json: bool) -> int:
@@ -130,7 +130,6 @@ def report(findings: list[Finding], *, as_json: bool) -> int:
             empty="No checks.",
         )
         # The last line, because the table may be longer than the terminal.
-        click.echo(
-            f"Action needed: {printable(failed[0].found)}" if failed else "All checks passed."
-        )
+        first = f"{failed[0].check}: {printable(failed[0].found)}" if failed else ""
+        click.echo(f"Action needed: {first}" if failed else "All checks passed.")
     return output.EXIT_REFUSED if failed else 0

@@ -222,12 +222,12 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, emp
 
 
 def print_facts(facts: Iterable[tuple[str, object]]) -> None:
-    """Print names and values, a line each."""
+    """Print names, with spaces for underscores, and values, a line each."""
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in facts:
-        table.add_row(name, Text(readable(value)))
+        table.add_row(name.replace("_", " "), Text(readable(value)))
     console().print(table)
 
 

@@ -53,6 +53,11 @@ def _new_file(file: Path) -> Iterator[Path]:
     advice = Advice("Choose another name, or remove that file.")
     if file.exists():
         raise BackupError(f"there is a file {file}", advice=advice)
+    if not file.parent.is_dir():
+        raise BackupError(
+            f"there is no directory {file.parent}",
+            advice=Advice("Create it, or choose another directory."),
+        )
     try:
         os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
     except FileExistsError:

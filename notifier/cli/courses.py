@@ -222,6 +222,8 @@ def delete(
         raise click.UsageError("--matching needs a text to search for")
     ids = list(dict.fromkeys([*course_ids, *_ids_in(from_file)]))
     if not ids and matching is None:
+        if from_file is not None:
+            raise click.UsageError(f"there are no course ids in {from_file.name}")
         raise click.UsageError("give at least one COURSE_ID, --from-file or --matching")
     database: Database = context.checked_services().database
     if matching is not None:

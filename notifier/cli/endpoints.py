@@ -85,7 +85,7 @@ def list_(removed: bool, as_csv: bool, as_json: bool) -> None:
                 row.id,
                 row.name,
                 row.url,
-                ", ".join(row.event_types or ["all about courses"]),
+                ", ".join(row.event_types or ["all course events"]),
                 *_status(row),
             )
             for row in rows

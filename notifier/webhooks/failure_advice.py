@@ -107,7 +107,7 @@ _PATH = Advice(
     "endpoints correct-url",
     _ENDPOINT,
 )
-_REJECTED = Advice("The receiver rejected the event: fix there what its response names.")
+_REJECTED = Advice("The receiver rejected the event. Its response says what has to be fixed there.")
 _STATUS_ADVICE: dict[int, Advice] = {
     400: _REJECTED,
     401: _SIGNATURE,

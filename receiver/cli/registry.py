@@ -179,7 +179,7 @@ def show(course_id: str, source: str | None, limit: int, as_json: bool) -> None:
         return
     if not entry.is_added:
         click.echo("Not in the registry. Its stored state is used as soon as it is added.")
-    output.print_facts((name.replace("_", " "), v) for name, v in details if name != "history")
+    output.print_facts((name, v) for name, v in details if name != "history")
     click.echo("\nHistory, newest first")
     output.print_table(
         ("time", "from", "who", "event", "detail", "result"),

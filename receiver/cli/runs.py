@@ -151,7 +151,7 @@ def show(
         )
         output.print_json(details)
         return
-    output.print_facts((name.replace("_", " "), v) for name, v in RunResponse.of_run(run, status))
+    output.print_facts(RunResponse.of_run(run, status))
     click.echo()
     if listed:
         print_courses(courses)

@@ -173,3 +173,12 @@ def test_file_of_another_backup_is_kept(store: Store, tmp_path: Path) -> None:
         back_up(store.database, tmp_path / "copy", lambda _: None)
 
     assert [*tmp_path.glob("copy*")] == [other]
+
+
+def test_missing_directory_is_named(store: Store, tmp_path: Path) -> None:
+    missing = tmp_path / "missing"
+
+    with pytest.raises(BackupError) as caught:
+        back_up(store.database, missing / "copy", lambda _: None)
+
+    assert str(caught.value) == f"there is no directory {missing}"

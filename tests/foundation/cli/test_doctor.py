@@ -140,7 +140,10 @@ def test_report_escapes_what_others_wrote(capsys: pytest.CaptureFixture[str]) ->
     [
         pytest.param([GOOD], 0, ["OK", "All checks passed."], id="good"),
         pytest.param(
-            [GOOD, BAD], 1, ["FAIL", "Set the clock.", "Action needed: 75.0 s from"], id="bad"
+            [GOOD, BAD],
+            1,
+            ["FAIL", "Set the clock.", f"Action needed: {BAD.check}: 75.0 s from"],
+            id="bad",
         ),
     ],
 )

@@ -67,10 +67,10 @@ def test_total_says_how_many_are_shown(
 )
 def test_title_is_printed_literally(capsys: Capture, title: str, printed: str) -> None:
     output.print_table(("title",), [(title,)], empty="none")
-    output.print_facts([("title", title)])
+    output.print_facts([("full_title", title)])
 
     lines = capsys.readouterr().out.splitlines()
-    assert [line.strip() for line in lines] == ["title", printed, f"title  {printed}"]
+    assert [line.strip() for line in lines] == ["title", printed, f"full title  {printed}"]
 
 
 def test_long_value_is_wrapped_and_not_cut(capsys: Capture) -> None:

@@ -237,6 +237,7 @@ def test_many_deletions_list_only_unknown_courses(store: Store, run: Run) -> Non
     [
         pytest.param(b"CS101\n ..\n", "line 2 of the file: ", id="no course id"),
         pytest.param(b"CS101\n\xe9\n", "the file is not UTF-8", id="Latin-1"),
+        pytest.param(b"\n", "there are no course ids in ids.txt", id="empty"),
     ],
 )
 def test_delete_reads_the_whole_file_first(

@@ -205,7 +205,7 @@ def test_doctor_reports_a_failed_check_with_its_next_step(run: Run) -> None:
     (failed,) = (finding for finding in document["findings"] if not finding["ok"])
     assert result.exit_code == 1
     assert "FAIL" in result.stdout
-    assert result.stdout.endswith(f"Action needed: {failed['detail']}\n")
+    assert result.stdout.endswith(f"Action needed: endpoints: {failed['detail']}\n")
     assert failed["check"] == "endpoints"
     assert failed["next_step"]
 
