@@ -16,7 +16,6 @@ from sqlalchemy import (
     and_,
     bindparam,
     delete,
-    func,
     select,
     text,
     tuple_,
@@ -303,11 +302,13 @@ def prune(session: Session, before: datetime, limit: int) -> int:
     The last message of each source is kept, to know when it was. If one that was deleted comes
     again, it is no longer a duplicate, but stale by the rule of the registry.
     """
-    key = tuple_(InboxMessage.source_id, InboxMessage.webhook_id)
-    old = select(InboxMessage.source_id, InboxMessage.webhook_id)
+    # All columns of an index: by the primary key alone, SQLite reads all messages of a source.
+    key = (InboxMessage.source_id, InboxMessage.received_at, InboxMessage.webhook_id)
+    old = select(*key)
     newer = aliased(InboxMessage)
-    last_at = select(func.max(newer.received_at)).where(newer.source_id == InboxMessage.source_id)
-    is_old = InboxMessage.received_at < before
-    old = old.where(is_old, InboxMessage.received_at < last_at.scalar_subquery()).limit(limit)
-    gone: Any = session.execute(delete(InboxMessage).where(key.in_(old)))
+    has_newer = select(newer.webhook_id).where(
+        newer.source_id == InboxMessage.source_id, newer.received_at > InboxMessage.received_at
+    )
+    old = old.where(InboxMessage.received_at < before, has_newer.exists()).limit(limit)
+    gone: Any = session.execute(delete(InboxMessage).where(tuple_(*key).in_(old)))
     return int(gone.rowcount)
