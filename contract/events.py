@@ -120,6 +120,14 @@ class CourseDeletedData(StrictModel):
     course_version: Version
 
 
+class CourseRestoredData(StrictModel):
+    """The restored course and its version after the restoration."""
+
+    source: SourceName
+    course_id: CourseId
+    course_version: Version
+
+
 class TokenRegeneratedData(StrictModel):
     """The course, its version after the change, and the id of its current token.
 
@@ -139,6 +147,14 @@ class CourseDeleted(StrictModel):
     type: Literal["course.deleted"] = "course.deleted"
     timestamp: WireTime
     data: CourseDeletedData
+
+
+class CourseRestored(StrictModel):
+    """The deletion of a course was undone in eAssessment at `timestamp`."""
+
+    type: Literal["course.restored"] = "course.restored"
+    timestamp: WireTime
+    data: CourseRestoredData
 
 
 class TokenRegenerated(StrictModel):
@@ -208,11 +224,12 @@ class Ping(UnknownEvent):
     data: PingData = PingData()
 
 
-Event = CourseDeleted | TokenRegenerated
+Event = CourseDeleted | CourseRestored | TokenRegenerated
 OperationalEvent = EndpointDisabled | DeliveryDead
 
 _MODELS: dict[str, type[Event]] = {
     "course.deleted": CourseDeleted,
+    "course.restored": CourseRestored,
     "token.regenerated": TokenRegenerated,
 }
 EVENT_TYPES: tuple[str, ...] = tuple(_MODELS)

@@ -33,6 +33,8 @@ class ProblemType(StrEnum):
     TOKEN_REGENERATED = "token-regenerated", 401
     TOKEN_WRONG_COURSE = "token-wrong-course", 403
     COURSE_DELETED = "course-deleted", 410
+    COURSE_NOT_DELETED = "course-not-deleted", 409
+    DELETION_FINAL = "deletion-final", 409
     COURSE_UNKNOWN = "course-unknown", 404
     COURSE_EXISTS = "course-exists", 409
     COURSE_CHANGED = "course-changed", 409

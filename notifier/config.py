@@ -1,6 +1,7 @@
 """The settings of eAssessment, read from the environment."""
 
 import re
+from datetime import timedelta
 from typing import Annotated
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
@@ -77,6 +78,11 @@ class Settings(ServiceSettings):
         description="Number of days an endpoint may fail without a single good response before "
         "it is disabled and its deliveries are held.",
     )
+    restore_days: Annotated[float, Field(ge=0, le=365)] = Field(
+        30.0,
+        description="Number of days after its deletion during which a course can be restored. "
+        "Then the deletion is final; with 0 it always is.",
+    )
     allowed_hosts: Annotated[str, AfterValidator(_allowed_hosts)] = Field(
         "",
         description="Comma-separated host names, addresses and CIDR networks that events may be "
@@ -110,6 +116,11 @@ class Settings(ServiceSettings):
         "to it, so that ELMS notices that it receives nothing. 0 switches heartbeats off; then "
         "send a ping once, which tells ELMS.",
     )
+
+    @property
+    def grace_period(self) -> timedelta:
+        """How long after its deletion a course can be restored."""
+        return timedelta(days=self.restore_days)
 
     @property
     def guard(self) -> Guard:

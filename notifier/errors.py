@@ -1,6 +1,6 @@
 """The refusals of eAssessment, each with advice."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from contract.problems import ProblemType
 from foundation.errors import Advice, Refusal
@@ -31,12 +31,12 @@ class CourseExistsError(NotifierError):
 
 
 class CourseDeletedError(NotifierError):
-    """A course is deleted; deletion is final."""
+    """A course is deleted."""
 
     problem = ProblemType.COURSE_DELETED
-    advice = Advice("No action needed; if the course is held again, add it under a new id.")
+    advice = Advice("No action needed. A deletion by mistake can be undone until it is final.")
     for_bearer = Advice(
-        "Remove the course from the grade sync; a restored course gets a new id and a new token."
+        "Skip the course in the grade sync. If it is restored, its token is valid again."
     )
 
     @classmethod
@@ -49,6 +49,32 @@ class CourseDeletedError(NotifierError):
             advice=advice,
             course_id=course_id,
             course_version=version,
+            deleted_at=deleted_at,
+        )
+
+
+class CourseNotDeletedError(NotifierError):
+    """A course that is to be restored is not deleted."""
+
+    problem = ProblemType.COURSE_NOT_DELETED
+    advice = Advice("No action needed.")
+
+
+class DeletionFinalError(NotifierError):
+    """A deleted course cannot be restored any more, or only in its Moodle."""
+
+    problem = ProblemType.DELETION_FINAL
+    advice = Advice("If the course is held again, add it under a new id.")
+    in_moodle = Advice("If the course is restored in its Moodle, it has a new number there.")
+
+    @classmethod
+    def of(cls, course_id: str, *, deleted_at: datetime, grace: timedelta) -> "DeletionFinalError":
+        """Return the refusal of a course whose grace period is over."""
+        until = f": it could be restored until {format_timestamp(deleted_at + grace)}"
+        return cls(
+            f"the deletion of the course {course_id!r} at {format_timestamp(deleted_at)} is final"
+            + (until if grace else ""),
+            course_id=course_id,
             deleted_at=deleted_at,
         )
 

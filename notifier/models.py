@@ -67,12 +67,12 @@ class DeliveryStatus(StrEnum):
 
 
 class Course(Base):
-    """A course; deletion sets `deleted_at` and is final.
+    """A course; deletion sets `deleted_at`, and restoration within a grace period clears it.
 
-    `version` grows with every deletion and regeneration. These and a new title set `changed_at`.
-    `grades_version` grows with every import that changes a grade, at `grades_changed_at`. A course
-    of a Moodle has no tokens here: Moodle issues its own. `search_key` is `search.key` of id and
-    title.
+    `version` grows with every deletion, restoration and regeneration. These and a new title set
+    `changed_at`. `grades_version` grows with every import that changes a grade, at
+    `grades_changed_at`. A course of a Moodle has no tokens here: Moodle issues its own.
+    `search_key` is `search.key` of id and title.
     """
 
     __tablename__ = "courses"

@@ -16,6 +16,7 @@ from notifier.errors import EventNotWrittenError
 _log = logging.get_logger(__name__)
 _namespace = Namespace()
 course_deleted = _namespace.signal("course-deleted")
+course_restored = _namespace.signal("course-restored")
 token_regenerated = _namespace.signal("token-regenerated")
 endpoint_disabled = _namespace.signal("endpoint-disabled")
 deliveries_dead = _namespace.signal("deliveries-dead")

@@ -20,6 +20,14 @@ class Deleted:
 
 
 @dataclass(frozen=True)
+class Restored:
+    """eAssessment reported that the deletion of the course was undone."""
+
+    course_version: int
+    at: datetime
+
+
+@dataclass(frozen=True)
 class TokenAnnounced:
     """eAssessment announced the current token of the course.
 
@@ -66,7 +74,7 @@ class TokenAccepted:
     at: datetime
 
 
-Fact = Deleted | TokenAnnounced | TokenRejected | TokenAccepted
+Fact = Deleted | Restored | TokenAnnounced | TokenRejected | TokenAccepted
 
 # The facts because of which a course can be skipped.
 Cause = Deleted | TokenAnnounced | TokenRejected
@@ -74,19 +82,23 @@ Cause = Deleted | TokenAnnounced | TokenRejected
 
 @dataclass(frozen=True)
 class CourseState:
-    """The stored token of a course and, of each kind of fact, the one that takes precedence."""
+    """The stored token of a course and, of each kind of fact, the one that takes precedence.
+
+    Deletion and restoration are one kind: at most one of the two is there.
+    """
 
     stored_token_id: str | None = None
     deleted: Deleted | None = None
     announced: TokenAnnounced | None = None
     rejected: TokenRejected | None = None
     accepted: TokenAccepted | None = None
+    restored: Restored | None = None
 
     @property
     def course_version(self) -> int | None:
         """The highest version in any of the facts."""
-        versions = [fact.course_version for fact in (self.deleted, self.announced) if fact]
-        return max(versions, default=None)
+        facts = (self.deleted, self.restored, self.announced)
+        return max((fact.course_version for fact in facts if fact), default=None)
 
 
 class CourseStatus(StrEnum):
@@ -104,9 +116,12 @@ def apply(state: CourseState, fact: Fact) -> CourseState:
     version) stays, so that neither order nor repetition matters.
     """
     match fact:
-        case Deleted():
-            deleted = max(state.deleted or fact, fact, key=lambda f: (f.course_version, f.at))
-            return replace(state, deleted=deleted)
+        case Deleted() | Restored():
+            match max(state.deleted or state.restored or fact, fact, key=_precedence):
+                case Deleted() as deleted:
+                    return replace(state, deleted=deleted, restored=None)
+                case restored:
+                    return replace(state, deleted=None, restored=restored)
         case TokenAnnounced():
             return replace(state, announced=fact.merge(state.announced or fact))
         case TokenRejected():
@@ -117,13 +132,20 @@ def apply(state: CourseState, fact: Fact) -> CourseState:
             return replace(state, accepted=accepted)
 
 
+def _precedence(fact: Deleted | Restored) -> tuple[int, bool, datetime]:
+    # A site has no two changes of one version; if it has, nothing is requested of a deleted course.
+    return fact.course_version, isinstance(fact, Deleted), fact.at
+
+
 def to_columns(state: CourseState) -> dict[str, Any]:
     """Return the facts of a state as values of the columns of `Entry`."""
-    deleted, announced = state.deleted, state.announced
+    deleted, restored, announced = state.deleted, state.restored, state.announced
     rejected, accepted = state.rejected, state.accepted
     return {
         "deleted_version": deleted and deleted.course_version,
         "deleted_at": deleted and deleted.at,
+        "restored_version": restored and restored.course_version,
+        "restored_at": restored and restored.at,
         "announced_version": announced and announced.course_version,
         "announced_token_id": announced and announced.token_id,
         "announced_at": announced and announced.at,
@@ -139,8 +161,8 @@ def to_columns(state: CourseState) -> dict[str, Any]:
 def cause_of(state: CourseState, *, now: datetime) -> Cause | None:
     """Return the fact because of which a course is skipped, or None if it is active.
 
-    A deletion is final; otherwise the stored token decides. Until an overlap ends, a replaced token
-    is good, unless it was rejected.
+    Unless it is deleted, the stored token decides. Until an overlap ends, a replaced token is good,
+    unless it was rejected.
     """
     if state.deleted is not None:
         return state.deleted

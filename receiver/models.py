@@ -131,6 +131,8 @@ class Entry(Base):
     stored_token_id: Mapped[str | None] = mapped_column(String(64))
     deleted_version: Mapped[int | None] = mapped_column(BigInteger)
     deleted_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    restored_version: Mapped[int | None] = mapped_column(BigInteger)
+    restored_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     announced_version: Mapped[int | None] = mapped_column(BigInteger)
     announced_token_id: Mapped[str | None] = mapped_column(String(64))
     announced_at: Mapped[datetime | None] = mapped_column(UtcDateTime)

@@ -137,6 +137,8 @@ def upgrade() -> None:
         sa.Column("stored_token_id", sa.String(length=64), nullable=True),
         sa.Column("deleted_version", sa.BigInteger(), nullable=True),
         sa.Column("deleted_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("restored_version", sa.BigInteger(), nullable=True),
+        sa.Column("restored_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("announced_version", sa.BigInteger(), nullable=True),
         sa.Column("announced_token_id", sa.String(length=64), nullable=True),
         sa.Column("announced_at", sa.DateTime(timezone=True), nullable=True),

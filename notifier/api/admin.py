@@ -86,11 +86,24 @@ def show_course(course_id: str) -> Json:
 @admin_api.delete("/courses/<path:course_id>")
 @admin_only
 def delete_course(course_id: str) -> Json:
-    """Delete a course permanently and notify all endpoints."""
+    """Delete a course and notify all endpoints; it can be restored for NOTIFIER_RESTORE_DAYS."""
     with services.current().writing() as (session, now):
         course = courses.delete_course(session, course_id, now=now)
         audit.record(session, actor(), "course.delete", course_id, now=now)
         return _json(schemas.CourseResponse.of(course))
+
+
+@admin_api.post("/courses/<path:course_id>/restore")
+@admin_only
+def restore_course(course_id: str) -> Json:
+    """Undo the deletion of a course and notify all endpoints; its token is valid again."""
+    current = services.current()
+    with current.writing() as (session, now):
+        grace = current.settings.grace_period
+        course = courses.restore_course(session, course_id, grace=grace, now=now)
+        audit.record(session, actor(), "course.restore", course_id, now=now)
+        forgotten = bool(grades.find_forgotten(session, [course_id]))
+        return _json(schemas.CourseRestored.of(course, grades_forgotten=forgotten))
 
 
 @admin_api.post("/courses/<path:course_id>/token")

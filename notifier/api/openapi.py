@@ -35,6 +35,16 @@ _OPERATIONS = {
         {200: ApiResponse("Deleted; all endpoints are notified.", schemas.CourseResponse)},
         problems=(*_ADMIN, P.COURSE_UNKNOWN, P.COURSE_DELETED, P.EVENT_NOT_WRITTEN),
     ),
+    "admin_api.restore_course": Operation(
+        {200: ApiResponse("Restored; all endpoints are notified.", schemas.CourseRestored)},
+        problems=(
+            *_ADMIN,
+            P.COURSE_UNKNOWN,
+            P.COURSE_NOT_DELETED,
+            P.DELETION_FINAL,
+            P.EVENT_NOT_WRITTEN,
+        ),
+    ),
     "admin_api.regenerate_token": Operation(
         {
             201: ApiResponse(
@@ -152,7 +162,7 @@ def _sent(model: type[BaseModel]) -> tuple[type[BaseModel], Operation]:
 
 DESCRIPTION = ApiDescription(
     title="eAssessment",
-    description="Courses, grades, and webhooks about deleted courses and regenerated tokens.",
+    description="Courses, grades, and webhooks about deleted and restored courses and new tokens.",
     operations=_OPERATIONS,
     security={
         "admin key": {"adminKey": {"type": "http", "scheme": "bearer"}},
@@ -165,6 +175,7 @@ DESCRIPTION = ApiDescription(
     },
     webhooks={
         "course.deleted": _sent(events.CourseDeleted),
+        "course.restored": _sent(events.CourseRestored),
         "token.regenerated": _sent(events.TokenRegenerated),
         "endpoint.disabled": _sent(events.EndpointDisabled),
         "delivery.dead": _sent(events.DeliveryDead),

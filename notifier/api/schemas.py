@@ -243,27 +243,36 @@ class CourseDetails(CourseResponse):
         )
 
 
-class DeletionOutcome(StrEnum):
-    """What became of a course that was to be deleted."""
+class CourseRestored(CourseResponse):
+    """A restored course; `grades_forgotten` if its grades were deleted before."""
+
+    grades_forgotten: bool
+
+
+class ChangeOutcome(StrEnum):
+    """What became of a course that was to be deleted or restored."""
 
     DELETED = "deleted"
     ALREADY_DELETED = "already_deleted"
+    RESTORED = "restored"
+    NOT_DELETED = "not_deleted"
+    FINAL = "final"
     UNKNOWN = "unknown"
 
 
-class DeletionResult(Response):
-    """What became of a course, in words too, and its deliveries by status."""
+class ChangeResult(Response):
+    """What became of a course, in words too, and its deliveries of this change by status."""
 
     course_id: str
-    outcome: DeletionOutcome
+    outcome: ChangeOutcome
     deliveries: dict[str, int]
     detail: str
 
 
-class Deletions(Response):
-    """The results of a deletion of courses; `not_reached` of them were not tried."""
+class CourseChanges(Response):
+    """The results of deleting or restoring courses; `not_reached` of them were not tried."""
 
-    courses: list[DeletionResult]
+    courses: list[ChangeResult]
     not_reached: int
 
 

@@ -12,16 +12,18 @@ main = new_program(
             {
                 **commands_of(
                     "notifier.cli.courses",
-                    *("add", "list", "show", "delete", "regenerate-token", "announce-token"),
+                    *("add", "list", "show", "delete", "restore"),
+                    *("regenerate-token", "announce-token"),
                 ),
                 **commands_of("notifier.cli.course_import", "import"),
             },
-            help="Add, import, list, show and delete courses; regenerate their tokens.",
+            help="Add, import, list, show, delete and restore courses; regenerate their tokens.",
             epilog=examples(
                 'notifier courses add CS101-2026 --title "Databases"',
                 "notifier courses import courses.csv --tokens-to tokens.csv",
                 "notifier courses list --matching databases --not-deleted",
                 "notifier courses delete --from-file ids.txt",
+                "notifier courses restore CS101-2026",
             ),
         ),
         "grades": LazyGroup(

@@ -1,10 +1,12 @@
-"""Commands about courses: add, list, show, delete, regenerate or announce a token."""
+"""Commands about courses: add, list, show, delete, restore, regenerate or announce a token."""
 
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import BinaryIO
 
 import click
@@ -37,23 +39,26 @@ from foundation.text import (
 )
 from notifier.api import schemas
 from notifier.api.schemas import (
+    ChangeOutcome,
+    ChangeResult,
+    CourseChanges,
     CourseWithToken,
-    DeletionOutcome,
-    DeletionResult,
-    Deletions,
     RegeneratedToken,
 )
 from notifier.cli.params import MOODLE_TOKEN, TITLE
-from notifier.courses import listing
+from notifier.courses import grades, listing
 from notifier.courses import service as courses
 from notifier.courses.listing import CourseFilter
 from notifier.errors import (
     CourseDeletedError,
+    CourseNotDeletedError,
     CourseUnknownError,
+    DeletionFinalError,
     NotifierError,
     TokenMalformedError,
 )
 from notifier.models import Course
+from notifier.services import Services
 from notifier.webhooks import delivery_queries
 from notifier.webhooks.delivery_filter import DeliveryFilter
 
@@ -76,6 +81,28 @@ _OVERLAP = Parsed("duration", _parse_overlap)
 # The number of courses that a confirmation names, and that a result lists one by one.
 _NAMED = 3
 _LISTED = 20
+_REFUSED = {ChangeOutcome.UNKNOWN, ChangeOutcome.FINAL}
+_NO_GRADES = "; its grades were deleted meanwhile: import them again"
+
+
+@dataclass(frozen=True)
+class _Words:
+    """What the output of a command that changes many courses says."""
+
+    done: ChangeOutcome
+    verb: str
+    progress: str
+    none: str
+    refused: str
+
+
+_DELETION = _Words(
+    ChangeOutcome.DELETED, "Delete", "Deleting", "No active courses match.", "unknown"
+)
+_RESTORATION = _Words(
+    ChangeOutcome.RESTORED,
+    *("Restore", "Restoring", "No courses that can be restored match.", "refused"),
+)
 
 
 @click.command()
@@ -193,16 +220,38 @@ def show(course_id: str, as_json: bool) -> None:
     )
 
 
+_Command = Callable[..., None]
+
+
+def _course_options(verb: str, deleted: str) -> Callable[[_Command], _Command]:
+    """Return a decorator for the options of a command that changes many courses."""
+
+    def decorate(command: _Command) -> _Command:
+        options = (
+            click.argument("course_ids", nargs=-1, type=COURSE_ID, metavar="COURSE_ID..."),
+            click.option(
+                "--from-file",
+                type=click.File("rb"),
+                help=f"Also {verb} the courses in this file, one id per line "
+                "(`-`: standard input).",
+            ),
+            click.option(
+                "--matching",
+                type=TEXT,
+                help=f"Also {verb} {deleted}{_FOUND}, as `courses list` does.",
+            ),
+            click.option("--yes", is_flag=True, help="Do not ask for confirmation."),
+            json_option,
+        )
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
 @click.command()
-@click.argument("course_ids", nargs=-1, type=COURSE_ID, metavar="COURSE_ID...")
-@click.option(
-    "--from-file",
-    type=click.File("rb"),
-    help="Also delete the courses in this file, one id per line (`-`: standard input).",
-)
-@click.option("--matching", type=TEXT, help=f"Also delete {_FOUND}, as `courses list` does.")
-@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
-@json_option
+@_course_options("delete", "")
 def delete(
     course_ids: tuple[str, ...],
     from_file: BinaryIO | None,
@@ -210,39 +259,42 @@ def delete(
     yes: bool,
     as_json: bool,
 ) -> None:
-    """Delete courses permanently and notify all endpoints.
+    """Delete courses and notify all endpoints.
 
-    A course that is unknown or already deleted does not prevent the deletion of the others; exit
-    code 1 if one is unknown. Courses are deleted 500 at a time: if the command is interrupted, run
-    it again. On a terminal it asks for confirmation, unless --yes is given; --matching needs a
-    terminal or --yes.
+    They can be restored for NOTIFIER_RESTORE_DAYS. A course that is unknown or already deleted does
+    not prevent the deletion of the others; exit code 1 if one is unknown. Courses are deleted 500
+    at a time: if the command is interrupted, run it again. On a terminal it asks for confirmation,
+    unless --yes is given; --matching needs a terminal or --yes.
     """
     criteria = CourseFilter(matching or "", deleted=False)
-    if matching is not None and not criteria.is_search:
-        raise click.UsageError("--matching needs a text to search for")
-    ids = list(dict.fromkeys([*course_ids, *_ids_in(from_file)]))
-    if not ids and matching is None:
-        if from_file is not None:
-            raise click.UsageError(f"there are no course ids in {from_file.name}")
-        raise click.UsageError("give at least one COURSE_ID, --from-file or --matching")
-    database: Database = context.checked_services().database
-    if matching is not None:
-        with database.reading() as session:
-            ids = list(dict.fromkeys([*ids, *listing.ids(session, criteria)]))
-    if ids and not yes and (matching is not None or sys.stdin.isatty()):
-        examples = printable(", ".join(ids[:_NAMED])) + (", …" if len(ids) > _NAMED else "")
-        output.confirm(f"Delete {count(len(ids), 'course')} permanently ({examples})?")
-    results: list[DeletionResult] = []
-    try:
-        with output.progress_bar(len(ids), "Deleting courses", hidden=as_json) as advance:
-            for start in range(0, len(ids), courses.DELETED_AT_ONCE):
-                deleted = _delete_together(database, ids[start : start + courses.DELETED_AT_ONCE])
-                results += deleted
-                advance(len(deleted))
-    finally:
-        _print_deletions(results, len(ids), as_json=as_json)
-    if any(result.outcome is DeletionOutcome.UNKNOWN for result in results):
-        raise click.exceptions.Exit(output.EXIT_REFUSED)
+    ids = _selected(course_ids, from_file, matching, criteria)
+    _confirm(_DELETION, ids, ask=not yes, is_search=matching is not None)
+    _change_all(_delete_together, ids, _DELETION, as_json=as_json)
+
+
+@click.command()
+@_course_options("restore", "deleted ")
+def restore(
+    course_ids: tuple[str, ...],
+    from_file: BinaryIO | None,
+    matching: str | None,
+    yes: bool,
+    as_json: bool,
+) -> None:
+    """Undo the deletion of courses and notify all endpoints.
+
+    A course can be restored for NOTIFIER_RESTORE_DAYS after its deletion; its token is then valid
+    again, and ELMS syncs it without a new one. --matching finds only courses that can be restored.
+    Otherwise as `courses delete`; exit code 1 if a course is unknown or its deletion is final.
+    """
+    services: Services = context.checked_services()
+    grace = services.settings.grace_period
+    with services.database.reading() as session:
+        since = db.now(session) - grace
+    criteria = CourseFilter(matching or "", deleted=True, deleted_since=since)
+    ids = _selected(course_ids, from_file, matching, criteria)
+    _confirm(_RESTORATION, ids, ask=not yes, is_search=matching is not None)
+    _change_all(partial(_restore_together, grace=grace), ids, _RESTORATION, as_json=as_json)
 
 
 @click.command("regenerate-token")
@@ -349,30 +401,110 @@ def _check_course(course_id: str, *, ask: bool) -> None:
         click.confirm(f"The course {course_id} is not known here. Continue?", abort=True)
 
 
-def _delete_together(database: Database, course_ids: Sequence[str]) -> list[DeletionResult]:
-    """Delete courses in one transaction; return the result of each, in their order."""
-    with database.writing() as session:
-        now = db.now(session)
-        outcomes = courses.delete_courses(session, course_ids, now=now)
-        deleted = [one for one in course_ids if isinstance(outcomes[one], Course)]
-        audit.record_all(session, context.actor(), "course.delete", deleted, now=now)
-        deliveries = delivery_queries.count_by_course(session, "course.deleted", course_ids)
-    return [_deletion_result(one, outcomes[one], deliveries[one]) for one in course_ids]
+def _selected(
+    course_ids: Sequence[str],
+    from_file: BinaryIO | None,
+    matching: str | None,
+    criteria: CourseFilter,
+) -> list[str]:
+    """Return the ids that a command was given, and those that its search finds, each once."""
+    if matching is not None and not criteria.is_search:
+        raise click.UsageError("--matching needs a text to search for")
+    ids = [*course_ids, *_ids_in(from_file)]
+    if not ids and matching is None:
+        if from_file is not None:
+            raise click.UsageError(f"there are no course ids in {from_file.name}")
+        raise click.UsageError("give at least one COURSE_ID, --from-file or --matching")
+    database: Database = context.checked_services().database
+    if matching is not None:
+        with database.reading() as session:
+            ids += listing.ids(session, criteria)
+    return list(dict.fromkeys(ids))
 
 
-def _deletion_result(
-    course_id: str, outcome: Course | NotifierError, deliveries: Counter[str]
-) -> DeletionResult:
+def _confirm(words: _Words, ids: Sequence[str], *, ask: bool, is_search: bool) -> None:
+    if ids and ask and (is_search or sys.stdin.isatty()):
+        examples = printable(", ".join(ids[:_NAMED])) + (", …" if len(ids) > _NAMED else "")
+        output.confirm(f"{words.verb} {count(len(ids), 'course')} ({examples})?")
+
+
+def _change_all(
+    change: Callable[[Session, Sequence[str]], list[ChangeResult]],
+    ids: Sequence[str],
+    words: _Words,
+    *,
+    as_json: bool,
+) -> None:
+    """Change courses in batches of one transaction each, and print the results."""
+    database: Database = context.checked_services().database
+    results: list[ChangeResult] = []
+    try:
+        with output.progress_bar(len(ids), f"{words.progress} courses", hidden=as_json) as advance:
+            for start in range(0, len(ids), courses.CHANGED_AT_ONCE):
+                with database.writing() as session:
+                    changed = change(session, ids[start : start + courses.CHANGED_AT_ONCE])
+                results += changed
+                advance(len(changed))
+    finally:
+        _print_changes(results, len(ids), words, as_json=as_json)
+    if any(result.outcome in _REFUSED for result in results):
+        raise click.exceptions.Exit(output.EXIT_REFUSED)
+
+
+def _delete_together(session: Session, course_ids: Sequence[str]) -> list[ChangeResult]:
+    """Delete courses; return the result of each, in their order."""
+    now = db.now(session)
+    outcomes = courses.delete_courses(session, course_ids, now=now)
+    deleted = [one for one in course_ids if isinstance(outcomes[one], Course)]
+    audit.record_all(session, context.actor(), "course.delete", deleted, now=now)
+    deliveries = delivery_queries.count_by_course(session, "course.deleted", course_ids)
+    return [
+        _result(one, outcomes[one], ChangeOutcome.DELETED, deliveries[one]) for one in course_ids
+    ]
+
+
+def _restore_together(
+    session: Session, course_ids: Sequence[str], *, grace: timedelta
+) -> list[ChangeResult]:
+    """Restore courses; return the result of each, in their order."""
+    now = db.now(session)
+    outcomes = courses.restore_courses(session, course_ids, grace=grace, now=now)
+    restored = [one for one in course_ids if isinstance(outcomes[one], Course)]
+    audit.record_all(session, context.actor(), "course.restore", restored, now=now)
+    deliveries = delivery_queries.count_by_course(session, "course.restored", course_ids)
+    forgotten = grades.find_forgotten(session, restored)
+    return [
+        _result(
+            one,
+            outcomes[one],
+            ChangeOutcome.RESTORED,
+            deliveries[one],
+            _NO_GRADES if one in forgotten else "",
+        )
+        for one in course_ids
+    ]
+
+
+def _result(
+    course_id: str,
+    outcome: Course | NotifierError,
+    done: ChangeOutcome,
+    deliveries: Counter[str],
+    remark: str = "",
+) -> ChangeResult:
     match outcome:
         case Course():
-            code, detail = DeletionOutcome.DELETED, f"deleted; {_describe(deliveries)}"
+            code, detail = done, f"{done}; {_describe(deliveries)}{remark}"
         case CourseDeletedError(facts={"deleted_at": deleted_at}):
-            code = DeletionOutcome.ALREADY_DELETED
+            code = ChangeOutcome.ALREADY_DELETED
             detail = f"already deleted at {format_timestamp(deleted_at)}"
+        case CourseNotDeletedError():
+            code, detail = ChangeOutcome.NOT_DELETED, "not deleted"
         case _:
-            code = DeletionOutcome.UNKNOWN
+            is_final = isinstance(outcome, DeletionFinalError)
+            code = ChangeOutcome.FINAL if is_final else ChangeOutcome.UNKNOWN
             detail = f"refused: {outcome}. {output.next_step(outcome.advice)}"
-    return DeletionResult(
+    return ChangeResult(
         course_id=course_id, outcome=code, deliveries=dict(deliveries), detail=detail
     )
 
@@ -382,35 +514,37 @@ def _describe(deliveries: Counter[str]) -> str:
     return f"deliveries: {counts or 'none, because no endpoint gets this event'}"
 
 
-def _print_deletions(results: list[DeletionResult], wanted: int, *, as_json: bool) -> None:
+def _print_changes(
+    results: list[ChangeResult], wanted: int, words: _Words, *, as_json: bool
+) -> None:
     if as_json:
-        reached = Deletions(courses=results, not_reached=wanted - len(results))
+        reached = CourseChanges(courses=results, not_reached=wanted - len(results))
         output.print_json(reached)
         return
     if not wanted:
-        click.echo("No active courses match.")
+        click.echo(words.none)
         return
-    listed: Sequence[DeletionResult] = results
+    listed: Sequence[ChangeResult] = results
     if wanted > _LISTED:
-        listed = [one for one in results if one.outcome is DeletionOutcome.UNKNOWN]
+        listed = [one for one in results if one.outcome in _REFUSED]
     for result in listed[:_LISTED]:
         click.echo(printable(f"{result.course_id}: {result.detail}"))
     if len(listed) > _LISTED:
-        click.echo(f"and {len(listed) - _LISTED:,} more unknown; --json lists all")
+        click.echo(f"and {len(listed) - _LISTED:,} more {words.refused}; --json lists all")
     if wanted > 1:
-        click.echo(_summary(results, wanted))
+        click.echo(_summary(results, wanted, words.done))
     if len(results) < wanted and wanted > 1:
         click.echo(f"Not reached: {wanted - len(results):,}. Run the command again.")
 
 
-def _summary(results: Sequence[DeletionResult], wanted: int) -> str:
+def _summary(results: Sequence[ChangeResult], wanted: int, done: ChangeOutcome) -> str:
     outcomes = Counter(result.outcome for result in results)
-    parts = [f"Deleted {outcomes.pop(DeletionOutcome.DELETED, 0):,} of {count(wanted, 'course')}"]
+    parts = [f"{done.capitalize()} {outcomes.pop(done, 0):,} of {count(wanted, 'course')}"]
     parts += [f"{number:,} {code.replace('_', ' ')}" for code, number in outcomes.items()]
     if wanted > _LISTED:
         deliveries: Counter[str] = Counter()
         for result in results:
-            if result.outcome is DeletionOutcome.DELETED:
+            if result.outcome is done:
                 deliveries.update(result.deliveries)
         parts.append(_describe(deliveries))
     return "; ".join(parts)

@@ -131,7 +131,9 @@ def prune(older_than: timedelta, audit_older_than: timedelta | None, as_json: bo
     try:
         _prune_deliveries(services.database, before, deleted, hidden=as_json)
         with services.database.writing() as session:
-            deleted["moodle_event_ids"] = moodle_events.delete_receipts(session, before)
+            # A course that its Moodle deleted cannot be restored: they say so.
+            received_before = min(before, now - services.settings.grace_period)
+            deleted["moodle_event_ids"] = moodle_events.delete_receipts(session, received_before)
             deleted["secrets"] = pruning.prune_secrets(session, before)
         for name, delete in steps.items():
             for number in in_batches(services.database, delete):

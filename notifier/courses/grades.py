@@ -1,6 +1,6 @@
 """Stored grades: load new and changed scores, count and forget them."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -118,6 +118,16 @@ def forget(
     return counts
 
 
+def find_forgotten(session: Session, course_ids: Collection[str]) -> set[str]:
+    """Return the ids of the courses that had grades and have none left."""
+    query = select(Course.course_id).where(
+        db.among(Course.course_id, course_ids),
+        Course.grades_version > 0,
+        ~exists().where(Grade.course_pk == Course.id),
+    )
+    return set(session.scalars(query))
+
+
 def forget_deleted_courses(session: Session, before: datetime, *, limit: int) -> int:
     """Delete the grades of up to `limit` courses that were deleted before a time.
 
@@ -125,7 +135,9 @@ def forget_deleted_courses(session: Session, before: datetime, *, limit: int) ->
     """
     has_grades = exists().where(Grade.course_pk == Course.id)
     query = select(Course.id).where(Course.deleted_at < before, has_grades)
-    course_pks = session.scalars(query.order_by(Course.id).limit(limit)).all()
+    # Locked: a course that is restored meanwhile keeps its grades.
+    query = query.order_by(Course.id).limit(limit).with_for_update()
+    course_pks = session.scalars(query).all()
     return _delete(session, db.among(Grade.course_pk, course_pks))
 
 

@@ -1,4 +1,4 @@
-"""Courses: add, delete, regenerate or announce a token; each change sends a signal."""
+"""Courses: add, delete, restore, regenerate or announce a token; each change sends a signal."""
 
 import secrets
 from collections.abc import Collection, Sequence
@@ -19,17 +19,19 @@ from notifier.errors import (
     CourseChangedError,
     CourseDeletedError,
     CourseExistsError,
+    CourseNotDeletedError,
     CourseUnknownError,
+    DeletionFinalError,
     NotifierError,
     TokenIssuerError,
 )
-from notifier.models import Course, IssuedToken
+from notifier.models import Course, IssuedToken, MoodleEventReceipt
 
 MAX_OVERLAP = timedelta(days=90)
 """The longest time for which a replaced token stays good."""
 
-DELETED_AT_ONCE = 500
-"""Courses to delete in one transaction; other writers wait meanwhile, for a second at most."""
+CHANGED_AT_ONCE = 500
+"""Courses to change in one transaction; other writers wait meanwhile, for a second at most."""
 
 
 def add_course(session: Session, course_id: str, title: str, *, now: datetime) -> CourseToken:
@@ -85,7 +87,7 @@ def find_courses(session: Session, course_ids: Collection[str]) -> list[Course]:
 
 
 def delete_course(session: Session, course_id: str, *, now: datetime) -> Course:
-    """Delete a course permanently and return its row.
+    """Delete a course and return its row.
 
     Raises CourseUnknownError, or CourseDeletedError if it is already deleted.
     """
@@ -106,6 +108,47 @@ def delete_courses(
     refusals = {one: _refusal(one, rows.get(one)) for one in dict.fromkeys(course_ids)}
     _delete(session, [rows[one] for one, refusal in refusals.items() if not refusal], now=now)
     return {one: refusal or rows[one] for one, refusal in refusals.items()}
+
+
+def restore_courses(
+    session: Session, course_ids: Collection[str], *, grace: timedelta, now: datetime
+) -> dict[str, Course | NotifierError]:
+    """Undo the deletion of several courses; return the row of each, or why it was refused.
+
+    A course can be restored for a grace period after its deletion, unless its Moodle deleted it.
+    Its token is valid again. The number of statements does not grow with the number of courses.
+    """
+    rows = lock_known(session, course_ids)
+    in_moodle = set(
+        session.scalars(
+            select(MoodleEventReceipt.object_id).where(
+                db.among(MoodleEventReceipt.object_id, set(rows))
+            )
+        )
+    )
+    refusals = {
+        one: _restore_refusal(one, rows.get(one), one in in_moodle, grace=grace, now=now)
+        for one in dict.fromkeys(course_ids)
+    }
+    restored = [rows[one] for one, refusal in refusals.items() if not refusal]
+    tokens = current_tokens(session, [course.id for course in restored])
+    for course in restored:
+        course.deleted_at = None
+        _advance(course, now)
+    changes = [_change(course, tokens.get(course.id, ""), now) for course in restored]
+    signals.send(signals.course_restored, session, *changes)
+    return {one: refusal or rows[one] for one, refusal in refusals.items()}
+
+
+def restore_course(session: Session, course_id: str, *, grace: timedelta, now: datetime) -> Course:
+    """Undo the deletion of a course and return its row.
+
+    Raises CourseUnknownError, CourseNotDeletedError or DeletionFinalError.
+    """
+    result = restore_courses(session, [course_id], grace=grace, now=now)[course_id]
+    if isinstance(result, NotifierError):
+        raise result
+    return result
 
 
 def regenerate_token(
@@ -228,6 +271,27 @@ def _refusal(
         return CourseDeletedError.of(
             course_id, version=course.version, deleted_at=course.deleted_at
         )
+    return None
+
+
+def _restore_refusal(
+    course_id: str, course: Course | None, in_moodle: bool, *, grace: timedelta, now: datetime
+) -> NotifierError | None:
+    if course is None:
+        return _refusal(course_id, None)
+    if course.deleted_at is None:
+        return CourseNotDeletedError(
+            f"the course {course_id!r} is not deleted", course_id=course_id
+        )
+    if in_moodle:
+        return DeletionFinalError(
+            f"the course {course_id!r} was deleted in its Moodle",
+            advice=DeletionFinalError.in_moodle,
+            course_id=course_id,
+            deleted_at=course.deleted_at,
+        )
+    if now >= course.deleted_at + grace:
+        return DeletionFinalError.of(course_id, deleted_at=course.deleted_at, grace=grace)
     return None
 
 

@@ -88,9 +88,9 @@ def delete() -> Response | tuple[str, int]:
         return _preview(selection, ids), 409
     results: dict[str, Course | NotifierError] = {}
     times = []
-    for start in range(0, len(ids), courses.DELETED_AT_ONCE):
+    for start in range(0, len(ids), courses.CHANGED_AT_ONCE):
         with services.current().writing() as (session, now):
-            batch = ids[start : start + courses.DELETED_AT_ONCE]
+            batch = ids[start : start + courses.CHANGED_AT_ONCE]
             done = courses.delete_courses(session, batch, now=now)
             deleted_ids = [one for one in batch if isinstance(done[one], Course)]
             audit.record_all(session, actor(), "course.delete", deleted_ids, now=now)

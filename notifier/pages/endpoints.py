@@ -370,6 +370,7 @@ def endpoint_details(endpoint_id: int) -> dict[str, Any]:
 
 _DESCRIPTIONS = {
     "course.deleted": "a course was deleted",
+    "course.restored": "the deletion of a course was undone",
     "token.regenerated": "the token of a course was regenerated",
     "endpoint.disabled": "an endpoint was disabled (for monitoring, not for ELMS)",
     "delivery.dead": "a delivery failed permanently (for monitoring, not for ELMS)",

@@ -68,18 +68,22 @@ def page(
 def count_by_course(
     session: Session, event_type: str, course_ids: Collection[str]
 ) -> defaultdict[str, Counter[str]]:
-    """Return by course id the number of deliveries of its events of a type, by status."""
+    """Return by course id the number of deliveries of its last event of a type, by status."""
     # The type is compared here: in the query, SQLite would read all events of that type.
     rows = session.execute(
-        select(Event.course_id, Event.type, Delivery.status, func.count())
+        select(Event.course_id, Event.course_version, Event.type, Delivery.status, func.count())
         .join(Delivery.event)
         .where(db.among(Event.course_id, course_ids))
-        .group_by(Event.course_id, Event.type, Delivery.status)
+        .group_by(Event.course_id, Event.course_version, Event.type, Delivery.status)
+        .order_by(Event.course_version)
     )
     counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    for course_id, found_type, status, number in rows:
+    versions: dict[str, int] = {}
+    for course_id, version, found_type, status, number in rows:
         if found_type == event_type:
-            counts[course_id][status] = number
+            if versions.get(course_id) != version:
+                counts[course_id] = Counter()
+            counts[course_id][status], versions[course_id] = number, version
     return counts
 
 

@@ -23,6 +23,7 @@ _ADDED = "added_events"
 def subscribe() -> None:
     """Connect the outbox to every signal; repeated calls have no effect."""
     signals.course_deleted.connect(on_course_deleted)
+    signals.course_restored.connect(on_course_restored)
     signals.token_regenerated.connect(on_token_regenerated)
     signals.endpoint_disabled.connect(on_endpoint_disabled)
     signals.deliveries_dead.connect(on_deliveries_dead)
@@ -33,6 +34,12 @@ def on_course_deleted(session: Session, change: signals.CourseChange) -> None:
     """Add the event of a deletion."""
     data = events.CourseDeletedData(**_facts(session, change))
     _add(session, events.CourseDeleted(timestamp=change.at, data=data))
+
+
+def on_course_restored(session: Session, change: signals.CourseChange) -> None:
+    """Add the event of a restoration."""
+    data = events.CourseRestoredData(**_facts(session, change))
+    _add(session, events.CourseRestored(timestamp=change.at, data=data))
 
 
 def on_token_regenerated(session: Session, change: signals.CourseChange) -> None:

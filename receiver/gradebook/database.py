@@ -103,9 +103,9 @@ def forget_deleted_courses(session: Session, before: datetime, *, limit: int) ->
     """
     has_scores = exists().where(StoredScore.entry_id == Entry.id)
     query = select(Entry.id).where(Entry.deleted_at < before, has_scores)
-    return _delete(
-        session, _scores_of(session.scalars(query.order_by(Entry.id).limit(limit)).all())
-    )
+    # Locked: a course that is restored meanwhile keeps its scores.
+    query = query.order_by(Entry.id).limit(limit).with_for_update()
+    return _delete(session, _scores_of(session.scalars(query).all()))
 
 
 def _scores_of(

@@ -19,6 +19,7 @@ from receiver.course_state import (
     CourseStatus,
     Deleted,
     Fact,
+    Restored,
     TokenAccepted,
     TokenAnnounced,
     TokenRejected,
@@ -343,9 +344,11 @@ def has_activity(entry: Entry) -> bool:
 
 def state_of(entry: Entry | Row[Any]) -> CourseState:
     """Return the state of a course that its entry stores."""
-    deleted = announced = rejected = accepted = None
+    deleted = restored = announced = rejected = accepted = None
     if entry.deleted_version is not None and entry.deleted_at is not None:
         deleted = Deleted(entry.deleted_version, entry.deleted_at)
+    if entry.restored_version is not None and entry.restored_at is not None:
+        restored = Restored(entry.restored_version, entry.restored_at)
     if entry.announced_version is not None and entry.announced_at is not None:
         token_id = str(entry.announced_token_id)
         announced = TokenAnnounced(
@@ -356,7 +359,7 @@ def state_of(entry: Entry | Row[Any]) -> CourseState:
         rejected = TokenRejected(entry.rejected_token_id, reason, entry.rejected_at)
     if entry.accepted_token_id is not None and entry.accepted_at is not None:
         accepted = TokenAccepted(entry.accepted_token_id, entry.accepted_at)
-    return CourseState(entry.stored_token_id, deleted, announced, rejected, accepted)
+    return CourseState(entry.stored_token_id, deleted, announced, rejected, accepted, restored)
 
 
 def reencrypt(session: Session, *, vault: Vault) -> int:

@@ -20,6 +20,7 @@ from receiver.course_state import (
     CourseState,
     Deleted,
     Fact,
+    Restored,
     TokenAccepted,
     TokenAnnounced,
     TokenRejected,
@@ -56,6 +57,7 @@ class HistoryEvent(StrEnum):
     """What happened to a course; these values are stable."""
 
     COURSE_DELETED = "course.deleted"
+    COURSE_RESTORED = "course.restored"
     TOKEN_REGENERATED = "token.regenerated"  # noqa: S105 - an event's type, no secret
     TOKEN_ANNOUNCED = "token announced"  # noqa: S105 - as above
     TOKEN_REJECTED = "token rejected"  # noqa: S105 - as above
@@ -100,6 +102,9 @@ def entry_for_fact(
         case Deleted(course_version=version, at=at):
             event = HistoryEvent.COURSE_DELETED
             detail = f"version {version}, deleted at {format_timestamp(at)}"
+        case Restored(course_version=version, at=at):
+            event = HistoryEvent.COURSE_RESTORED
+            detail = f"version {version}, restored at {format_timestamp(at)}"
         case TokenAnnounced(course_version=version, token_id=token_id, valid_until=until):
             is_webhook = actor.kind == ActorKind.WEBHOOK
             event = HistoryEvent.TOKEN_REGENERATED if is_webhook else HistoryEvent.TOKEN_ANNOUNCED

@@ -15,6 +15,7 @@ from receiver.course_state import (
     CourseStatus,
     Deleted,
     Fact,
+    Restored,
     TokenAccepted,
     TokenAnnounced,
     TokenRejected,
@@ -129,15 +130,19 @@ def facts_of(result: FetchResult, *, now: datetime) -> tuple[Fact, ...]:
     match result.outcome:
         case Grades(course_version=int(version), replaced_by=TokenReplaced() as newer):
             named = TokenAnnounced(version, newer.token_id, newer.regenerated_at, newer.valid_until)
-            return (*_unless_known(state, named), *_acceptance(state, token_id, now=now))
+            announced = (*_unless_known(state, named), *_acceptance(state, token_id, now=now))
+            return (*_restoration(state, version, now=now), *announced)
         case Grades(course_version=int(version), token_id=str(present)):
             named = TokenAnnounced(version, present, now)
             is_active = status_of(state, now=now) is CourseStatus.ACTIVE
-            return _unless_known(state, named) if is_active else (named,)
+            announced = _unless_known(state, named) if is_active else (named,)
+            return (*_restoration(state, version, now=now), *announced)
         case Grades() | Unchanged():
             return _acceptance(state, token_id, now=now)
         case DeletedOutcome(course_version=version, deleted_at=at):
-            return (Deleted(version, at),)
+            # A site without versions reports what is so now: after the last known restoration.
+            restored = state.restored.course_version if state.restored else 0
+            return (Deleted(version or restored, at),)
         case RegeneratedOutcome(course_version=version, token_id=present, regenerated_at=at):
             return (
                 TokenAnnounced(version, present, at),
@@ -147,6 +152,12 @@ def facts_of(result: FetchResult, *, now: datetime) -> tuple[Fact, ...]:
             return (TokenRejected(token_id, f"{problem}: {detail}", now),)
         case _:
             return ()
+
+
+def _restoration(state: CourseState, version: int, *, now: datetime) -> tuple[Restored, ...]:
+    """Return that a course was restored, if a response has a higher version than its deletion."""
+    is_restored = state.deleted is not None and state.deleted.course_version < version
+    return (Restored(version, now),) if is_restored else ()
 
 
 def _unless_known(state: CourseState, named: TokenAnnounced) -> tuple[Fact, ...]:

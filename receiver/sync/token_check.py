@@ -93,12 +93,13 @@ def needs_check(entry: Entry, token: Token, *, now: datetime) -> bool:
     """Return True if only its site knows whether a token is valid for an entry.
 
     It would replace one that is confirmed, or is not the one that was announced. It may be newer,
-    its webhook still on the way, or an old one, or that of another course.
+    its webhook still on the way, or an old one, or that of another course. A course that is known
+    to be deleted may have been restored.
     """
     after = replace(registry.state_of(entry), stored_token_id=token.token_id)
     ends_at = after.announced.ends_at if after.announced else now
-    is_invalid = course_state.status_of(after, now=max(now, ends_at)) is CourseStatus.TOKEN_INVALID
-    return is_invalid or replaces_confirmed(entry, token, now=now)
+    is_active = course_state.status_of(after, now=max(now, ends_at)) is CourseStatus.ACTIVE
+    return not is_active or replaces_confirmed(entry, token, now=now)
 
 
 @dataclass(frozen=True)

@@ -23,12 +23,19 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Session, aliased
 
-from contract.events import CourseDeleted, Event, Ping, TokenRegenerated, UnknownEvent
+from contract.events import (
+    CourseDeleted,
+    CourseRestored,
+    Event,
+    Ping,
+    TokenRegenerated,
+    UnknownEvent,
+)
 from foundation.db import counters, pagination
 from foundation.db import session as db
 from foundation.db.pagination import Cursor, Page, PageRequest
 from foundation.db.session import Database
-from receiver.course_state import Deleted, Fact, TokenAnnounced
+from receiver.course_state import Deleted, Fact, Restored, TokenAnnounced
 from receiver.errors import SourceMismatchError, WebhookIdReusedError
 from receiver.models import Entry, InboxMessage, Source
 from receiver.monitoring.metrics import WEBHOOKS
@@ -198,6 +205,8 @@ def _apply(
     match event:
         case CourseDeleted(data=data, timestamp=at):
             fact: Fact = Deleted(data.course_version, at)
+        case CourseRestored(data=data, timestamp=at):
+            fact = Restored(data.course_version, at)
         case TokenRegenerated(data=data, timestamp=at):
             fact = TokenAnnounced(data.course_version, data.token_id, at, data.valid_until)
     actor = Actor(ActorKind.WEBHOOK, webhook_id)

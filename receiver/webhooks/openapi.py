@@ -2,7 +2,7 @@
 
 from pydantic import BaseModel
 
-from contract.events import CourseDeleted, TokenRegenerated, UnknownEvent
+from contract.events import CourseDeleted, CourseRestored, TokenRegenerated, UnknownEvent
 from contract.problems import ProblemType as P
 from foundation.web import health
 from foundation.web.openapi import ApiDescription, ApiResponse, Operation
@@ -22,7 +22,7 @@ DESCRIPTION = ApiDescription(
         **health.OPERATIONS,
         "webhooks.receive": Operation(
             {200: ApiResponse("The webhook was accepted.", AcceptedWebhook)},
-            bodies=[CourseDeleted, TokenRegenerated, UnknownEvent],
+            bodies=[CourseDeleted, CourseRestored, TokenRegenerated, UnknownEvent],
             headers={
                 "webhook-id": "The id of the event; the same for all attempts and replays.",
                 "webhook-timestamp": "The time of the attempt, in whole seconds since 1970.",

@@ -45,6 +45,7 @@ NOTIFIER_ROUTES = {
     "endpoint_secrets.rotate": "endpoint.rotate-secret",
     "admin_api.add_course": "course.add",
     "admin_api.delete_course": "course.delete",
+    "admin_api.restore_course": "course.restore",
     "admin_api.regenerate_token": "course.regenerate-token",
     "admin_api.load_grades": None,  # data; the course has their time
     "admin_api.add_endpoint": "endpoint.add",
@@ -95,6 +96,7 @@ COMMANDS = {
     "notifier courses list": None,
     "notifier courses show": None,
     "notifier courses delete": "course.delete",
+    "notifier courses restore": "course.restore",
     "notifier courses regenerate-token": "course.regenerate-token",
     "notifier courses announce-token": "course.announce-token",
     "notifier grades import": None,

@@ -50,6 +50,7 @@ STORIES = {
         grades import - < course_id,user_id,score_given,score_maximum\\nCS101,u1,1,2\\n
         grades forget --course CS101
         courses delete CS101 CS102 unknown # 1
+        courses restore CS101 CS103
         work --once
         deliveries list --limit 1
         deliveries show 1

@@ -13,6 +13,8 @@ from contract import events
 from contract.events import (
     CourseDeleted,
     CourseDeletedData,
+    CourseRestored,
+    CourseRestoredData,
     EventError,
     InvalidEventError,
     MalformedEventError,
@@ -31,6 +33,10 @@ DELETED = (
     b'{"type":"course.deleted","timestamp":"2026-11-22T09:00:00.123456Z","data":'
     b'{"source":"eassessment.example.ac.uk","course_id":"CS101-2026","course_version":4}}'
 )
+RESTORED = (
+    b'{"type":"course.restored","timestamp":"2026-11-22T09:00:00.123456Z","data":'
+    b'{"source":"eassessment.example.ac.uk","course_id":"CS101-2026","course_version":5}}'
+)
 REGENERATED = (
     b'{"type":"token.regenerated","timestamp":"2026-11-22T09:00:00.123456Z","data":'
     b'{"source":"eassessment.example.ac.uk","course_id":"CS101-2026","course_version":5,'
@@ -48,6 +54,12 @@ def make_deleted(course_id: str = "CS101-2026") -> CourseDeleted:
 
 EVENTS = {
     DELETED: make_deleted(),
+    RESTORED: CourseRestored(
+        timestamp=NINE,
+        data=CourseRestoredData(
+            source="eassessment.example.ac.uk", course_id="CS101-2026", course_version=5
+        ),
+    ),
     REGENERATED: TokenRegenerated(
         timestamp=NINE,
         data=TokenRegeneratedData(
@@ -75,7 +87,9 @@ def body(changes: dict[str, Any], of: bytes = REGENERATED) -> bytes:
     return json.dumps(document).encode()
 
 
-@pytest.mark.parametrize(("raw", "event"), EVENTS.items(), ids=["deleted", "regenerated"])
+@pytest.mark.parametrize(
+    ("raw", "event"), EVENTS.items(), ids=["deleted", "restored", "regenerated"]
+)
 def test_event_has_the_agreed_bytes(raw: bytes, event: events.Event) -> None:
     assert events.dump(event).encode() == raw
     assert events.load(raw) == event
@@ -271,4 +285,4 @@ def test_load_raises_nothing_but_event_errors(raw: bytes) -> None:
     except EventError:
         return
 
-    assert isinstance(event, CourseDeleted | TokenRegenerated | UnknownEvent)
+    assert isinstance(event, CourseDeleted | CourseRestored | TokenRegenerated | UnknownEvent)

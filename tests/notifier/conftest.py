@@ -139,6 +139,7 @@ def subscribed() -> Iterator[None]:
 def no_subscriber() -> None:
     """Disconnect the outbox from the signals; `subscribed` connects it again."""
     signals.course_deleted.disconnect(outbox.on_course_deleted)
+    signals.course_restored.disconnect(outbox.on_course_restored)
     signals.token_regenerated.disconnect(outbox.on_token_regenerated)
     signals.endpoint_disabled.disconnect(outbox.on_endpoint_disabled)
     signals.deliveries_dead.disconnect(outbox.on_deliveries_dead)

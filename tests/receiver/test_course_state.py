@@ -1,5 +1,6 @@
-"""The rule of the registry: order and repetition do not matter, a deletion is final."""
+"""The rule of the registry: order and repetition do not matter."""
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from functools import reduce
 from itertools import permutations, product
@@ -16,6 +17,7 @@ from receiver.course_state import (
     CourseStatus,
     Deleted,
     Fact,
+    Restored,
     TokenAccepted,
     TokenAnnounced,
     TokenRejected,
@@ -35,6 +37,7 @@ versions = st.integers(1, 4)
 token_ids = st.sampled_from(["old", "stored", "new"])
 facts = st.one_of(
     st.builds(Deleted, versions, times),
+    st.builds(Restored, versions, times),
     st.builds(TokenAnnounced, versions, token_ids, times, st.none() | times),
     st.builds(TokenRejected, token_ids, st.sampled_from(["unknown", "wrong course"]), times),
     st.builds(TokenAccepted, token_ids, times),
@@ -81,15 +84,67 @@ def test_all_720_orders_of_six_facts_give_one_state() -> None:  # F20
     [
         pytest.param(TokenAnnounced(2, "old", TEN), TokenAnnounced(3, "new", NINE), id="token"),
         pytest.param(Deleted(2, TEN), Deleted(3, NINE), id="deletion"),
+        pytest.param(Deleted(2, TEN), Restored(3, NINE), id="restoration"),
+        pytest.param(Restored(2, TEN), Deleted(3, NINE), id="deletion after a restoration"),
+        pytest.param(Restored(2, TEN), Deleted(2, NINE), id="deletion of the same version"),
     ],
 )
 def test_higher_version_wins_over_later_time(low: Fact, high: Fact) -> None:
     assert after(low, high) == after(high, low) == after(high)
 
 
-@given(st.lists(facts, max_size=6), versions, times)
-def test_deletion_is_final(applied: list[Fact], version: int, at: datetime) -> None:
-    assert status_at(after(Deleted(version, at), *applied)) is CourseStatus.COURSE_DELETED
+def lives(events: tuple[Fact, ...] = ()) -> Iterator[tuple[Fact, ...]]:
+    """Yield what can happen to a course in up to six events: each of them has the next version."""
+    version, at = len(events) + 2, NINE + timedelta(minutes=len(events))
+    is_deleted = isinstance(next((e for e in reversed(events) if not is_token(e)), None), Deleted)
+    if events:
+        yield events
+    if len(events) == 6:
+        return
+    following: list[Fact] = [Restored(version, at)] if is_deleted else [Deleted(version, at)]
+    if not is_deleted:
+        following.append(TokenAnnounced(version, f"token{version}", at))
+    for event in following:
+        yield from lives((*events, event))
+
+
+def is_token(event: Fact) -> bool:
+    return isinstance(event, TokenAnnounced)
+
+
+def ends(events: tuple[Fact, ...]) -> set[CourseState]:
+    """Return every state after all events arrived, in any order and repeated any number of times.
+
+    The next state follows from the present one and an event, so each pair of a state and the events
+    that have arrived is continued once.
+    """
+    found = {(CourseState("stored"), frozenset[Fact]())}
+    to_continue = list(found)
+    while to_continue:
+        state, arrived = to_continue.pop()
+        following = {(course_state.apply(state, one), arrived | {one}) for one in events}
+        to_continue += following - found
+        found |= following
+    return {state for state, arrived in found if arrived == {*events}}
+
+
+def test_every_order_of_up_to_six_events_gives_the_same_registry() -> None:  # F20
+    every_life = list(lives())
+
+    for events in every_life:
+        tokens = [event for event in events if is_token(event)]
+        presence = [event for event in events if not is_token(event)][-1:]
+        announced = tokens[-1] if tokens else None
+        [last] = presence or [None]
+        expected = CourseState("stored", announced=announced)
+        if isinstance(last, Deleted):
+            expected = CourseState("stored", last, announced)
+        elif isinstance(last, Restored):
+            expected = CourseState("stored", announced=announced, restored=last)
+
+        assert ends(events) == {expected}
+
+    assert len(every_life) == 2 + 3 + 5 + 8 + 13 + 21
 
 
 @pytest.mark.parametrize(
@@ -166,6 +221,22 @@ def test_deletion_is_final(applied: list[Fact], version: int, at: datetime) -> N
             CourseStatus.ACTIVE,
             id="overlap named by one of two facts",
         ),
+        pytest.param((Restored(2, NINE), Deleted(1, NINE)), CourseStatus.ACTIVE, id="restored"),
+        pytest.param(
+            (TokenAnnounced(2, "stored", NINE), Deleted(3, NINE), Restored(4, NINE)),
+            CourseStatus.ACTIVE,
+            id="restored with its token",
+        ),
+        pytest.param(
+            (TokenAnnounced(2, "new", NINE), Deleted(3, NINE), Restored(4, NINE)),
+            CourseStatus.TOKEN_INVALID,
+            id="restored with another token",
+        ),
+        pytest.param(
+            (Deleted(1, NINE), Restored(2, NINE), Deleted(3, NINE)),
+            CourseStatus.COURSE_DELETED,
+            id="deleted again",
+        ),
     ],
 )
 def test_status_follows_from_facts_and_stored_token(
@@ -180,6 +251,7 @@ def test_status_follows_from_facts_and_stored_token(
         pytest.param((), None, id="no facts"),
         pytest.param((Deleted(4, NINE), TokenAnnounced(7, "a", NINE)), 7, id="token"),
         pytest.param((TokenAnnounced(3, "a", NINE), Deleted(4, NINE)), 4, id="deletion"),
+        pytest.param((Restored(5, NINE), TokenAnnounced(3, "a", NINE)), 5, id="restoration"),
     ],
 )
 def test_course_version_is_the_highest_one(applied: tuple[Fact, ...], version: int | None) -> None:
@@ -190,10 +262,10 @@ def test_course_version_is_the_highest_one(applied: tuple[Fact, ...], version: i
 _TIMES = [NINE + timedelta(microseconds=number) for number in range(3)]
 _IDS = ["stored", "other"]
 EVERY_STATE = [
-    CourseState(*parts)
-    for parts in product(
+    CourseState(stored, deleted, *parts, restored=restored)
+    for stored, (deleted, restored), *parts in product(
         [None, "stored"],
-        [None, Deleted(4, NINE)],
+        [(None, None), (Deleted(4, NINE), None), (None, Restored(5, NINE))],
         [
             None,
             *(TokenAnnounced(3, token_id, at) for token_id in _IDS for at in _TIMES),
@@ -242,4 +314,4 @@ def test_sql_conditions_agree_with_the_rule(database: Database, now: datetime) -
             assert since[str(number)] == course_state.since(cause)
         elif since[str(number)] is not None:
             assert since[str(number)] > now
-    assert len(EVERY_STATE) == sum(map(len, found.values())) == 2548
+    assert len(EVERY_STATE) == sum(map(len, found.values())) == 3822

@@ -1,6 +1,6 @@
 """The admin API: one success and one refusal for each operation."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -111,6 +111,29 @@ def test_course_is_deleted(admin: Admin, store: Store) -> None:
     assert (response.status_code, response.json["course_version"]) == (200, 2)
     assert response.json["deleted_at"] == delivery["occurred_at"]
     assert delivery["event_type"] == "course.deleted"
+
+
+def test_course_is_restored(admin: Admin, store: Store) -> None:
+    store.add_course("CS101")
+    admin("DELETE", "/courses/CS101")
+
+    restored = admin("POST", "/courses/CS101/restore")
+    again = admin("POST", "/courses/CS101/restore")
+
+    assert (restored.status_code, restored.json["course_version"]) == (200, 3)
+    assert (restored.json["deleted_at"], restored.json["grades_forgotten"]) == (None, False)
+    assert (again.status_code, again.json["type"]) == (409, "urn:problem-type:course-not-deleted")
+    assert store.course("CS101").version == 3
+
+
+def test_final_deletion_is_not_undone(admin: Admin, store: Store) -> None:
+    store.add_course("CS101")
+    store.write(courses.delete_course, "CS101", now=NINE - timedelta(days=400))
+
+    refused = admin("POST", "/courses/CS101/restore")
+
+    assert (refused.status_code, refused.json["type"]) == (409, "urn:problem-type:deletion-final")
+    assert refused.json["next_step"] == "If the course is held again, add it under a new id."
 
 
 def test_token_is_regenerated(admin: Admin, store: Store) -> None:

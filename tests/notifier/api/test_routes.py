@@ -70,5 +70,5 @@ def test_admin_api_refuses_other_keys(
         problem = refused(response, 401, "admin-key-refused")
         assert response.headers["WWW-Authenticate"] == 'Bearer realm="eassessment"'
         assert problem["detail"] == detail
-    assert len(responses) == 12
+    assert len(responses) == 13
     assert store.rows() == before

@@ -5,6 +5,7 @@ import os
 import pty
 import re
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from notifier.cli import main
 from notifier.courses import service as courses
 from notifier.models import Course, Event, IssuedToken
 from tests.notifier.cli.conftest import ReadJson, Run
-from tests.notifier.conftest import NINE, Store
+from tests.notifier.conftest import NINE, Store, make_score
 
 MOODLE_TOKEN = "0123456789abcdef" * 2
 
@@ -210,12 +211,72 @@ def test_delete_matching_deletes_what_a_search_finds(store: Store, run: Run) -> 
     deleted = run("courses", "delete", "--matching", "cs 2025", "--yes")
     again = run("courses", "delete", "--matching", "cs 2025", "--yes")
 
-    question = "Delete 30 courses permanently (CS0-2025, CS1-2025, CS10-2025, …)?"
+    question = "Delete 30 courses (CS0-2025, CS1-2025, CS10-2025, …)?"
     assert (unconfirmed.exit_code, everything.exit_code) == (2, 2)
     assert question in unconfirmed.stderr
     assert deleted.stdout == "Deleted 30 of 30 courses; deliveries: 30 pending\n"
     assert (again.exit_code, again.stdout) == (0, "No active courses match.\n")
     assert [row.course_id for row in store.all(Course) if not row.deleted_at] == ["CS1-2026"]
+
+
+def test_restore_reports_each_course(
+    store: Store, run: Run, read_json: ReadJson, environment: pytest.MonkeyPatch
+) -> None:
+    store.add_endpoint()
+    store.add_courses(["CS101", "CS102", "CS103", "OLD"])
+    store.load({"CS102": [make_score()]})
+    run("courses", "delete", "CS101", "CS102")
+    store.write(courses.delete_course, "OLD", now=NINE)
+    run("grades", "forget", "--course", "CS102", "--yes")
+    environment.setenv("NOTIFIER_RESTORE_DAYS", "0.001")
+
+    result = run("courses", "restore", "CS101", "--from-file", "-", stdin="CS102\nCS103\nOLD\nNO")
+    again = run("courses", "restore", "CS101")
+    changes = read_json("courses", "show", "CS101")["changes"]
+
+    lines = result.stdout.splitlines()
+    assert result.exit_code == 1
+    assert lines[0] == "CS101: restored; deliveries: 1 pending"
+    assert lines[1] == (
+        "CS102: restored; deliveries: 1 pending; its grades were deleted meanwhile: "
+        "import them again"
+    )
+    assert lines[2] == "CS103: not deleted"
+    assert lines[3].startswith("OLD: refused: the deletion of the course 'OLD' at 2026-11-22")
+    assert lines[4].startswith("NO: refused: there is no course 'NO'")
+    assert lines[5] == "Restored 2 of 5 courses; 1 not deleted; 1 final; 1 unknown"
+    assert (again.exit_code, again.stdout) == (0, "CS101: not deleted\n")
+    assert [one["action"] for one in changes] == ["course.restore", "course.delete"]
+
+
+def test_restore_matching_finds_what_can_be_restored(
+    store: Store, run: Run, read_json: ReadJson
+) -> None:
+    store.add_courses(["CS1-2025", "CS2-2025", "CS3-2025", "CS1-2026"])
+    run("courses", "delete", "CS1-2025", "CS2-2025", "CS1-2026")
+    store.write(courses.delete_course, "CS3-2025", now=NINE - timedelta(days=400))
+
+    unconfirmed = run("courses", "restore", "--matching", "2025")
+    restored = read_json("courses", "restore", "--matching", "2025", "--yes")
+    again = run("courses", "restore", "--matching", "2025", "--yes")
+
+    assert "Restore 2 courses (CS1-2025, CS2-2025)?" in unconfirmed.stderr
+    assert {one["course_id"]: one["outcome"] for one in restored["courses"]} == {
+        "CS1-2025": "restored",
+        "CS2-2025": "restored",
+    }
+    assert again.stdout == "No courses that can be restored match.\n"
+
+
+def test_deletions_of_a_course_are_reported_each_on_its_own(store: Store, run: Run) -> None:
+    store.add_endpoint()
+    store.add_course("CS101")
+
+    results = [
+        run("courses", *verb, "CS101").stdout for verb in (["delete"], ["restore"], ["delete"])
+    ]
+
+    assert results[0] == results[2] == "CS101: deleted; deliveries: 1 pending\n"
 
 
 def test_many_deletions_list_only_unknown_courses(store: Store, run: Run) -> None:
@@ -323,7 +384,7 @@ def test_delete_asks_for_confirmation_on_a_terminal(
 
     os.close(ours)
     assert ended.value.code == 1
-    assert "".join(capsys.readouterr()) == "Delete 1 course permanently (CS101)? [y/N]: Aborted!\n"
+    assert "".join(capsys.readouterr()) == "Delete 1 course (CS101)? [y/N]: Aborted!\n"
     assert store.course("CS101").deleted_at is None
 
 

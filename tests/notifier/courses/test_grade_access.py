@@ -142,6 +142,22 @@ def test_every_token_of_a_deleted_course_is_refused_as_deleted(store: Store, whi
     assert refused.facts == {"course_id": "CS101", "course_version": 3, "deleted_at": TEN}
 
 
+def test_restored_course_answers_its_token_with_another_etag(store: Store) -> None:
+    token = store.add_course("CS101")
+    store.load({"CS101": [make_score()]})
+    (before,) = read(store, GradesRequest("CS101", token))
+    store.write(courses.delete_course, "CS101", now=TEN)
+    store.write(courses.restore_course, "CS101", grace=timedelta(days=1), now=TEN)
+
+    (after,) = read(store, GradesRequest("CS101", token))
+
+    assert isinstance(before, GradesResult)
+    assert isinstance(after, GradesResult)
+    assert after.scores == before.scores
+    assert (after.access.course_version, after.access.token_id) == (3, token.token_id)
+    assert after.access.etag != before.access.etag
+
+
 def test_etag_follows_grades_and_course(store: Store) -> None:
     token = store.add_course("CS101")
 

@@ -149,6 +149,17 @@ def test_nothing_is_stored_if_one_course_is_refused(
     assert store.course("CS101").grades_version == 0
 
 
+def test_courses_whose_grades_were_deleted_are_found(store: Store) -> None:
+    store.add_courses(["CS1", "CS2", "CS3"])
+    store.load({"CS1": [make_score()], "CS2": [make_score()]})
+    store.write(courses.delete_course, "CS2", now=NINE)
+    store.write(grades.forget_deleted_courses, TEN, limit=9)
+
+    found = store.read(grades.find_forgotten, ["CS1", "CS2", "CS3"])
+
+    assert found == {"CS2"}
+
+
 @pytest.mark.parametrize("database_kind", ["postgresql"])
 def test_load_sees_a_concurrent_deletion(store: Store) -> None:
     """A session that read the course before another deleted it is refused.

@@ -9,12 +9,16 @@ from sqlalchemy import select
 
 from contract.tokens import MOODLE_TOKEN_ID
 from notifier import signals
+from notifier.courses import moodle_events
 from notifier.courses import service as courses
+from notifier.courses.moodle_events import CourseDeletion
 from notifier.errors import (
     CourseChangedError,
     CourseDeletedError,
     CourseExistsError,
+    CourseNotDeletedError,
     CourseUnknownError,
+    DeletionFinalError,
     EventNotWrittenError,
     TokenIssuerError,
 )
@@ -24,6 +28,8 @@ from tests.notifier.conftest import NINE, Store
 
 HOUR = timedelta(hours=1)
 TEN = NINE + HOUR
+TICK = timedelta(microseconds=1)
+GRACE = 30 * 24 * HOUR
 
 Change = Callable[..., object]
 
@@ -83,7 +89,7 @@ def test_unknown_course_is_refused(store: Store, act: Change) -> None:
 
 
 @pytest.mark.parametrize("change", [courses.delete_course, courses.regenerate_token])
-def test_deletion_is_final(store: Store, change: Change) -> None:
+def test_deleted_course_cannot_be_changed(store: Store, change: Change) -> None:
     store.add_course("CS101")
     store.write(courses.delete_course, "CS101", now=TEN)
 
@@ -94,6 +100,93 @@ def test_deletion_is_final(store: Store, change: Change) -> None:
     assert str(refused.value) == "the course 'CS101' was deleted at 2026-11-22 10:00:00 UTC"
     assert refused.value.facts == {"course_id": "CS101", "course_version": 2, "deleted_at": TEN}
     assert (course.version, course.deleted_at, len(store.all(Event))) == (2, TEN, 1)
+
+
+@pytest.mark.parametrize(
+    "after", [pytest.param(HOUR, id="soon"), pytest.param(GRACE - TICK, id="just in time")]
+)
+def test_restored_course_has_its_token_again(store: Store, after: timedelta) -> None:
+    store.add_endpoint()
+    token = store.add_course("CS101")
+    store.write(courses.delete_course, "CS101", now=TEN)
+
+    store.write(courses.restore_course, "CS101", grace=GRACE, now=TEN + after)
+
+    course, (issued,) = store.course("CS101"), store.all(IssuedToken)
+    assert (course.version, course.deleted_at, course.changed_at) == (3, None, TEN + after)
+    assert (issued.token_id, issued.superseded_at) == (token.token_id, None)
+    assert [fact[:3] for fact in facts(store)] == [
+        ("course.deleted", "CS101", 2),
+        ("course.restored", "CS101", 3),
+    ]
+    assert len(store.all(Delivery)) == 2
+
+
+def test_restored_course_can_be_changed_and_deleted_again(store: Store) -> None:
+    store.add_course("CS101")
+    store.write(courses.delete_course, "CS101", now=TEN)
+    store.write(courses.restore_course, "CS101", grace=GRACE, now=TEN + HOUR)
+
+    store.write(courses.regenerate_token, "CS101", now=TEN + HOUR)
+    store.write(courses.delete_course, "CS101", now=TEN + 2 * HOUR)
+
+    course = store.course("CS101")
+    assert (course.version, course.deleted_at) == (5, TEN + 2 * HOUR)
+    with pytest.raises(CourseExistsError):
+        store.add_course("CS101")
+
+
+@pytest.mark.parametrize(
+    ("grace", "detail"),
+    [
+        pytest.param(HOUR, "is final: it could be restored until 2026-11-22 11:00:00 UTC", id="1h"),
+        pytest.param(timedelta(0), "is final", id="none"),
+    ],
+)
+def test_deletion_is_final_after_the_grace_period(
+    store: Store, grace: timedelta, detail: str
+) -> None:
+    store.add_course("CS101")
+    store.write(courses.delete_course, "CS101", now=TEN)
+    before = store.rows()
+
+    with pytest.raises(DeletionFinalError) as refused:
+        store.write(courses.restore_course, "CS101", grace=grace, now=TEN + grace)
+
+    assert str(refused.value) == (
+        f"the deletion of the course 'CS101' at 2026-11-22 10:00:00 UTC {detail}"
+    )
+    assert store.rows() == before
+
+
+def test_course_that_its_moodle_deleted_cannot_be_restored(store: Store) -> None:
+    deletion = CourseDeletion(objectid="7", timecreated="1795336477")
+    store.write(moodle_events.accept, deletion, now=TEN)
+    store.write(courses.ensure_course, "8", "Deleted here by mistake", now=NINE)
+    store.write(courses.delete_course, "8", now=TEN)
+
+    results = store.write(courses.restore_courses, ["7", "8"], grace=GRACE, now=TEN)
+
+    assert str(results["7"]) == "the course '7' was deleted in its Moodle"
+    assert isinstance(results["7"], DeletionFinalError)
+    assert store.course("8").deleted_at is None
+
+
+def test_several_courses_are_restored_together(store: Store) -> None:
+    store.add_courses(["CS1", "CS2", "CS3"])
+    store.write(courses.delete_courses, ["CS1", "CS3"], now=TEN)
+
+    results = store.write(
+        courses.restore_courses, ["CS3", "CS2", "CS9", "CS1", "CS3"], grace=GRACE, now=TEN + HOUR
+    )
+
+    assert isinstance(results["CS2"], CourseNotDeletedError)
+    assert isinstance(results["CS9"], CourseUnknownError)
+    assert [store.course(one).deleted_at for one in ("CS1", "CS2", "CS3")] == [None] * 3
+    assert {fact[:3] for fact in facts(store)[2:]} == {
+        ("course.restored", "CS1", 3),
+        ("course.restored", "CS3", 3),
+    }
 
 
 def test_every_generation_of_a_token_is_kept(store: Store) -> None:
@@ -175,17 +268,23 @@ def test_change_without_subscriber_is_refused(store: Store, no_subscriber: None)
     assert (course.version, course.deleted_at) == (1, None)
 
 
-def test_statements_of_a_deletion_do_not_grow(store: Store) -> None:
-    def statements(prefix: str, courses_added: int, endpoints_added: int) -> int:
+def test_statements_of_a_change_do_not_grow(store: Store) -> None:
+    def statements(prefix: str, courses_added: int, endpoints_added: int) -> tuple[int, int]:
         for _ in range(endpoints_added):
             store.add_endpoint()
         course_ids = [f"{prefix}{number}" for number in range(courses_added)]
         store.add_courses(course_ids)
-        return store.count_statements(
-            lambda: store.write(courses.delete_courses, course_ids, now=TEN)
+        return (
+            store.count_statements(
+                lambda: store.write(courses.delete_courses, course_ids, now=TEN)
+            ),
+            store.count_statements(
+                lambda: store.write(courses.restore_courses, course_ids, grace=GRACE, now=TEN)
+            ),
         )
 
-    expected = 6 if store.database.is_sqlite else 7  # the last one wakes the workers
+    # The last one wakes the workers.
+    expected = (6, 7) if store.database.is_sqlite else (7, 8)
     assert [statements("A", 1, 1), statements("B", 30, 0), statements("C", 1, 19)] == [expected] * 3
 
 

@@ -159,7 +159,7 @@ def test_all_that_a_search_found_are_deleted(ada: Browser, store: Store) -> None
 def test_list_of_ids_is_deleted_in_batches(
     ada: Browser, store: Store, three: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(courses, "DELETED_AT_ONCE", 2)
+    monkeypatch.setattr(courses, "CHANGED_AT_ONCE", 2)
     store.add_endpoint()
     unknown = [f"{number:040}" for number in range(9_000)]
     file = io.BytesIO("\r\n".join([*three, "", *unknown, three[0]]).encode())

@@ -19,7 +19,7 @@ from tests.notifier.conftest import MINUTE, NINE, Reply, Sink, Store
 from tests.notifier.pages.conftest import URL, Browser, SetFailing
 
 SECRET = re.compile(r"<code data-copy-text>(whsec_[\w+/=]+)</code>")
-COURSE_TYPES = ["course.deleted", "token.regenerated"]
+COURSE_TYPES = ["course.deleted", "course.restored", "token.regenerated"]
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def test_removed_endpoints_are_shown_on_request(ada: Browser, store: Store) -> N
     assert 'data-refresh="/endpoints/live?removed=true"' in every
     assert "1 endpoint." in page
     assert len(ada.client.get("/endpoints.csv").text.splitlines()) == 2
-    assert exported[2].startswith(f"2,,{URL}/2,course.deleted token.regenerated,")
+    assert exported[2].startswith(f"2,,{URL}/2,course.deleted course.restored token.regenerated,")
     assert ada.client.get("/endpoints?removd=true").status_code == 422
 
 

@@ -15,7 +15,7 @@ from foundation.errors import Advice
 from foundation.services import attach
 from foundation.text import format_timestamp
 from receiver import services
-from receiver.course_state import Deleted, Fact, TokenAnnounced, TokenRejected
+from receiver.course_state import Deleted, Fact, Restored, TokenAnnounced, TokenRejected
 from receiver.models import HistoryEntry
 from receiver.registry.history import Actor, ActorKind
 from receiver.runs.store import CourseOutcome, CourseResult
@@ -28,23 +28,31 @@ PATH = "/entries/1"
 
 
 @pytest.mark.parametrize(
-    ("facts", "text", "has_form"),
+    ("facts", "text"),
     [
-        pytest.param((), "OK. The next grade sync fetches its grades.", True, id="active"),
-        pytest.param((Deleted(4, NINE),), "A deletion is final.", False, id="deleted"),
+        pytest.param((), "OK. The next grade sync fetches its grades.", id="active"),
+        pytest.param(
+            (Deleted(4, NINE),),
+            "If it is restored there, ELMS is notified, and the stored token is valid again.",
+            id="deleted",
+        ),
+        pytest.param(
+            (Deleted(4, NINE), Restored(5, NINE)),
+            "Deleted no Restored 2026-11-22 09:00:00 UTC , version 5",
+            id="restored",
+        ),
         pytest.param(
             (NEW,),
             f"The token was regenerated: current new, stored {TOKEN.token_id} Since "
             "2026-11-22 09:00:00 UTC . Source: webhook msg_1 , received 2026-11-22 09:00:00 UTC . "
             "The grade sync skips this course. What to do: Get the current token "
             "from the eAssessment administrator and enter it.",
-            True,
             id="token invalid",
         ),
     ],
 )
 def test_status_has_reason_and_next_step(
-    browser: Browser, store: Store, facts: tuple[Fact, ...], text: str, has_form: bool
+    browser: Browser, store: Store, facts: tuple[Fact, ...], text: str
 ) -> None:
     store.add_course("CS101", *facts, token=TOKEN)
 
@@ -52,7 +60,7 @@ def test_status_has_reason_and_next_step(
 
     assert page.text.startswith("Course in one CS101")
     assert text in page.text
-    assert ('name="token"' in page.html) is has_form
+    assert 'name="token"' in page.html
 
 
 def test_end_of_an_overlap_is_shown(browser: Browser, store: Store) -> None:

@@ -13,6 +13,8 @@ from contract import events, signatures
 from contract.events import (
     CourseDeleted,
     CourseDeletedData,
+    CourseRestored,
+    CourseRestoredData,
     Event,
     TokenRegenerated,
     TokenRegeneratedData,
@@ -50,7 +52,8 @@ def send(client: FlaskClient, lab: Lab) -> Callable[[Event], None]:
 
     def post(event: Event) -> None:
         body = events.dump(event).encode()
-        signed = signatures.sign([SECRET], "msg_1", body, now=datetime.now(UTC))
+        webhook_id = f"msg_{event.data.course_version}"
+        signed = signatures.sign([SECRET], webhook_id, body, now=datetime.now(UTC))
         response = client.post(
             f"/webhooks/{SITE}", data=body, headers=signed, content_type="application/json"
         )
@@ -75,6 +78,39 @@ def test_course_deleted(send: Callable[[Event], None], lab: Lab, received: bool)
     assert lab.requested.count("CS101") == (0 if received else 1)
     assert (first.exit_code, second.exit_code) == (0, 0)
     assert {course.since for course in (*first.courses, *second.courses)} == {NINE, None}
+
+
+@RECEIVED_OR_MISSED
+def test_course_restored(send: Callable[[Event], None], lab: Lab, received: bool) -> None:
+    lab.fake_site.gone("CS101")
+    if received:
+        send(DELETED)
+    lab.sync()
+
+    send(
+        CourseRestored(
+            timestamp=NINE,
+            data=CourseRestoredData(source=SITE, course_id="CS101", course_version=5),
+        )
+    )
+    lab.fake_site.grades("CS101", OLD, lab.score("ada"), course_version=5)
+    result = lab.sync()
+
+    assert outcomes(result) == {"CS101": ("synced", None), "MA201": ("unchanged", None)}
+    assert (result.exit_code, len(lab.rows(StoredScore))) == (0, 1)
+    assert registry.status_of(lab.entry("CS101"), now=NINE) is CourseStatus.ACTIVE
+
+
+def test_restoration_during_the_request_outweighs_an_older_response(
+    send: Callable[[Event], None], lab: Lab
+) -> None:
+    restored = CourseRestoredData(source=SITE, course_id="CS101", course_version=5)
+    lab.fake_site.gone("CS101")
+    lab.during("CS101", lambda: send(CourseRestored(timestamp=NINE, data=restored)))
+
+    lab.sync()
+
+    assert registry.status_of(lab.entry("CS101"), now=NINE) is CourseStatus.ACTIVE
 
 
 @RECEIVED_OR_MISSED

@@ -81,7 +81,7 @@ def status_of(entry: Entry) -> CourseStatus:
         pytest.param(
             (ACCEPTED, TokenRejected(STORED_ID, "unknown", NINE)), False, id="stored token rejected"
         ),
-        pytest.param((ACCEPTED, Deleted(4, NINE)), False, id="course deleted"),
+        pytest.param((Deleted(4, NINE),), True, id="course deleted"),
     ],
 )
 def test_token_is_checked_if_only_its_site_knows(
@@ -220,6 +220,23 @@ def test_token_is_stored_with_the_status_that_follows(
     assert checked.status is status
     assert status_of(store.entry("CS101")) is status
     assert store.entry("CS101").stored_token_id == NEW_ID
+
+
+@pytest.mark.parametrize(
+    ("version", "status"),
+    [
+        pytest.param(6, CourseStatus.ACTIVE, id="restored since"),
+        pytest.param(3, CourseStatus.COURSE_DELETED, id="response from before the deletion"),
+    ],
+)
+def test_token_of_a_deleted_course_shows_that_it_was_restored(
+    check_with: Check, store: Store, version: int, status: CourseStatus
+) -> None:
+    entry = store.add_course("CS101", Deleted(4, NINE), token=STORED)
+
+    check_with(responding(Grades((), None, version, NEW_ID))).enter(entry.id, NEW)
+
+    assert status_of(store.entry("CS101")) is status
 
 
 @pytest.mark.parametrize(
