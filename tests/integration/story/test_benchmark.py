@@ -37,7 +37,7 @@ def test_the_benchmark_counts_what_each_run_did(
 
     costs = sync.measure(tmp_path, urls, SIZE)
 
-    clock = database_kind == "postgresql"  # its clock is read for a single course
+    clock = database_kind == "postgresql"  # its clock is read for each request
     old, single, first, again = (costs[name] for name in RUNS)
     assert (old.asked, old.requests, old.refused) == (200, 200, 60)
     assert (old.here, old.there) == (1 + 200 + VALID * 5 * 2, 2 * VALID + 60 + clock * 200)
