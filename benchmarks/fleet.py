@@ -39,7 +39,7 @@ _CUT_SECONDS = 100.0
 # Workers look for new deliveries all the time, so that all begin together.
 _SETTINGS = {"NOTIFIER_POLL_INTERVAL": "0.05"}
 # What was claimed by a worker that is gone is free soon.
-_SHORT_LEASE = {"NOTIFIER_ATTEMPT_DEADLINE": "1", "NOTIFIER_LEASE": "6"}
+_SHORT_LEASE = {"NOTIFIER_ATTEMPT_DEADLINE": "1", "NOTIFIER_LEASE": "8"}
 
 
 @dataclass(frozen=True)

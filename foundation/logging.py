@@ -7,7 +7,7 @@ import select
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -148,12 +148,27 @@ class _Stderr(logging.Handler):
     def write(self, line: str) -> None:
         """Write a line, or add it to the batch of this thread."""
         if _batch.lines is None:
-            self.write_now(line + "\n")
+            self._write(line + "\n")
         else:
             _batch.lines.append(line + "\n")
 
-    def write_now(self, text: str) -> None:
-        """Write text in one piece."""
+    def write_lines(self, lines: Iterable[str]) -> None:
+        """Write lines in a few pieces; like a handler, report an error and do not raise it."""
+        piece, size = "", 0
+        try:
+            for line in lines:
+                length = len(line.encode(errors="replace"))
+                # What is not larger goes into a pipe in one piece: other processes write to it too.
+                if piece and size + length > select.PIPE_BUF:
+                    self._write(piece)
+                    piece, size = "", 0
+                piece, size = piece + line, size + length
+            if piece:
+                self._write(piece)
+        except Exception:  # noqa: BLE001 - log lines must not end what they are about
+            self.handleError(logging.makeLogRecord({"msg": "lines of a batch"}))
+
+    def _write(self, text: str) -> None:
         self.acquire()
         try:
             sys.stderr.write(text)
@@ -177,15 +192,7 @@ def batch() -> Iterator[None]:
         yield
     finally:
         _batch.lines = None
-        piece, size = "", 0
-        for line in lines:
-            length = len(line.encode(errors="replace"))
-            # What is not larger goes into a pipe in one piece: other processes write to it too.
-            if size + length > select.PIPE_BUF:
-                _STDERR.write_now(piece)
-                piece, size = "", 0
-            piece, size = piece + line, size + length
-        _STDERR.write_now(piece)
+        _STDERR.write_lines(lines)
 
 
 class _Output:

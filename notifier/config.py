@@ -2,6 +2,7 @@
 
 import re
 from datetime import timedelta
+from math import ceil
 from typing import Annotated
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
@@ -13,6 +14,8 @@ from foundation.http.ssrf import Guard, parse_guard
 
 # Seconds that a lease must last beyond the attempt's deadline: the time to settle.
 LEASE_MARGIN_SECONDS = 5.0
+# An attempt begins in the first quarter of its lease, or not at all, see `worker.worker`.
+_LEFT_OF_LEASE = 0.75
 
 
 def _check_admin_key(key: SecretStr) -> SecretStr:
@@ -103,7 +106,7 @@ class Settings(ServiceSettings):
     )
     lease: Seconds = Field(
         60.0,
-        description="Seconds for which a worker claims a delivery, "
+        description="Seconds for which a worker claims a delivery. Three quarters of them must be "
         f"at least {LEASE_MARGIN_SECONDS:g} more than `NOTIFIER_ATTEMPT_DEADLINE`.",
     )
     poll_interval: Seconds = Field(
@@ -129,9 +132,10 @@ class Settings(ServiceSettings):
 
     @model_validator(mode="after")
     def _check_lease(self) -> "Settings":
-        if self.lease < self.attempt_deadline + LEASE_MARGIN_SECONDS:
+        shortest = (self.attempt_deadline + LEASE_MARGIN_SECONDS) / _LEFT_OF_LEASE
+        if self.lease < shortest:
             raise ValueError(
-                "NOTIFIER_LEASE must be longer than NOTIFIER_ATTEMPT_DEADLINE "
-                f"by {LEASE_MARGIN_SECONDS:g} seconds or more"
+                f"NOTIFIER_LEASE must be at least {ceil(shortest)} with a "
+                f"NOTIFIER_ATTEMPT_DEADLINE of {self.attempt_deadline:g}"
             )
         return self

@@ -1,14 +1,14 @@
-"""Statements over many rows, which are one parameter: drivers would send each row on its own."""
+"""Statements whose rows are one JSON parameter or result; drivers would handle them one by one."""
 
 import json
 from collections.abc import Mapping, Sequence
 from functools import cache, lru_cache
 from typing import Any
 
-from sqlalchemy import JSON, CursorResult, Dialect, bindparam, text
+from sqlalchemy import JSON, CursorResult, Dialect, Select, Text, bindparam, func, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
-from sqlalchemy.types import TypeEngine
+from sqlalchemy.types import NullType, TypeEngine
 
 _DIALECTS: Mapping[str, Dialect] = {
     "sqlite": sqlite.dialect(),
@@ -66,6 +66,26 @@ class RowsStatement:
             and (process := of.dialect_impl(dialect).bind_processor(dialect))
         ]
         return text(sql.replace("{given}", given)).bindparams(*self._binds), processors
+
+
+class RowsQuery:
+    """A query whose rows come as one value, which is JSON.
+
+    sqlite3 gives other threads a turn for each row that it fetches.
+    """
+
+    def __init__(self, query: Select[Any]) -> None:
+        found = query.subquery("found")
+        self._statements: Mapping[str, Select[Any]] = {
+            "sqlite": select(func.json_group_array(func.json_array(*found.c), type_=Text())),
+            "postgresql": select(func.json_agg(func.json_build_array(*found.c), type_=NullType())),
+        }
+
+    def fetch(self, session: Session, **values: Any) -> list[list[Any]]:
+        """Return the rows in the order of the query; timestamps are text."""
+        found = session.scalar(self._statements[session.get_bind().dialect.name], values)
+        rows: list[list[Any]] = json.loads(found) if isinstance(found, str) else found or []
+        return rows
 
 
 def insert(session: Session, table: Any, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from functools import partial
-from math import ceil
 from typing import TYPE_CHECKING
 
 import click
@@ -228,7 +227,7 @@ def work(once: bool, threads: int | None, processes: int, as_json: bool) -> None
     threads = threads or settings.worker_threads
     options = WorkerOptions(
         threads=threads,
-        per_endpoint=min(threads, ceil(settings.endpoint_concurrency / processes)),
+        per_endpoint=max(1, settings.endpoint_concurrency // processes),
         lease=timedelta(seconds=settings.lease),
         poll_seconds=settings.poll_interval,
         per_endpoint_rate=settings.endpoint_rate / processes,

@@ -49,9 +49,9 @@ class BreakerState:
         """Return the state with its pause over, so that a single attempt tries the endpoint."""
         return replace(self, paused_until=now) if self.is_paused(now) else self
 
-    def pause_for_trial(self, now: datetime) -> "BreakerState":
+    def pause_for_trial(self, until: datetime) -> "BreakerState":
         """Return a half-open state paused again while the single attempt is made."""
-        return replace(self, paused_until=now + SHORTEST_PAUSE)
+        return replace(self, paused_until=until)
 
 
 class EndpointStatus(StrEnum):

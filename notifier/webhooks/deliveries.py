@@ -1,10 +1,9 @@
 """The state of deliveries: create, settle, mark dead, hold, release, cancel, restart."""
 
-import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Select, bindparam, select, update
 from sqlalchemy.orm import Session
@@ -12,7 +11,7 @@ from sqlalchemy.orm import Session
 from contract.events import OPERATIONAL_TYPES
 from foundation.db import bulk, wakeup
 from foundation.db import session as db
-from foundation.db.bulk import RowsStatement
+from foundation.db.bulk import RowsQuery, RowsStatement
 from foundation.db.session import UtcDateTime
 from foundation.tracing import Span
 from notifier import signals
@@ -107,20 +106,12 @@ def settle(session: Session, settlements: Sequence[Settlement], *, now: datetime
     A settlement is fenced if its lease went to another worker, or if the schedule was restarted:
     its success still counts, its failure does not.
     """
-    successes = [one for one in settlements if isinstance(one.decision, Delivered)]
-    if len(successes) < len(settlements):
-        lock(session, [one.claimed for one in settlements])
-    applied = _settle_successes(session, successes, now)
-    attempts = [_attempt(one, fenced=False) for one in applied.values()]
-    others = [one for one in settlements if applied.get(one.claimed.delivery_id) is not one]
-    superseded: list[Settlement] = []
-    if others:
-        rows = _lock(session, {one.claimed.delivery_id for one in others})
-        changed, superseded = _judge(others, rows)
-        applied |= changed
-        attempts += [_attempt(one, fenced=_is_fenced(one, rows)) for one in others]
-        _apply(session, changed, rows, now)
-        _end_leases(session, rows, superseded)
+    rows = _lock(session, {one.claimed.delivery_id for one in settlements})
+    known = [one for one in settlements if one.claimed.delivery_id in rows]
+    applied, superseded = _judge(known, rows)
+    _apply(session, applied, rows, now)
+    _end_leases(session, rows, superseded)
+    attempts = [_attempt(one, fenced=_is_fenced(one, rows)) for one in known]
     bulk.insert(session, Attempt, attempts)
     dead = [
         signals.DeadDelivery.of(one.claimed, one.decision.reason, now)
@@ -233,7 +224,7 @@ def _lock_query(endpoint_id: int, *statuses: DeliveryStatus) -> Select[tuple[int
 
 
 _TABLE: Any = Delivery.__table__
-_LOCK = (
+_LOCKED = RowsQuery(
     select(_TABLE.c.id, _TABLE.c.status, _TABLE.c.lease_token, _TABLE.c.attempts)
     .where(db.among_given(_TABLE.c.id, "ids"))
     .order_by(_TABLE.c.id)
@@ -241,30 +232,24 @@ _LOCK = (
 )
 
 
+class _Row(NamedTuple):
+    id: int
+    status: str
+    lease_token: str | None
+    attempts: int
+
+
 def lock(session: Session, claimed: Sequence[Claimed]) -> None:
     """Lock deliveries in the order of their ids, before parts of them are changed one by one."""
     _lock(session, {one.delivery_id for one in claimed})
 
 
-def _lock(session: Session, ids: Collection[int]) -> dict[int, Any]:
-    return {row.id: row for row in session.execute(_LOCK, {"ids": [*ids]})}
+def _lock(session: Session, ids: Collection[int]) -> dict[int, _Row]:
+    """Lock deliveries in the order of their ids; return those that are still there."""
+    return {row[0]: _Row(*row) for row in _LOCKED.fetch(session, ids=[*ids])}
 
 
 _NO_LEASE: dict[str, Any] = {"lease_token": None, "leased_until": None}
-# The ids as one value, see `claims`. They are locked in their order, as everywhere.
-_LEASED = (
-    "SELECT {ids}(id) FROM (SELECT deliveries.id FROM deliveries JOIN {{given}} "
-    "ON deliveries.id = given.id AND deliveries.lease_token = given.lease_token "
-    "AND deliveries.attempts = given.attempts AND status <> 'delivered' "
-    "ORDER BY deliveries.id {lock}) AS leased"
-)
-_LOCK_LEASED = RowsStatement(
-    {name: _TABLE.c[name].type for name in ("id", "lease_token", "attempts")},
-    {
-        "sqlite": _LEASED.format(ids="json_group_array", lock=""),
-        "postgresql": _LEASED.format(ids="array_agg", lock="FOR UPDATE OF deliveries"),
-    },
-)
 _DELIVERED = (
     update(_TABLE)
     .where(db.among_given(_TABLE.c.id, "ids"))
@@ -287,27 +272,8 @@ _SETTLE = RowsStatement(
 )
 
 
-def _settle_successes(
-    session: Session, successes: Sequence[Settlement], now: datetime
-) -> dict[int, Settlement]:
-    """Make deliveries delivered whose workers still hold the leases; return these by id."""
-    if not successes:
-        return {}
-    by_id = {one.claimed.delivery_id: one for one in successes}
-    rows = [
-        {"id": delivery_id, "lease_token": lease.lease_token, "attempts": lease.attempts}
-        for delivery_id, one in by_id.items()
-        for lease in [one.claimed]
-    ]
-    found = _LOCK_LEASED.execute(session, rows).scalar()
-    leased = json.loads(found) if isinstance(found, str) else found or []
-    if leased:
-        session.execute(_DELIVERED, {"ids": leased, "settled_now": now})
-    return {one: by_id[one] for one in leased}
-
-
 def _judge(
-    settlements: Sequence[Settlement], rows: Mapping[int, Any]
+    settlements: Sequence[Settlement], rows: Mapping[int, _Row]
 ) -> tuple[dict[int, Settlement], list[Settlement]]:
     """Return the settlements that change their deliveries, by id, and those that came too late."""
     delivered = {row.id for row in rows.values() if row.status == DeliveryStatus.DELIVERED}
@@ -327,21 +293,28 @@ def _judge(
     return changed, superseded
 
 
-def _is_fenced(one: Settlement, rows: Mapping[int, Any]) -> bool:
+def _is_fenced(one: Settlement, rows: Mapping[int, _Row]) -> bool:
     row = rows[one.claimed.delivery_id]
     return (row.lease_token, row.attempts) != (one.claimed.lease_token, one.claimed.attempts)
 
 
 def _apply(
-    session: Session, changed: Mapping[int, Settlement], rows: Mapping[int, Any], now: datetime
+    session: Session, changed: Mapping[int, Settlement], rows: Mapping[int, _Row], now: datetime
 ) -> None:
-    if changed:
-        states = [_state(one, changed[one].decision, rows[one].status, now) for one in changed]
-        _SETTLE.execute(session, states)
+    successes = [one for one in changed if isinstance(changed[one].decision, Delivered)]
+    if successes:
+        session.execute(_DELIVERED, {"ids": successes, "settled_now": now})
+    others = [
+        _state(delivery_id, one.decision, rows[delivery_id].status, now)
+        for delivery_id, one in changed.items()
+        if not isinstance(one.decision, Delivered)
+    ]
+    if others:
+        _SETTLE.execute(session, others)
 
 
 def _end_leases(
-    session: Session, rows: Mapping[int, Any], superseded: Sequence[Settlement]
+    session: Session, rows: Mapping[int, _Row], superseded: Sequence[Settlement]
 ) -> None:
     """End the leases of results that change nothing; those that were changed have none."""
     ids = [
@@ -353,7 +326,9 @@ def _end_leases(
         session.execute(update(_TABLE).where(db.among(_TABLE.c.id, ids)).values(**_NO_LEASE))
 
 
-def _state(delivery_id: int, decision: Decision, status: str, now: datetime) -> dict[str, Any]:
+def _state(
+    delivery_id: int, decision: RetryAt | Dead | Disable, status: str, now: datetime
+) -> dict[str, Any]:
     state: dict[str, Any] = {
         "id": delivery_id,
         "status": status,
@@ -363,8 +338,6 @@ def _state(delivery_id: int, decision: Decision, status: str, now: datetime) -> 
         "lost_claims": None,
     }
     match decision:
-        case Delivered():
-            return state | {"status": DeliveryStatus.DELIVERED, "settled_at": now}
         case RetryAt(due_at):
             return state | {"due_at": due_at, "lost_claims": 0}
         case Dead(reason):

@@ -25,7 +25,7 @@ from notifier.errors import (
 )
 from notifier.models import Endpoint, EndpointPing, EndpointSecret
 from notifier.webhooks import breaker_store, deliveries, url_policy
-from notifier.webhooks.circuit_breaker import BreakerState, record_failure
+from notifier.webhooks.circuit_breaker import BreakerState, record_failure, record_results
 from notifier.webhooks.retry_policy import AttemptResult
 
 # How long a replaced secret keeps signing together with the new one.
@@ -163,6 +163,19 @@ def record_failed_ping(
     if endpoint.disabled_at is None:
         state = breaker_store.state_of(endpoint)
         breaker_store.set_state(endpoint, record_failure(state, result, now=now))
+
+
+def record_heartbeat(
+    session: Session, endpoint_id: int, result: AttemptResult, *, now: datetime
+) -> None:
+    """Count the result of a heartbeat as that of an attempt; deliveries keep their schedules.
+
+    Does nothing for a disabled endpoint.
+    """
+    endpoint = _lock(session, endpoint_id)
+    if endpoint.disabled_at is None:
+        state = breaker_store.state_of(endpoint)
+        breaker_store.set_state(endpoint, record_results(state, [result], now=now))
 
 
 def set_event_types(

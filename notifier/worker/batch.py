@@ -147,7 +147,7 @@ def claim(
     breaker_store.write_states(
         session,
         {
-            one: state.pause_for_trial(now)
+            one: state.pause_for_trial(now + lease)
             for one, state in settled.on_trial.items()
             if one in tried
         },

@@ -1,6 +1,5 @@
 """Claims: find endpoints with due deliveries, claim those under a lease, reclaim expired leases."""
 
-import json
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,6 @@ from sqlalchemy import (
     literal,
     or_,
     select,
-    text,
     update,
 )
 from sqlalchemy.orm import Session
@@ -25,7 +23,7 @@ from sqlalchemy.orm import Session
 from foundation import tracing
 from foundation.db import bulk
 from foundation.db import session as db
-from foundation.db.bulk import RowsStatement
+from foundation.db.bulk import RowsQuery, RowsStatement
 from foundation.db.session import UtcDateTime
 from notifier.models import Attempt, Delivery, DeliveryStatus, Endpoint, Event
 from notifier.signals import DeadDelivery, DeliveryIdentity
@@ -170,6 +168,7 @@ def reclaim_expired(session: Session, *, now: datetime) -> list[ExpiredClaim]:
 # Tables, because the ORM takes twice as long for the same statement.
 _DELIVERY: Any = Delivery.__table__
 _ENDPOINT: Any = Endpoint.__table__
+_EVENT: Any = Event.__table__
 _SKIP_LOCKED: Any = {"skip_locked": True, "of": _DELIVERY}
 _IS_FREE = and_(_DELIVERY.c.status == DeliveryStatus.PENDING, _DELIVERY.c.lease_token.is_(None))
 
@@ -299,29 +298,34 @@ _CLAIM_ONE = RowsStatement(
 )
 
 
-# The rows as one value: sqlite3 gives the other threads a turn for each row that it fetches.
-_CLAIMED_SQL = (
-    "SELECT {rows}({row}(due_at, deliveries.id, endpoint_id, url, attempts, lost_claims, "
-    "events.id, type, course_id, body, occurred_at, traceparent)) FROM deliveries "
-    "JOIN events ON events.id = event_id JOIN endpoints ON endpoints.id = endpoint_id "
-    "WHERE status = 'pending' AND leased_until = :until AND lease_token = :token"
+_CLAIMED = RowsQuery(
+    select(
+        _DELIVERY.c.id,
+        _DELIVERY.c.endpoint_id,
+        _ENDPOINT.c.url,
+        _DELIVERY.c.attempts,
+        _DELIVERY.c.lost_claims,
+        _EVENT.c.id.label("event_id"),
+        _EVENT.c.type,
+        _EVENT.c.course_id,
+        _EVENT.c.body,
+        _EVENT.c.occurred_at,
+        _EVENT.c.traceparent,
+    )
+    .join(_EVENT, _EVENT.c.id == _DELIVERY.c.event_id)
+    .join(_ENDPOINT, _ENDPOINT.c.id == _DELIVERY.c.endpoint_id)
+    .where(
+        _DELIVERY.c.status == DeliveryStatus.PENDING,
+        _DELIVERY.c.leased_until == bindparam("until", type_=UtcDateTime()),
+        _DELIVERY.c.lease_token == bindparam("token"),
+    )
+    .order_by(_DELIVERY.c.due_at, _DELIVERY.c.id)
 )
-_CLAIMED = {
-    dialect: text(_CLAIMED_SQL.format(rows=rows, row=row)).bindparams(
-        bindparam("until", type_=UtcDateTime())
-    )
-    for dialect, rows, row in (
-        ("sqlite", "json_group_array", "json_array"),
-        ("postgresql", "json_agg", "json_build_array"),
-    )
-}
 
 
 def _claimed(session: Session, token: str, until: datetime, *, now: datetime) -> list[Claimed]:
-    statement = _CLAIMED[session.get_bind().dialect.name]
-    found = session.scalar(statement, {"token": token, "until": until})
-    rows = json.loads(found) if isinstance(found, str) else found or []
-    endpoint_ids = {row[2] for row in rows}
+    rows = _CLAIMED.fetch(session, token=token, until=until)
+    endpoint_ids = {row[1] for row in rows}
     encrypted = endpoints.encrypted_secrets(session, endpoint_ids, now=now) if rows else {}
     return [
         Claimed(
@@ -341,7 +345,6 @@ def _claimed(session: Session, token: str, until: datetime, *, now: datetime) ->
             span=tracing.span_from(traceparent),
         )
         for (
-            *_,
             delivery_id,
             endpoint_id,
             url,
@@ -353,7 +356,7 @@ def _claimed(session: Session, token: str, until: datetime, *, now: datetime) ->
             body,
             occurred_at,
             traceparent,
-        ) in sorted(rows)
+        ) in rows
     ]
 
 

@@ -48,6 +48,10 @@ class Heartbeats:
         self._jitter = jitter
         self._stopped = threading.Event()
 
+    def stop(self) -> None:
+        """Send no more heartbeats; safe in a signal handler."""
+        self._stopped.set()
+
     @contextmanager
     def running(self) -> Iterator[None]:
         """Send heartbeats until the end of the block; those in progress are finished."""
@@ -56,7 +60,7 @@ class Heartbeats:
         try:
             yield
         finally:
-            self._stopped.set()
+            self.stop()
             thread.join()
 
     def _run(self) -> None:
@@ -68,7 +72,13 @@ class Heartbeats:
                 except db.UNUSABLE as error:  # the worker says so, too
                     _log.debug("no heartbeats without the database", cause=db.cause(error))
                     due = []
-                list(pool.map(self._send, due))
+                try:
+                    list(pool.map(self._send, due))
+                except RuntimeError:
+                    _log.warning(
+                        "no thread for heartbeats",
+                        next_step="Raise the limit of threads; the heartbeats are sent next time.",
+                    )
                 if not due:
                     self._stopped.wait(pause)
 
@@ -117,7 +127,7 @@ def claim_due(
     rows = session.execute(
         select(Endpoint, delivered_at)
         .where(_is_due(interval, now))
-        .order_by(Endpoint.id)
+        .order_by(Endpoint.heartbeat_due_at, Endpoint.id)
         .limit(_MAX_ENDPOINTS)
         .with_for_update(of=Endpoint, key_share=True, skip_locked=True)
     )

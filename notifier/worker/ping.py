@@ -72,14 +72,15 @@ def send_ping(services: Services, endpoint_id: int, *, is_heartbeat: bool = Fals
     """POST a signed test event to an endpoint, with no session open, and store the result.
 
     If it is accepted and the endpoint was failing, its waiting deliveries become due; if none are
-    waiting, it counts as healthy. If it is not accepted, it counts as a failure. A heartbeat says
-    when the next one is expected; any ping does if none are sent.
+    waiting, it counts as healthy. If it is not accepted, it counts as a failure. A heartbeat counts
+    as an attempt does, and changes no delivery; it says when the next one is expected, as any ping
+    does if none are sent.
     Raises EndpointUnknownError, EndpointRemovedError, EndpointDisabledError, or DecryptionError.
     """
     target = _read_target(services, endpoint_id, is_heartbeat=is_heartbeat)
     with closing(services.transport(1)) as transport:
         posted = _post(transport, target, Probe.SIGNED, outbox.new_webhook_id())
-    return _store(services, target, posted)
+    return _store(services, target, posted, is_heartbeat=is_heartbeat)
 
 
 def check_receiver(services: Services, endpoint_id: int) -> ReceiverCheck:
@@ -176,13 +177,17 @@ def _post(transport: "Transport", target: _Target, probe: Probe, webhook_id: str
     return _Posted(sent_at, timedelta(seconds=time.perf_counter() - clock), result)
 
 
-def _store(services: Services, target: _Target, posted: _Posted) -> PingResult:
+def _store(
+    services: Services, target: _Target, posted: _Posted, *, is_heartbeat: bool = False
+) -> PingResult:
     endpoint_id, result = target.endpoint_id, posted.result
     accepted = isinstance(decide(result, 1, now=posted.sent_at), Delivered)
     with services.database.writing() as session:
         now = db.now(session)
         due = 0
-        if accepted:
+        if is_heartbeat:
+            endpoints.record_heartbeat(session, endpoint_id, result, now=now)
+        elif accepted:
             due = endpoints.resume_after_ping(session, endpoint_id, now=now)
         else:
             endpoints.record_failed_ping(session, endpoint_id, result, now=now)

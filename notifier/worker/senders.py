@@ -144,7 +144,14 @@ class Senders:
         If they are too many in total, each endpoint gets the same, and the last ones one more.
         """
         with self._lock:
-            wanted = {one: self._room(self._endpoint(one)) for one in endpoint_ids}
+            wanted, slow = {}, self._free(is_slow=True)
+            for endpoint_id in endpoint_ids:
+                endpoint = self._endpoint(endpoint_id)
+                room = self._room(endpoint)
+                if endpoint.is_slow:  # they share what is left of the slots
+                    room = min(room, max(0, slow))
+                    slow -= room
+                wanted[endpoint_id] = room
             left = MAX_CLAIMS - self._claims
         rooms = {}
         by_size = sorted(wanted.items(), key=lambda item: item[1])
@@ -236,9 +243,7 @@ class Senders:
         most = concurrency = self._concurrency(endpoint)
         if endpoint.failures >= PAUSED_AFTER:
             return 0
-        if endpoint.is_slow:
-            most = min(most, endpoint.claims + self._free(is_slow=True))
-        elif endpoint.seconds is not None and not endpoint.is_failing:
+        if endpoint.seconds is not None and not (endpoint.is_slow or endpoint.is_failing):
             most = max(most, int(concurrency * _SECONDS_AHEAD / max(endpoint.seconds, 0.0001)))
         return max(0, min(most - endpoint.claims, int(endpoint.starts)))
 

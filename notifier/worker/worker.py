@@ -92,6 +92,8 @@ class Worker:
     def stop(self) -> None:
         """Stop claiming and end `run` once all attempts are settled; safe in a signal handler."""
         self._stopping = True
+        if self.heartbeats is not None:
+            self.heartbeats.stop()
         self.wake()
 
     def wake(self) -> None:
@@ -218,9 +220,11 @@ class Worker:
                 claimed += claims.claim_alone(session, lease=options.lease, now=now)
         if reclaim:
             self._reclaimed_at = begun
+        # Before the failures are forgotten: nothing more is sent to what is paused now.
+        withdrawn = senders.withdraw(settled.blocked)
         senders.forget([*(one.claimed for one in self._finished), *self._unsent])
-        self._finished, self._unsent = [], senders.withdraw(settled.blocked)
-        if self._unsent:
+        self._finished, self._unsent = [], withdrawn
+        if withdrawn:
             self.wake()  # to give them back
         # What is not begun early in its lease could outlast it, if the database is away meanwhile.
         senders.put(claimed, send_before=begun + options.lease.total_seconds() / 4)

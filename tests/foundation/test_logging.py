@@ -290,6 +290,8 @@ def test_line_that_cannot_be_written_does_not_raise(monkeypatch: pytest.MonkeyPa
 
     ours.info("requested")
     library.warning("requested")
+    with logs.batch():
+        ours.info("requested")
 
     with pytest.raises(OSError, match="No space left"):
         full.close()

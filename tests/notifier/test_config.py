@@ -44,7 +44,7 @@ def test_two_secrets_are_all_that_must_be_set() -> None:
         pytest.param("source", "planted site", "source", id="source with a space"),
         pytest.param("source", "../planted", "source", id="source with a slash"),
         pytest.param("ingest_secret", "planted-key", "expected at least 12", id="ingest secret"),
-        pytest.param("lease", 19.9, "NOTIFIER_LEASE must be longer than", id="lease"),
+        pytest.param("lease", 26.6, "NOTIFIER_LEASE must be at least 27 with", id="lease"),
     ],
 )
 def test_invalid_setting_is_refused(setting: str, value: object, message: str) -> None:
@@ -55,7 +55,7 @@ def test_invalid_setting_is_refused(setting: str, value: object, message: str) -
 
 
 def test_lease_with_just_its_margin_is_accepted() -> None:
-    assert make_settings(attempt_deadline=15.0, lease=20.0).lease == 20.0
+    assert make_settings(attempt_deadline=15.0, lease=27.0).lease == 27.0
 
 
 def test_guard_is_made_of_the_settings() -> None:

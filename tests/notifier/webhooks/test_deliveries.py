@@ -6,9 +6,11 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import delete
 
 from foundation.db import wakeup
 from notifier.courses import service as courses
+from notifier.models import Delivery
 from notifier.webhooks import deliveries
 from notifier.webhooks.retry_policy import MAX_ATTEMPTS, Dead, Decision, Delivered, RetryAt
 from tests.notifier.conftest import MINUTE, NINE, Store
@@ -38,6 +40,17 @@ def test_failure_with_another_lease_is_fenced(store: Store) -> None:
 
     row = store.delivery(delivery_id)
     assert (row.status, row.lease_token) == ("pending", claimed.lease_token)
+
+
+def test_result_of_a_delivery_that_is_gone_changes_nothing(store: Store) -> None:
+    """As after an older copy of the database was restored under a worker."""
+    gone, there = store.add_deliveries(store.add_endpoint().id, 2)
+    claimed = store.claim()
+    store.write(lambda session: session.execute(delete(Delivery).where(Delivery.id == gone)))
+
+    store.settle(*((one, Delivered()) for one in claimed))
+
+    assert store.statuses(there) == ["delivered"]
 
 
 @pytest.mark.parametrize("order", [1, -1], ids=["success first", "success last"])

@@ -22,7 +22,7 @@ from notifier.errors import (
 from notifier.models import DeliveryStatus, EndpointPing, EndpointSecret
 from notifier.webhooks import endpoints
 from notifier.webhooks.circuit_breaker import BreakerState
-from notifier.webhooks.retry_policy import Delivered, Disable, RetryAt
+from notifier.webhooks.retry_policy import Delivered, Disable, RetryAt, WebhookResponse
 from tests.notifier.conftest import LOOPBACK, NINE, Store
 
 HOUR = timedelta(hours=1)
@@ -268,6 +268,28 @@ def test_accepted_ping_makes_an_endpoint_healthy_unless_something_is_pending(
     due = store.write(endpoints.resume_after_ping, endpoint.id, now=NINE)
 
     assert (due, store.endpoint(endpoint.id).failures) == (waits, failures)
+
+
+@pytest.mark.parametrize(
+    ("result", "failures"),
+    [
+        pytest.param(WebhookResponse(204), 0, id="accepted"),
+        pytest.param(WebhookResponse(422), 0, id="unknown to a receiver that works"),
+        pytest.param(WebhookResponse(500), 8, id="failed"),
+    ],
+)
+def test_heartbeat_counts_as_an_attempt_and_restarts_no_schedule(
+    store: Store, result: WebhookResponse, failures: int
+) -> None:
+    endpoint = store.add_endpoint()
+    store.set_state(endpoint.id, FAILING)
+    waiting = store.add_delivery(endpoint.id, due_at=TEN, attempts=3)
+
+    store.write(endpoints.record_heartbeat, endpoint.id, result, now=NINE)
+
+    row = store.delivery(waiting)
+    assert (row.attempts, row.due_at) == (3, TEN)
+    assert store.endpoint(endpoint.id).failures == failures
 
 
 def test_url_is_corrected_before_the_first_delivery(store: Store) -> None:

@@ -78,6 +78,16 @@ def test_half_open_endpoint_gets_one_attempt_and_a_success_ends_the_pause(store:
     assert (row.failures, row.failing_since, row.paused_until) == (0, None, None)
 
 
+def test_single_attempt_keeps_others_away_for_its_lease(store: Store) -> None:
+    endpoint = store.add_endpoint()
+    store.add_deliveries(endpoint.id, 3)
+    store.set_state(endpoint.id, HALF_OPEN)
+
+    process(store)
+
+    assert store.endpoint(endpoint.id).paused_until == NINE + MINUTE
+
+
 def test_endpoint_that_has_just_succeeded_is_not_paused_for_a_trial(store: Store) -> None:
     endpoint = store.add_endpoint()
     store.add_delivery(endpoint.id)

@@ -41,6 +41,19 @@ def test_backlog_is_sent_at_a_limited_rate_after_an_outage(
     assert sink.connections - connected <= 1 + SLOTS
 
 
+def test_claims_ahead_are_not_sent_to_an_endpoint_that_was_paused(
+    store: Store, make_worker: MakeWorker, sink: Sink
+) -> None:
+    """A quick endpoint has many claims ahead when it begins to fail (F24)."""
+    store.add_deliveries(store.add_endpoint(sink.url()).id, 200)
+    sink.answer(*(Reply() for _ in range(60)))
+    sink.always(Reply(500))
+
+    make_worker(threads=1).run(once=True)
+
+    assert len(sink.received) - 60 == PAUSED_AFTER
+
+
 def test_slow_endpoints_do_not_delay_another(
     store: Store, make_worker: MakeWorker, sink: Sink
 ) -> None:
