@@ -164,7 +164,7 @@ for _status, _condition in index_conditions(Entry).items():
 # The condition for a fact that a webhook brings, but a sync found. A token that a sync announces
 # without effect is the one that is stored.
 FOUND_BY_SYNC = (
-    "actor = 'sync' AND (event = 'course.deleted' "
+    "actor = 'sync' AND (event IN ('course.deleted', 'course.restored') "
     "OR event = 'token announced' AND status = 'token_invalid')"
 )
 

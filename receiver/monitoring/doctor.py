@@ -43,6 +43,7 @@ ENDING = timedelta(hours=12)
 _MISSED_IN = timedelta(days=7)
 _FACTS = {
     HistoryEvent.COURSE_DELETED: ("deletion", "deletions"),
+    HistoryEvent.COURSE_RESTORED: ("restoration", "restorations"),
     HistoryEvent.TOKEN_ANNOUNCED: ("new token", "new tokens"),
 }
 
@@ -151,10 +152,10 @@ def _missed_webhooks(session: Session, now: datetime) -> Finding:
         facts = [
             count(numbers[event], *words) for event, words in _FACTS.items() if event in numbers
         ]
-        parts.append(f"{' and '.join(facts)} of {name}")
+        parts.append(f"{', '.join(facts)} of {name}")
     advice = Advice(
         "At eAssessment check with `notifier endpoints list` that the endpoint of ELMS is enabled "
-        "and gets both event types, and send again what `notifier deliveries list` shows as dead "
+        "and gets all course events, and send again what `notifier deliveries list` shows as dead "
         "or held: what arrives is no longer counted here."
     )
     detail = f"{'; '.join(parts)}: found by the grade sync, not by a webhook, {days}"

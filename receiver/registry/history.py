@@ -199,14 +199,18 @@ def missed_webhooks(session: Session, since: datetime) -> dict[str, dict[str, in
 
     Their number by source and event. Counted are facts that are newer than the entry of their
     course and than a secret of their source, so that there should have been a webhook. One that
-    arrives later is stale, and the fact is no longer counted.
+    arrives later is stale, and the fact is no longer counted; nor is a deletion that was undone.
     """
-    is_deletion = HistoryEntry.event == HistoryEvent.COURSE_DELETED
-    fact_at = case((is_deletion, Entry.deleted_at), else_=Entry.announced_at)
+    event = HistoryEntry.event
+    fact_at = case(
+        (event == HistoryEvent.COURSE_DELETED, Entry.deleted_at),
+        (event == HistoryEvent.COURSE_RESTORED, Entry.restored_at),
+        else_=Entry.announced_at,
+    )
     webhook = aliased(HistoryEntry)
+    regenerated = HistoryEvent.TOKEN_REGENERATED.value
     is_same = webhook.event == "stale " + case(
-        (is_deletion, HistoryEvent.COURSE_DELETED.value),
-        else_=HistoryEvent.TOKEN_REGENERATED.value,
+        (event == HistoryEvent.TOKEN_ANNOUNCED, regenerated), else_=event
     )
     arrived = select(webhook.id).where(
         webhook.entry_id == HistoryEntry.entry_id, webhook.id > HistoryEntry.id, is_same
@@ -215,18 +219,18 @@ def missed_webhooks(session: Session, since: datetime) -> dict[str, dict[str, in
         SourceSecret.source_id == Entry.source_id, SourceSecret.created_at <= fact_at
     )
     query = (
-        select(Source.name, HistoryEntry.event, func.count())
+        select(Source.name, event, func.count())
         .select_from(HistoryEntry)
         .join(Entry, Entry.id == HistoryEntry.entry_id)
         .join(Source, Source.id == Entry.source_id)
         .where(text(f"({FOUND_BY_SYNC})"), HistoryEntry.at >= since)
         .where(Entry.created_at <= fact_at, expected.exists(), ~arrived.exists())
-        .group_by(Source.name, HistoryEntry.event)
-        .order_by(Source.name, HistoryEntry.event)
+        .group_by(Source.name, event)
+        .order_by(Source.name, event)
     )
     missed: defaultdict[str, dict[str, int]] = defaultdict(dict)
-    for source, event, number in session.execute(query):
-        missed[source][event] = number
+    for source, found, number in session.execute(query):
+        missed[source][found] = number
     return dict(missed)
 
 

@@ -16,7 +16,14 @@ from contract.signatures import Secret
 from contract.tokens import CourseToken
 from foundation.crypto import Vault
 from foundation.db.pagination import PageRequest
-from receiver.course_state import Deleted, Fact, TokenAccepted, TokenAnnounced, TokenRejected
+from receiver.course_state import (
+    Deleted,
+    Fact,
+    Restored,
+    TokenAccepted,
+    TokenAnnounced,
+    TokenRejected,
+)
 from receiver.models import HistoryEntry
 from receiver.registry import entries as registry
 from receiver.registry import history
@@ -189,8 +196,11 @@ def test_facts_that_only_a_sync_found_are_missed_webhooks(
     store: Store, find: Callable[..., None]
 ) -> None:
     find(TokenAnnounced(2, "other", LATER), Deleted(3, LATER))
+    deleted = missed(store)
+    find(Restored(4, LATER))
 
-    assert missed(store) == {"one": {"course.deleted": 1, "token announced": 1}}
+    assert deleted == {"one": {"course.deleted": 1, "token announced": 1}}
+    assert missed(store) == {"one": {"course.restored": 1, "token announced": 1}}
     assert missed(store, LATER + timedelta(seconds=1)) == {}
 
 
@@ -212,9 +222,9 @@ def test_facts_without_a_webhook_are_not_missed(
 
 
 def test_webhook_that_arrives_later_is_not_missed(store: Store, find: Callable[..., None]) -> None:
-    find(TokenAnnounced(2, "other", LATER), Deleted(3, LATER))
+    find(TokenAnnounced(2, "other", LATER), Deleted(3, LATER), Restored(4, LATER))
 
-    store.apply("CS101", Deleted(3, LATER))
+    store.apply("CS101", Restored(4, LATER), Deleted(3, LATER))
     after_deletion = missed(store)
     store.apply("CS101", TokenAnnounced(2, "other", LATER))
 
