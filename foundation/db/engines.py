@@ -17,6 +17,8 @@ ResponseTimeout = Callable[[], float | None]
 """Returns how many seconds a server may take to respond; None for no limit."""
 
 _RETRY_SECONDS = 0.01
+# The first release with the operators -> and ->> for JSON.
+_OLDEST_SQLITE = (3, 38)
 
 
 def new_engine(
@@ -39,6 +41,11 @@ def new_engine(
 
 
 def _sqlite(url: URL, timeout: float, options: dict[str, Any]) -> Engine:
+    if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
+        raise ConfigurationError(
+            f"this Python has SQLite {sqlite3.sqlite_version}; "
+            f"{'.'.join(map(str, _OLDEST_SQLITE))} or newer is needed, or PostgreSQL"
+        )
     if url.query:
         raise ConfigurationError(
             f"the database URL of an SQLite file has parameters: {', '.join(sorted(url.query))}; "

@@ -13,7 +13,7 @@ from typing import Any
 
 from foundation.http.ssrf import Address
 
-# Concurrent lookups; more than there are concurrent attempts, so only hanging ones reach it.
+# Concurrent lookups. Connections are kept, so that only lookups that hang reach it.
 MAX_LOOKUPS = 128
 
 # A function with the signature of `socket.getaddrinfo`.

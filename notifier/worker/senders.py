@@ -20,8 +20,8 @@ from notifier.worker.batch import Finished
 MAX_CLAIMS = 256
 # Seconds of work for an endpoint that are claimed ahead.
 _SECONDS_AHEAD = 0.15
-# Finished attempts that are settled without waiting for more, if no more than these are still to
-# be sent: they are sent meanwhile.
+# Finished attempts that are settled without waiting for more, once no more than these are left to
+# send, which are sent meanwhile.
 FULL_BATCH = 64
 # Seconds after which an idle thread ends, and between two looks at the posts in progress.
 _IDLE, _TICK = 10.0, 0.02
@@ -43,11 +43,11 @@ class _Endpoint:
     """The claims of an endpoint: to be sent, in progress, finished, and taken to be settled.
 
     `seconds` is the mean response time, None before the first response. `failures` counts those in
-    a row that are not settled yet; after `PAUSED_AFTER` nothing is sent until they are. `starts` is
-    what is left of the rate, at `counted_at`.
+    a row that are not settled yet; after `PAUSED_AFTER` nothing is sent until they are. `allowance`
+    is how many claims its rate permits, at `counted_at`.
     """
 
-    starts: float
+    allowance: float
     counted_at: float
     queue: deque[tuple[Claimed, float]] = field(default_factory=deque)
     posting: int = 0
@@ -104,7 +104,7 @@ class Senders:
         self._lock = threading.Lock()
         self._watched = threading.Condition(self._lock)
         self._endpoints: dict[int, _Endpoint] = {}
-        # Posts for threads that wait; the number of these threads that get none yet.
+        # Posts that threads are to make, and the number of threads that wait for one.
         self._handed: queue.SimpleQueue[_Post | None] = queue.SimpleQueue()
         self._idle = 0
         # By whether they are slow.
@@ -165,7 +165,7 @@ class Senders:
     def is_throttled(self, endpoint_ids: Iterable[int]) -> bool:
         """Return True if the rate of one of the endpoints allows no claim now."""
         with self._lock:
-            return any(self._endpoint(one).starts < 1 for one in endpoint_ids)
+            return any(self._endpoint(one).allowance < 1 for one in endpoint_ids)
 
     def put(self, claimed: Sequence[Claimed], *, send_before: float) -> None:
         """Send claimed deliveries; those that are not begun before a time are not sent."""
@@ -173,14 +173,14 @@ class Senders:
             for one in claimed:
                 endpoint = self._endpoint(one.endpoint_id)
                 endpoint.queue.append((one, send_before))
-                endpoint.starts -= 1
+                endpoint.allowance -= 1
                 self._set_ready(endpoint)
                 self._alone += one.is_alone
             self._claims += len(claimed)
             self._hand_out()
 
     def take_finished(self) -> list[Finished]:
-        """Return what has finished since the last call, to be settled; then call `forget`."""
+        """Return what has finished since the last call, to be settled; then call `mark_settled`."""
         with self._lock:
             finished, self._finished, self._is_full = self._finished, [], False
             for one in finished:
@@ -191,7 +191,7 @@ class Senders:
         return finished
 
     def withdraw(self, endpoint_ids: Collection[int] | None = None) -> list[Claimed]:
-        """Return claims that will not be sent, to be given back; then call `forget`.
+        """Return claims that will not be sent, to be given back; then call `mark_settled`.
 
         Those of some endpoints (None: all), those that wait for a slow endpoint, and those that
         were too late.
@@ -203,13 +203,13 @@ class Senders:
                     endpoint_ids is None or endpoint_id in endpoint_ids or endpoint.is_slow
                 ):
                     withdrawn += [claimed for claimed, _ in endpoint.queue]
-                    endpoint.starts += len(endpoint.queue)
+                    endpoint.allowance += len(endpoint.queue)
                     endpoint.settling += len(endpoint.queue)
                     endpoint.queue.clear()
             self._claims -= len(withdrawn)
         return withdrawn
 
-    def forget(self, claims: Sequence[Claimed]) -> None:
+    def mark_settled(self, claims: Sequence[Claimed]) -> None:
         """Note that claims are settled or given back, and the state of their endpoints with it."""
         with self._lock:
             for one in claims:
@@ -238,14 +238,14 @@ class Senders:
 
     def _room(self, endpoint: _Endpoint) -> int:
         now = self._clock()
-        refilled = endpoint.starts + (now - endpoint.counted_at) * self._rate
-        endpoint.starts, endpoint.counted_at = min(refilled, max(1.0, self._rate)), now
+        refilled = endpoint.allowance + (now - endpoint.counted_at) * self._rate
+        endpoint.allowance, endpoint.counted_at = min(refilled, max(1.0, self._rate)), now
         most = concurrency = self._concurrency(endpoint)
         if endpoint.failures >= PAUSED_AFTER:
             return 0
         if endpoint.seconds is not None and not (endpoint.is_slow or endpoint.is_failing):
             most = max(most, int(concurrency * _SECONDS_AHEAD / max(endpoint.seconds, 0.0001)))
-        return max(0, min(most - endpoint.claims, int(endpoint.starts)))
+        return max(0, min(most - endpoint.claims, int(endpoint.allowance)))
 
     def _concurrency(self, endpoint: _Endpoint) -> int:
         is_limited = endpoint.is_slow and len(self._posts[True]) >= _MANY_SLOW_POSTS

@@ -54,7 +54,7 @@ _MAX_KEYS = 4096
 class WorkerOptions:
     """Concurrency in total and by endpoint, lease, poll interval.
 
-    `per_endpoint_rate` is the maximum number of starts per second for one endpoint.
+    `per_endpoint_rate` is the maximum number of claims per second for one endpoint.
     """
 
     threads: int
@@ -222,7 +222,7 @@ class Worker:
             self._reclaimed_at = begun
         # Before the failures are forgotten: nothing more is sent to what is paused now.
         withdrawn = senders.withdraw(settled.blocked)
-        senders.forget([*(one.claimed for one in self._finished), *self._unsent])
+        senders.mark_settled([*(one.claimed for one in self._finished), *self._unsent])
         self._finished, self._unsent = [], withdrawn
         if withdrawn:
             self.wake()  # to give them back

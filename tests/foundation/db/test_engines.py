@@ -13,7 +13,7 @@ from sqlalchemy.exc import OperationalError
 from foundation.db import engines
 from foundation.db.migrations import Schema
 from foundation.db.session import Database
-from foundation.errors import DatabaseSetupError
+from foundation.errors import ConfigurationError, DatabaseSetupError
 
 
 @pytest.mark.parametrize("database_kind", ["postgresql"], indirect=True)
@@ -111,3 +111,10 @@ def test_file_in_a_read_only_folder_takes_no_writes(schema: Schema) -> None:
 
         assert os.waitpid(child, 0)[1] == 0
         database.check_writable()
+
+
+def test_sqlite_that_is_too_old_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 37, 2))
+
+    with pytest.raises(ConfigurationError, match=r"3\.38 or newer is needed"):
+        Database("sqlite://")

@@ -120,7 +120,7 @@ def send(senders: Senders, *claimed: Claimed) -> None:
         return len(finished) == len(claimed)
 
     wait_until(all_are_finished, "all is sent")
-    senders.forget([one.claimed for one in finished])
+    senders.mark_settled([one.claimed for one in finished])
 
 
 def test_new_endpoint_gets_no_more_than_its_concurrency(make_senders: MakeSenders) -> None:
@@ -202,7 +202,7 @@ def test_endpoint_that_stays_enabled_goes_on_after_its_failures(
     wait_until(lambda: len(receiver.posted) == PAUSED_AFTER, "it has failed")
 
     wait_until(lambda: not senders.posting, "it has finished")
-    senders.forget([one.claimed for one in senders.take_finished()])
+    senders.mark_settled([one.claimed for one in senders.take_finished()])
 
     wait_until(lambda: len(receiver.posted) == PAUSED_AFTER + 1, "the last one is sent")
 
@@ -297,7 +297,7 @@ def test_withdrawn_claims_leave_room_for_others(
 
     withdrawn = senders.withdraw()
     before = (senders.claims, senders.sends_alone)
-    senders.forget(withdrawn)
+    senders.mark_settled(withdrawn)
 
     assert [one.delivery_id for one in withdrawn] == [2]
     assert (before, (senders.claims, senders.sends_alone)) == ((1, True), (1, False))
