@@ -43,12 +43,14 @@ SORTS: dict[str, tuple[Key, ...]] = {
 class CourseFilter:
     """Courses that a search finds, or all.
 
-    `deleted` selects deleted or active ones, `deleted_since` those deleted since a time.
+    `deleted` selects deleted or active ones, `deleted_since` those deleted since a time,
+    `deleted_at` those deleted at one of these times.
     """
 
     words: str = ""
     deleted: bool | None = None
     deleted_since: datetime | None = None
+    deleted_at: tuple[datetime, ...] = ()
 
     @property
     def is_search(self) -> bool:
@@ -112,6 +114,8 @@ def _where(query: Select[Any], criteria: CourseFilter) -> Select[Any]:
         query = query.where(is_deleted if criteria.deleted else ~is_deleted)
     if criteria.deleted_since is not None:
         query = query.where(Course.deleted_at >= criteria.deleted_since)
+    if criteria.deleted_at:
+        query = query.where(Course.deleted_at.in_(criteria.deleted_at))
     return query
 
 

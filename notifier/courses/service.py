@@ -1,7 +1,7 @@
 """Courses: add, delete, restore, regenerate or announce a token; each change sends a signal."""
 
 import secrets
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -119,17 +119,7 @@ def restore_courses(
     Its token is valid again. The number of statements does not grow with the number of courses.
     """
     rows = lock_known(session, course_ids)
-    in_moodle = set(
-        session.scalars(
-            select(MoodleEventReceipt.object_id).where(
-                db.among(MoodleEventReceipt.object_id, set(rows))
-            )
-        )
-    )
-    refusals = {
-        one: _restore_refusal(one, rows.get(one), one in in_moodle, grace=grace, now=now)
-        for one in dict.fromkeys(course_ids)
-    }
+    refusals = find_restore_refusals(session, course_ids, rows, grace=grace, now=now)
     restored = [rows[one] for one, refusal in refusals.items() if not refusal]
     tokens = current_tokens(session, [course.id for course in restored])
     for course in restored:
@@ -138,6 +128,25 @@ def restore_courses(
     changes = [_change(course, tokens.get(course.id, ""), now) for course in restored]
     signals.send(signals.course_restored, session, *changes)
     return {one: refusal or rows[one] for one, refusal in refusals.items()}
+
+
+def find_restore_refusals(
+    session: Session,
+    course_ids: Collection[str],
+    rows: Mapping[str, Course],
+    *,
+    grace: timedelta,
+    now: datetime,
+) -> dict[str, NotifierError | None]:
+    """Return for each course why it cannot be restored, or None; `rows` are those that exist."""
+    deleted_in_moodle = select(MoodleEventReceipt.object_id).where(
+        db.among(MoodleEventReceipt.object_id, set(rows))
+    )
+    in_moodle = set(session.scalars(deleted_in_moodle))
+    return {
+        one: _restore_refusal(one, rows.get(one), one in in_moodle, grace=grace, now=now)
+        for one in dict.fromkeys(course_ids)
+    }
 
 
 def restore_course(session: Session, course_id: str, *, grace: timedelta, now: datetime) -> Course:

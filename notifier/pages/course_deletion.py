@@ -1,15 +1,19 @@
-"""Deletion of courses: a confirmation page, then batches of one transaction each."""
+"""Deletion of courses: a confirmation page, then batches of one transaction each; its undoing."""
 
-from collections.abc import Sequence
-from datetime import timedelta
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import partial
 
-from flask import Blueprint, flash, g, redirect, render_template, url_for
+from flask import Blueprint, flash, g, get_template_attribute, redirect, render_template, url_for
 from markupsafe import Markup, escape
 from werkzeug.wrappers import Response
 
+from contract.events import WireTime, wire_time
 from foundation import logging
 from foundation.csv_reader import CsvError
 from foundation.db import audit
+from foundation.db import session as db
 from foundation.errors import Advice
 from foundation.pages import forms, redirects
 from foundation.pages.error_pages import render_refusal
@@ -18,7 +22,7 @@ from foundation.pages.sessions import actor
 from foundation.text import count
 from foundation.web.errors import RequestInvalidError
 from notifier import services
-from notifier.courses import listing
+from notifier.courses import grades, listing
 from notifier.courses import service as courses
 from notifier.courses.listing import CourseFilter
 from notifier.errors import NotifierError
@@ -37,7 +41,7 @@ _MAX_NAMED = 3
 # The number of courses that the confirmation names.
 _SHOWN = 20
 _INSTANT = timedelta(microseconds=1)
-_SELECT_COURSES = Advice("Go back to the courses and select the ones to delete.")
+_SELECT_COURSES = Advice("Go back to the courses and select some of them.")
 
 
 class Selection(forms.Form):
@@ -56,6 +60,13 @@ class Selection(forms.Form):
     def criteria(self) -> CourseFilter:
         """The active courses that the search finds."""
         return CourseFilter(self.q, deleted=False)
+
+
+class Restoration(forms.Form):
+    """The courses to restore: those that are ticked, or that were deleted at these times."""
+
+    course_id: tuple[str, ...] = ()
+    deleted_at: tuple[WireTime, ...] = ()
 
 
 @course_deletion.get("/courses/delete")
@@ -86,33 +97,103 @@ def delete() -> Response | tuple[str, int]:
     if selection.everything and len(ids) != selection.expected:
         flash("Other courses match the search by now. Check the number again.", "error")
         return _preview(selection, ids), 409
-    results: dict[str, Course | NotifierError] = {}
-    times = []
+    changes = _change_all(ids, "course.delete", courses.delete_courses)
+    if changes.done:
+        can_undo = bool(services.current().settings.grace_period)
+        times = [wire_time(at) for at in changes.times] if can_undo else []
+        flash(get_template_attribute("notifier/courses_deleted.html", "message")(changes, times))
+    return _show(changes, "deleted", EVENT)
+
+
+@course_deletion.post("/courses/restore")
+@signed_in
+def restore() -> Response:
+    """Undo the deletion of courses in batches, and redirect to the resulting deliveries."""
+    restoration = forms.require_valid(
+        forms.parse_form(Restoration, lists={"course_id", "deleted_at"}), advice=_SELECT_COURSES
+    )
+    ids = list(dict.fromkeys(restoration.course_id))
+    with services.current().database.reading() as session:
+        if restoration.deleted_at:
+            ids += listing.ids(session, CourseFilter(deleted_at=restoration.deleted_at))
+    if not ids and restoration.deleted_at:
+        flash("These courses were restored already.", "error")
+        return redirect(url_for("courses.listed"), 303)
+    if not ids:
+        raise RequestInvalidError("no course is selected", advice=_SELECT_COURSES)
+    grace = services.current().settings.grace_period
+    changes = _change_all(ids, "course.restore", partial(courses.restore_courses, grace=grace))
+    if changes.done:
+        tokens = "token is" if len(changes.done) == 1 else "tokens are"
+        message = Markup("Restored: {}. {} {} valid again, and all endpoints are notified.")
+        flash(message.format(changes.what, changes.whose, tokens))
+        with services.current().database.reading() as session:
+            forgotten = grades.find_forgotten(session, [one.course_id for one in changes.done])
+        if forgotten:
+            flash(
+                f"The grades of {count(len(forgotten), 'course')} were deleted meanwhile. "
+                "Import them again.",
+                "error",
+            )
+    return _show(changes, "restored", "course.restored")
+
+
+@dataclass
+class _Changes:
+    """What became of courses that were to be deleted or restored, and the times of the batches."""
+
+    done: list[Course] = field(default_factory=list)
+    refused: list[NotifierError] = field(default_factory=list)
+    times: list[datetime] = field(default_factory=list)
+
+    @property
+    def what(self) -> str:
+        """The course that was changed, or how many were."""
+        only = len(self.done) == 1
+        return self.done[0].course_id[:80] if only else count(len(self.done), "course")
+
+    @property
+    def whose(self) -> str:
+        """The pronoun for `what` at the beginning of a sentence."""
+        return "Its" if len(self.done) == 1 else "Their"
+
+
+def _change_all(
+    ids: Sequence[str],
+    action: str,
+    change: Callable[..., dict[str, Course | NotifierError]],
+) -> _Changes:
+    """Delete or restore courses in batches of one transaction each."""
+    changes = _Changes()
     for start in range(0, len(ids), courses.CHANGED_AT_ONCE):
         with services.current().writing() as (session, now):
             batch = ids[start : start + courses.CHANGED_AT_ONCE]
-            done = courses.delete_courses(session, batch, now=now)
-            deleted_ids = [one for one in batch if isinstance(done[one], Course)]
-            audit.record_all(session, actor(), "course.delete", deleted_ids, now=now)
-        results |= done
-        times.append(now)
-    deleted = [result for result in results.values() if isinstance(result, Course)]
-    refused = [result for result in results.values() if isinstance(result, NotifierError)]
-    for course in deleted:
-        _log.info("course deleted", course_id=course.course_id, user=g.current_user.name)
-    if deleted:
-        which = deleted[0].course_id[:80] if len(deleted) == 1 else count(len(deleted), "course")
-        whose = "Its" if len(deleted) == 1 else "Their"
-        flash(Markup("Deleted: {}. {} notifications are listed below.").format(which, whose))
+            results = change(session, batch, now=now).values()
+            done = [result for result in results if isinstance(result, Course)]
+            audit.record_all(session, actor(), action, [one.course_id for one in done], now=now)
+        changes.done += done
+        changes.refused += [result for result in results if isinstance(result, NotifierError)]
+        changes.times += [now] if done else []
+    for course in changes.done:
+        user = g.current_user.name
+        _log.info("course changed", action=action, course_id=course.course_id, user=user)
+    return changes
+
+
+def _show(changes: _Changes, participle: str, event_type: str) -> Response:
+    """Say what was refused, and redirect to the deliveries of what was done."""
+    done, refused = changes.done, changes.refused
     if refused:
         reasons = "; ".join(str(refusal)[:160] for refusal in refused[:_MAX_NAMED])
         more = f"; and {len(refused) - _MAX_NAMED} more" if len(refused) > _MAX_NAMED else ""
-        flash(escape(f"{count(len(refused), 'course')} not deleted: {reasons}{more}."), "error")
-    if not deleted:
+        what = f"{count(len(refused), 'course')} not {participle}"
+        flash(escape(f"{what}: {reasons}{more}."), "error")
+    if not done:
         return redirect(url_for("courses.listed"), 303)
-    if len(deleted) == 1:
-        return redirect(url_for("courses.show", course_id=deleted[0].course_id), 303)
-    caused = DeliveryFilter(event_type=EVENT, since=times[0], until=times[-1] + _INSTANT)
+    if len(done) == 1:
+        return redirect(url_for("courses.show", course_id=done[0].course_id), 303)
+    times = changes.times
+    caused = DeliveryFilter(event_type=event_type, since=times[0], until=times[-1] + _INSTANT)
     return redirect(url_for("deliveries.listed", **query_of(caused)), 303)
 
 
@@ -143,6 +224,8 @@ def _preview(selection: Selection, ids: Sequence[str]) -> str:
     with services.current().database.reading() as session:
         rows = courses.find_courses(session, ids)
         subscribers = endpoints.subscribed_to(session, EVENT, lock=False)
+        now = db.now(session)
+    grace = services.current().settings.grace_period
     known = {row.course_id for row in rows}
     return render_template(
         "notifier/courses_delete.html",
@@ -152,6 +235,7 @@ def _preview(selection: Selection, ids: Sequence[str]) -> str:
         unknown=[course_id for course_id in ids if course_id not in known],
         shown=_SHOWN,
         subscribers=subscribers,
+        restorable_until=now + grace if grace else None,
         cancel_url=redirects.referring_page() or url_for("courses.listed"),
     )
 

@@ -164,6 +164,7 @@ def show() -> str:
         scores = grades.count(session, course.id)
         facts = _about(session, course)
         changes = audit.about(session, "course", course.course_id)
+        restoration = _restoration(session, course, now=facts["now"])
     current_token = next((token for token in tokens if token.superseded_at is None), None)
     ends = [one.valid_until for one in tokens if one.valid_until and one.valid_until > facts["now"]]
     return render_template(
@@ -174,8 +175,18 @@ def show() -> str:
         tokens=tokens,
         scores=scores,
         changes=changes,
+        **restoration,
         **facts,
     )
+
+
+def _restoration(session: Session, course: Course, *, now: datetime) -> dict[str, Any]:
+    """Return until when the deletion of a course can be undone, or why it is final."""
+    if course.deleted_at is None:
+        return {"restorable_until": None, "final": None}
+    grace, rows = services.current().settings.grace_period, {course.course_id: course}
+    [final] = core.find_restore_refusals(session, rows, rows, grace=grace, now=now).values()
+    return {"restorable_until": None if final else course.deleted_at + grace, "final": final}
 
 
 @courses.get("/courses/one/live")

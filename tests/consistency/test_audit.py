@@ -30,6 +30,7 @@ NOTIFIER_ROUTES = {
     "course_import.run": "course.add",
     "course_deletion.preview": None,  # reads
     "course_deletion.delete": "course.delete",
+    "course_deletion.restore": "course.restore",
     "deliveries.replay_one": "delivery.replay",
     "deliveries.replay": "delivery.replay",
     "endpoints.ping": None,  # a test; its result is kept with the endpoint

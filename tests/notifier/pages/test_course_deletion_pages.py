@@ -2,18 +2,22 @@
 
 import io
 import re
+from datetime import timedelta
 
 import pytest
 from sqlalchemy.orm import Session
 
+from foundation.db.audit import AuditEntry
 from notifier import signals
+from notifier.courses import grades
 from notifier.courses import service as courses
 from notifier.models import Course
-from tests.notifier.conftest import NINE, Store
+from tests.notifier.conftest import NINE, Store, make_score
 from tests.notifier.pages.conftest import URL, Browser
 
 PREVIEW = "/courses/delete"
 CONFIRMED = "/courses/delete/confirmed"
+RESTORE = "/courses/restore"
 
 
 @pytest.fixture
@@ -33,7 +37,7 @@ def test_preview_names_courses_and_endpoints(ada: Browser, three: list[str], sto
 
     page = ada.send(PREVIEW, course_id=three[:2]).text
 
-    assert "Delete 2 courses permanently?" in page
+    assert "Delete 2 courses?" in page
     assert [course_id in page for course_id in three] == [True, True, False]
     assert URL in page
     assert "when it is enabled; held until then" in page
@@ -95,7 +99,7 @@ def test_refused_course_does_not_prevent_the_others(
     preview = ada.send(PREVIEW, course_id=three).text
     page = ada.look(ada.send(CONFIRMED, course_id=[*three, "NEVER"]).location)
 
-    assert "Delete 2 courses permanently?" in preview
+    assert "Delete 2 courses?" in preview
     assert "Already deleted" in preview
     assert "Deleted: 2 courses. Their notifications are listed below." in page
     assert "2 courses not deleted" in page
@@ -147,10 +151,10 @@ def test_all_that_a_search_found_are_deleted(ada: Browser, store: Store) -> None
     deleted = ada.send(CONFIRMED, everything="true", q="2025 cs", expected=60)
 
     assert "Delete all 59 found" in listed
-    assert "Delete 59 courses permanently?" in preview
+    assert "Delete 59 courses?" in preview
     assert "and 39 more" in preview
     assert (changed.status_code, deleted.status_code) == (409, 303)
-    assert "Delete 60 courses permanently?" in changed.text
+    assert "Delete 60 courses?" in changed.text
     assert len(before) == 1
     active = [row.course_id for row in store.all(Course) if row.deleted_at is None]
     assert active == ["CS1-2026"]
@@ -171,7 +175,7 @@ def test_list_of_ids_is_deleted_in_batches(
     result = ada.look(ada.send(CONFIRMED, text=padded).location)
 
     assert 'type="file"' in form
-    assert "Delete 3 courses permanently?" in preview
+    assert "Delete 3 courses?" in preview
     assert "Not found (9,000)" in preview
     assert ids.split() == three
     assert "Deleted: 3 courses." in result
@@ -184,6 +188,54 @@ def test_file_that_is_no_text_is_refused(ada: Browser) -> None:
 
     assert response.status_code == 422
     assert "file is a spreadsheet" in response.text
+
+
+UNDO = re.compile(r'name="deleted_at" value="([^"]+)"')
+
+
+def test_deletion_of_several_is_undone(
+    ada: Browser, three: list[str], store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(courses, "CHANGED_AT_ONCE", 2)
+    store.add_endpoint()
+    store.add_course("CS900")
+    ada.send(CONFIRMED, course_id="CS900")
+    ada.look("/courses")  # with the message about that
+
+    page = ada.look(ada.send(CONFIRMED, course_id=three).location)
+    undone = ada.send(RESTORE, deleted_at=UNDO.findall(page))
+    result = ada.look(undone.location)
+    again = ada.look(ada.send(RESTORE, deleted_at=UNDO.findall(page)).location)
+
+    assert "Deleted: 3 courses. Their notifications are listed below." in page
+    assert len(UNDO.findall(page)) == 2
+    assert "Restored: 3 courses. Their tokens are valid again" in result
+    assert "<strong>3</strong> pending" in result
+    assert "These courses were restored already." in again
+    deleted = [row.course_id for row in store.all(Course) if row.deleted_at]
+    assert deleted == ["CS900"]
+    audited = {row.object_id: row.actor for row in store.all(AuditEntry) if "restore" in row.action}
+    assert audited == dict.fromkeys(three, "Ada")
+
+
+def test_selected_courses_are_restored_unless_it_is_refused(
+    ada: Browser, three: list[str], store: Store
+) -> None:
+    store.load({three[0]: [make_score()]})
+    ada.send(CONFIRMED, course_id=three[0])
+    store.write(courses.delete_course, three[1], now=NINE - timedelta(days=400))
+    store.write(grades.forget, course_id=three[0], now=NINE)
+
+    listed = ada.look("/courses", state="deleted")
+    page = ada.look(ada.send(RESTORE, course_id=three).location)
+    none = ada.send(RESTORE)
+
+    assert "Restore selected courses" in listed
+    assert "Delete selected courses" not in listed
+    assert "Restored: CS101. Its token is valid again" in page
+    assert "The grades of 1 course were deleted meanwhile." in page
+    assert "2 courses not restored: the deletion of the course" in page
+    assert none.status_code == 422
 
 
 def test_failing_event_rolls_all_deletions_back(

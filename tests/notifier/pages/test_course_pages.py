@@ -1,6 +1,7 @@
 """The pages of courses: list, one course, adding one, and its tokens, which are shown once."""
 
 import re
+from datetime import timedelta
 from html import escape, unescape
 
 import pytest
@@ -36,6 +37,24 @@ def current_token(store: Store, course_id: str) -> tuple[int, str | None]:
     return course.version, store.read(courses.current_token, course)
 
 
+def test_deleted_course_can_be_restored_on_its_page(ada: Browser, store: Store) -> None:
+    store.add_course("CS101")
+    store.add_course("OLD")
+    ada.send("/courses/delete/confirmed", course_id="CS101")
+    store.write(courses.delete_course, "OLD", now=NINE - timedelta(days=400))
+
+    before = ada.look("/courses/one", course_id="CS101")
+    final = ada.look("/courses/one", course_id="OLD")
+    after = ada.look(ada.send("/courses/restore", course_id="CS101").location)
+
+    assert "Undo deletion" in before
+    assert "Can be restored" in before
+    assert "Undo deletion" not in final
+    assert "is final: it could be restored until " in final
+    assert "Delete course…" in after
+    assert "Restored: CS101." in after
+
+
 def test_list_shows_the_state_of_each_course(ada: Browser, token: CourseToken) -> None:
     page = ada.look("/courses")
     deleted = ada.look("/courses", state="deleted")
@@ -43,7 +62,7 @@ def test_list_shows_the_state_of_each_course(ada: Browser, token: CourseToken) -
     assert ids_on(page) == ["7731", "CS101", "CS102"]
     assert token.token_id in page
     assert "issued by a Moodle" in page
-    assert page.count('name="course_id"') == 2
+    assert page.count('name="course_id"') == 3
     assert "Delete selected courses" in page
     assert ids_on(deleted) == ["CS102"]
     assert "Delete selected courses" not in deleted

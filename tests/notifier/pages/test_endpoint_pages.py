@@ -171,7 +171,7 @@ def test_failed_test_says_what_to_do_without_links_from_its_detail(
     ada.send("/endpoints/1/ping")
 
     page = ada.look("/endpoints/1")
-    flashed = page.partition('role="alert">')[2].partition("</p>")[0]
+    flashed = page.partition('role="alert">')[2].partition("</div>")[0]
     assert flashed == f"Test failed: {escape(detail)}."
     assert "Check that the receiver is running and listens on this port." in page
 
