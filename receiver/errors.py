@@ -67,6 +67,12 @@ class SecretInvalidError(ReceiverError):
     advice = Advice("Enter the whole secret, including whsec_, as eAssessment showed it.")
 
 
+class AddressInUseError(ReceiverError):
+    """The throw-away receiver cannot listen on its port."""
+
+    advice = Advice("Choose another port with --port, or 0 for a free one.")
+
+
 class SecretExistsError(ReceiverError):
     """The source already has this secret."""
 

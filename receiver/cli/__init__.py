@@ -46,6 +46,7 @@ main = new_program(
             help="Show the webhooks received.",
             epilog=examples("receiver inbox list --outcome ignored --since 7d"),
         ),
+        **commands_of("receiver.cli.tryout", "listen", "verify"),
         **commands_of("receiver.cli.sync", "sync-grades"),
         "grades": LazyGroup(
             "grades",

@@ -1,7 +1,8 @@
 """What the commands of ELMS print with `--json`: one model for each noun."""
 
 from collections.abc import Iterable
-from typing import Any, Self
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Self
 
 from foundation.errors import fields_of
 from foundation.responses import Response, Timestamp
@@ -13,6 +14,33 @@ from receiver.runs.groups import ResultGroup, group_results, needs_attention
 from receiver.runs.store import CourseOutcome, CourseResult, LastOutcome, RunResult, RunStatus
 from receiver.sync.planner import Plan
 from receiver.sync.token_check import EnteredToken, RefusedToken
+
+if TYPE_CHECKING:
+    from receiver.webhooks.saved_request import SignatureCheck
+
+
+class VerifiedResponse(Response):
+    """Whether a saved request is signed, and whether a receiver would accept its timestamp now."""
+
+    ok: bool
+    reason: str | None
+    detail: str
+    next_step: str | None
+    action: str | None
+    signed_at: Timestamp | None
+    is_current: bool
+
+    @classmethod
+    def of_check(cls, check: "SignatureCheck", *, now: datetime) -> Self:
+        """Return the response for the check of a request."""
+        return cls(
+            ok=check.reason is None,
+            reason=check.reason,
+            detail=check.detail,
+            **fields_of(check.advice),
+            signed_at=check.signed_at,
+            is_current=check.is_current(now),
+        )
 
 
 class SecretResponse(Response):

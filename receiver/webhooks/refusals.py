@@ -15,13 +15,14 @@ from receiver.errors import SourceUnknownError
 _REFUSALS = "webhook_refusals"
 # Names from URLs whose last refusal is kept, and the characters of a name and of a detail.
 _MAX_NAMES, _MAX_NAME, _MAX_DETAIL = 1000, 100, 300
-_REASONS: dict[type, str] = {
+REASONS: dict[type, str] = {
     signatures.MissingHeaderError: "header-missing",
     signatures.MalformedHeaderError: "header-malformed",
     signatures.TimestampError: "timestamp-not-current",
     signatures.NoMatchError: "signature-mismatch",
     SourceUnknownError: "source-unknown",
 }
+"""The reasons that are no type of problem, by the error that causes the refusal."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class RefusedWebhooks:
         """Count a refusal at the route of a source; there may be no source of this name."""
         if refusal.problem is None:
             return
-        reason = _REASONS.get(type(refusal.__cause__), str(refusal.problem))
+        reason = REASONS.get(type(refusal.__cause__), str(refusal.problem))
         detail = str(refusal)[:_MAX_DETAIL]
         with self._lock:
             self._counts[reason] += 1

@@ -148,6 +148,8 @@ COMMANDS = {
     "receiver registry set-activity": "entry.set-activity",
     "receiver grades forget": "entry.forget-grades",
     "receiver inbox list": None,
+    "receiver listen": None,
+    "receiver verify": None,
     "receiver runs list": None,
     "receiver runs pause": "sync.pause",
     "receiver runs resume": "sync.resume",

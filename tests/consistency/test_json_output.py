@@ -82,6 +82,7 @@ STORIES = {
         sources remove-secret site 1
         sources remove moodle --yes
         inbox list
+        verify - --source site --id msg_1 --timestamp 1795338000 --signature v1,c2lnbmVk < {{}} # 1
         registry add CS101 --source site < {TOKENS[0]}
         registry import - < course_id,token,source\\nCS102,{TOKENS[1]},site\\n
         registry set-token CS101 --source site < {TOKENS[2]}

@@ -1,5 +1,7 @@
-"""The check of a receiver, and samples, against ELMS itself, a real process."""
+"""The check of a receiver, and samples, against real processes: ELMS and `receiver listen`."""
 
+import signal
+import socket
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -8,6 +10,7 @@ import pytest
 from sqlalchemy import select
 
 from contract.events import EVENT_TYPES, OPERATIONAL_TYPES
+from contract.signatures import Secret
 from foundation.db.migrations import Schema
 from foundation.db.session import Database
 from notifier import services as notifier
@@ -18,6 +21,9 @@ from notifier.webhooks import endpoints
 from notifier.webhooks.retry_policy import WebhookResponse
 from notifier.worker.ping import check_receiver, send_sample
 from receiver.models import SCHEMA as RECEIVER
+from tests.faults import processes
+from tests.faults.processes import Process, wait_until
+from tests.faults.site import free_port
 from tests.integration.services import (
     ADMIN_KEY,
     ENCRYPTION_KEY,
@@ -129,3 +135,57 @@ def test_check_while_a_secret_rotates_says_that_elms_has_only_the_old_one(
     check = check_receiver(eassessment, endpoint_id)
 
     assert [finding.code for finding in check.findings] == ["verifies", "old-secret-only"]
+
+
+@pytest.fixture
+def start_listening(tmp_path: Path) -> Iterator[Callable[[int, Secret], Process]]:
+    """Return a function that starts `receiver listen` and returns it once it listens."""
+    started = []
+
+    def start(port: int, secret: Secret) -> Process:
+        process = processes.start(
+            *("receiver", "listen", "--port", str(port)),
+            folder=tmp_path / "listen",
+            environment={"WEBHOOK_SECRET": secret.reveal()},
+        )
+        started.append(process)
+        out = process.folder / "out"
+        wait_until(lambda: out.exists() and "Listening on" in process.printed(), "listening")
+        return process
+
+    yield start
+    for process in started:
+        process.send(signal.SIGKILL)
+        process.wait_ended()
+
+
+def test_listen_shows_each_webhook_and_has_no_flaw(
+    eassessment: Services, start_listening: Callable[[int, Secret], Process]
+) -> None:
+    port = free_port()
+    url = f"http://127.0.0.1:{port}/webhooks"
+    vault, guard = eassessment.vault, eassessment.settings.guard
+    with eassessment.writing() as (session, now):
+        endpoint, secret = endpoints.register(session, url, vault=vault, guard=guard, now=now)
+    process = start_listening(port, secret)
+    refused = [ask(port, f"Content-Length: {length}").split()[1] for length in ("x", "99999")]
+
+    check = check_receiver(eassessment, endpoint.id)
+    send_sample(eassessment, endpoint.id, "course.deleted", "CS101")
+    process.send(signal.SIGINT)
+
+    assert process.wait_ended() == 0
+    assert refused == ["411", "413"]
+    assert [finding.code for finding in check.findings] == ["verifies"]
+    printed = process.printed()
+    assert "signature OK, ignored: course.deleted (a test), msg_" in printed
+    assert "401 /webhooks refused: the header webhook-signature is missing\n" in printed
+    assert printed.endswith("5 webhooks accepted, 6 refused.\n")
+    assert secret.reveal() not in printed + process.logged()
+
+
+def ask(port: int, header: str) -> str:
+    """Return the response to the head of a POST."""
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.sendall(f"POST / HTTP/1.1\r\n{header}\r\n\r\n".encode())
+        return connection.recv(4096).decode()

@@ -28,6 +28,7 @@ COMMANDS = {
     "notifier courses list": "",
     "notifier courses show": COURSE,
     "notifier courses delete": COURSE,
+    "notifier courses restore": COURSE,
     "notifier courses regenerate-token": COURSE,
     "notifier courses announce-token": "7 --unknown",
     "notifier grades import": "grades.csv",
@@ -78,6 +79,7 @@ COMMANDS = {
     "receiver sync-grades": "",
     "receiver grades forget": "--user ada --yes",
     "receiver inbox list": "",
+    "receiver verify": "- --id msg_1 --timestamp 1795338000 --signature v1,c2lnbmVk",
     "receiver runs list": "",
     "receiver runs show": "1",
     "receiver runs pause": "",
@@ -88,6 +90,8 @@ COMMANDS = {
     "receiver users remove": USER,
     "receiver doctor": "",
 }
+# Commands that open no database.
+WITHOUT_DATABASE = ["receiver listen"]
 # What is typed or piped into a command.
 STDIN = {
     "notifier users add": _PASSWORD,

@@ -17,7 +17,7 @@ from sqlalchemy import text
 
 from contract.signatures import Secret
 from foundation.db.migrations import Schema
-from tests.faults.database.commands import COMMANDS, COURSE, DOCTORS
+from tests.faults.database.commands import COMMANDS, COURSE, DOCTORS, WITHOUT_DATABASE
 from tests.faults.database.conftest import (
     GARBAGE,
     PROGRAMS,
@@ -57,7 +57,8 @@ def assert_refused(result: Result, cause: str) -> None:
 
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_every_command_is_listed(program: str) -> None:
-    listed = [words for words in COMMANDS if words.startswith(f"{program} ")]
+    every = [*COMMANDS, *WITHOUT_DATABASE]
+    listed = [words for words in every if words.startswith(f"{program} ")]
 
     assert sorted(listed) == sorted(leaves(PROGRAMS[program], program))
 
