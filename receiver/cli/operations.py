@@ -83,9 +83,9 @@ def rotate_key(as_json: bool) -> None:
 def prune(older_than: timedelta, audit_older_than: timedelta | None, as_json: bool) -> None:
     """Delete old runs, webhook ids and history, in short transactions.
 
-    The registry, the gradebook and the last run are kept. If RECEIVER_FORGET_GRADES_AFTER_DAYS is
-    set, the grades of courses that were deleted longer ago are deleted too. The command can be
-    interrupted and run again.
+    The registry, the gradebook, the last run and the last webhook of each source are kept. If
+    RECEIVER_FORGET_GRADES_AFTER_DAYS is set, the grades of courses that were deleted longer ago are
+    deleted too. The command can be interrupted and run again.
     """
     from receiver.gradebook import database as gradebook
     from receiver.registry import history
