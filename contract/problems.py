@@ -42,6 +42,8 @@ class ProblemType(StrEnum):
     EVENT_NOT_WRITTEN = "event-not-written", 500
     BATCH_FULL = "batch-full", 413
     TOKEN_NOT_OURS = "token-not-ours", 409
+    TOKEN_NOT_CLAIMABLE = "token-not-claimable", 409
+    CLAIMS_NOT_ALLOWED = "claims-not-allowed", 403
     INGEST_REFUSED = "ingest-refused", 401
     ADMIN_KEY_REFUSED = "admin-key-refused", 401
     METRICS_TOKEN_REFUSED = "metrics-token-refused", 401

@@ -7,6 +7,7 @@ from foundation.pages import app as pages
 from foundation.web import health, openapi
 from notifier import services
 from notifier.api.admin import admin_api
+from notifier.api.claims import claims_api
 from notifier.api.grades import api
 from notifier.api.moodle import ingest_api
 from notifier.api.openapi import DESCRIPTION
@@ -18,6 +19,7 @@ from notifier.pages.navigation import SITE
 _REALM = 'Bearer realm="eassessment"'
 # The `WWW-Authenticate` headers of problems (RFC 6750, 3).
 CHALLENGES = {
+    ProblemType.SIGNATURE_REFUSED: 'Standard-Webhooks version="v1"',
     ProblemType.TOKEN_MISSING: _REALM,
     ProblemType.ADMIN_KEY_REFUSED: _REALM,
     ProblemType.INGEST_REFUSED: _REALM,
@@ -45,6 +47,7 @@ def app_of(app_services: services.Services) -> Flask:
             openapi.blueprint(DESCRIPTION),
             api,
             admin_api,
+            claims_api,
             ingest_api,
         ],
         CHALLENGES,

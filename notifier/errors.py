@@ -152,6 +152,34 @@ class TokenIssuerError(NotifierError):
     )
 
 
+class TokenNotClaimableError(NotifierError):
+    """The token of a course cannot be claimed, or not any more."""
+
+    problem = ProblemType.TOKEN_NOT_CLAIMABLE
+    advice = Advice("Get the current token from the eAssessment administrator and enter it.")
+
+
+class ClaimsNotAllowedError(NotifierError):
+    """An endpoint may not claim tokens, or is disabled."""
+
+    problem = ProblemType.CLAIMS_NOT_ALLOWED
+    advice = Advice(
+        "Enter new tokens by hand, or ask the eAssessment administrator to allow it.",
+        "endpoints set-token-claims",
+        ("ENDPOINT_ID", "on"),
+    )
+
+
+class SignatureRefusedError(NotifierError):
+    """A request is not signed as Standard Webhooks requires, or not with an endpoint's secret."""
+
+    problem = ProblemType.SIGNATURE_REFUSED
+    advice = Advice(
+        "Sign the exact bytes of the body with the current secret of the endpoint and the current "
+        "time (Standard Webhooks 1.0). A course token is not enough."
+    )
+
+
 class IngestOffError(NotifierError):
     """No events of a Moodle are accepted, because no ingest secret is set."""
 

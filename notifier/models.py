@@ -14,6 +14,7 @@ from sqlalchemy import (
     String,
     Text,
     UniqueConstraint,
+    false,
     func,
     select,
     text,
@@ -101,11 +102,20 @@ class Course(Base):
 class IssuedToken(Base):
     """One generation of a course's token; superseded ones are kept, to explain their refusal.
 
-    A superseded one is good until `valid_until`, or ended when it was superseded.
+    A superseded one is good until `valid_until`, or ended when it was superseded. One that replaced
+    another with an overlap can be claimed until `claimable_until`, as long as its `encrypted_token`
+    is stored: until it is used.
     """
 
     __tablename__ = "issued_tokens"
-    __table_args__ = (NEVER_REUSED,)
+    __table_args__ = (
+        Index(
+            "ix_issued_tokens_claimable",
+            "claimable_until",
+            **_where("encrypted_token IS NOT NULL"),
+        ),
+        NEVER_REUSED,
+    )
 
     id: Mapped[int] = mapped_column(primary_key=True)
     course_pk: Mapped[int] = mapped_column(ForeignKey("courses.id"), index=True)
@@ -114,6 +124,8 @@ class IssuedToken(Base):
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     superseded_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     valid_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    encrypted_token: Mapped[str | None] = mapped_column(Text)
+    claimable_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
     course: Mapped[Course] = relationship(back_populates="tokens")
 
 
@@ -139,7 +151,8 @@ class Endpoint(Base):
     last at `failed_at`. Until `paused_until` nothing is sent; then a single attempt tries again.
     The next heartbeat is sent at `heartbeat_due_at`, None before the first one.
     `disabled_by` is the person who disabled it, if one did. A removed endpoint is also disabled; it
-    is kept for the history of its deliveries, and its URL can be registered again.
+    is kept for the history of its deliveries, and its URL can be registered again. With
+    `may_claim_tokens` the owner of its secret may claim new course tokens.
     """
 
     __tablename__ = "endpoints"
@@ -152,6 +165,7 @@ class Endpoint(Base):
     url: Mapped[str] = mapped_column(String(MAX_URL))
     name: Mapped[str] = mapped_column(String(MAX_NAME), server_default=text("''"))
     event_types: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
+    may_claim_tokens: Mapped[bool] = mapped_column(server_default=false())
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     disabled_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     disabled_reason: Mapped[str | None] = mapped_column(Text)

@@ -158,7 +158,11 @@ def require_json() -> None:
 def parse_body(model: type[_Model], limit: int) -> _Model:
     """Return the JSON body as a model, or raise a refusal that says what is wrong with it."""
     require_json()
-    raw = read_body(limit)
+    return parse_json(model, read_body(limit))
+
+
+def parse_json(model: type[_Model], raw: bytes) -> _Model:
+    """Return JSON as a model, or raise a refusal that says what is wrong with it."""
     try:
         strict_json.load(raw)
         return model.model_validate_json(raw, strict=True)

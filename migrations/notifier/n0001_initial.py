@@ -86,6 +86,7 @@ def upgrade() -> None:
         sa.Column("url", sa.String(length=2000), nullable=False),
         sa.Column("name", sa.String(length=100), server_default=sa.text("''"), nullable=False),
         sa.Column("event_types", sa.JSON(none_as_null=True), nullable=True),
+        sa.Column("may_claim_tokens", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("disabled_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("disabled_reason", sa.Text(), nullable=True),
@@ -260,6 +261,8 @@ def upgrade() -> None:
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("superseded_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("valid_until", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("encrypted_token", sa.Text(), nullable=True),
+        sa.Column("claimable_until", sa.DateTime(timezone=True), nullable=True),
         sa.ForeignKeyConstraint(
             ["course_pk"], ["courses.id"], name=op.f("fk_issued_tokens_course_pk")
         ),
@@ -268,6 +271,14 @@ def upgrade() -> None:
         sqlite_autoincrement=True,
     )
     op.create_index(op.f("ix_issued_tokens_course_pk"), "issued_tokens", ["course_pk"])
+    kept = sa.text("encrypted_token IS NOT NULL")
+    op.create_index(
+        "ix_issued_tokens_claimable",
+        "issued_tokens",
+        ["claimable_until"],
+        sqlite_where=kept,
+        postgresql_where=kept,
+    )
     op.create_table(
         "attempts",
         sa.Column("id", sa.Integer(), nullable=False),

@@ -115,7 +115,9 @@ def regenerate_token(course_id: str) -> tuple[Json, int]:
     """
     overlap = timedelta(seconds=parse_query(schemas.TokenRegeneration).overlap_seconds)
     with services.current().writing() as (session, now):
-        token = courses.regenerate_token(session, course_id, overlap=overlap, now=now)
+        token = courses.regenerate_token(
+            session, course_id, overlap=overlap, vault=services.current().vault, now=now
+        )
         valid_until = courses.end_of(overlap, now=now)
         detail = courses.describe_regeneration(token, valid_until)
         audit.record(session, actor(), "course.regenerate-token", course_id, detail, now=now)
@@ -151,11 +153,13 @@ def add_endpoint() -> tuple[Json, int]:
             new.url,
             new.event_types,
             name=new.name,
+            may_claim_tokens=new.may_claim_tokens,
             vault=current.vault,
             guard=current.settings.guard,
             now=now,
         )
-        audit.record(session, actor(), "endpoint.add", endpoint.id, endpoint.url, now=now)
+        detail = endpoints.describe(endpoint)
+        audit.record(session, actor(), "endpoint.add", endpoint.id, detail, now=now)
     warning = schemas.HostWarning.of_failure(current.check_host(endpoint.url), endpoint.id)
     response = schemas.EndpointWithSecret.of(endpoint, secret=secret.reveal(), warning=warning)
     return _json(response), 201

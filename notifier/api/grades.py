@@ -19,7 +19,7 @@ from foundation import logging
 from foundation.db import session as db
 from foundation.web.app import guarded, parse_body, to_problem
 from notifier import services
-from notifier.courses import grade_access
+from notifier.courses import grade_access, token_claims
 from notifier.courses.grade_access import (
     GradesOutcome,
     GradesRequest,
@@ -45,6 +45,7 @@ def read_grades(course_id: str) -> Response:
     with services.current().database.reading() as session:
         now = db.now(session)  # before the read, because later changes are not in its result
         (result,) = grade_access.read_grades(session, [grades_request], now=now)
+    _forget_used([result])
     if isinstance(result, NotifierError):
         raise result
     if isinstance(result, GradesUnchanged):
@@ -68,11 +69,24 @@ def read_batch() -> Response:
     with services.current().database.reading() as session:
         requests = [_request_from_batch(item) for item in batch.courses]
         results = grade_access.read_grades(session, requests, now=db.now(session))
+    _forget_used(results)
     items = tuple(map(_item, batch.courses, results))
     _log_batch(items, results)
     # Unset fields are left out; None in a score is set and kept.
     body = BatchResponse(answers=items).model_dump_json(by_alias=True, exclude_unset=True)
     return Response(body, content_type="application/json")
+
+
+def _forget_used(results: Sequence[GradesOutcome]) -> None:
+    """End the claims of tokens that were used for the first time, before the response."""
+    used = [
+        result.access.token_id
+        for result in results
+        if not isinstance(result, NotifierError) and result.access.is_first_use
+    ]
+    if used:
+        with services.current().database.writing() as session:
+            token_claims.forget_used(session, used)
 
 
 def _request_from_headers(course_id: str) -> GradesRequest:

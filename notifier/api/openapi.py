@@ -3,6 +3,7 @@
 from pydantic import BaseModel
 
 from contract import events
+from contract.claims import ClaimRequest, ClaimResponse
 from contract.grades import BatchRequest, BatchResponse, GradesResponse
 from contract.problems import ProblemType as P
 from foundation.web import health
@@ -14,6 +15,12 @@ _BODY = (P.REQUEST_MALFORMED, P.BODY_TOO_LARGE, P.MEDIA_TYPE_UNSUPPORTED, P.REQU
 _ADMIN = (P.ADMIN_KEY_REFUSED, P.DATABASE_UNAVAILABLE)
 _TOKEN = (P.TOKEN_MISSING, P.TOKEN_MALFORMED, P.TOKEN_UNKNOWN, P.TOKEN_REGENERATED)
 
+_CLAIMED = {
+    "webhook-id": "An id of the request.",
+    "webhook-timestamp": "The time, in seconds since 1970.",
+    "webhook-signature": "`v1,` and base64 of HMAC-SHA256 over `id.timestamp.body`, with the "
+    "secret of an endpoint that may claim tokens.",
+}
 _OPERATIONS = {
     **health.OPERATIONS,
     "admin_api.add_course": Operation(
@@ -135,6 +142,13 @@ _OPERATIONS = {
             P.DATABASE_UNAVAILABLE,
         ),
     ),
+    "claims_api.claim_tokens": Operation(
+        {200: ApiResponse("Each course, with its token or why it has none.", ClaimResponse)},
+        bodies=[ClaimRequest],
+        headers=_CLAIMED,
+        problems=(*_BODY, P.SIGNATURE_REFUSED, P.CLAIMS_NOT_ALLOWED, P.DATABASE_UNAVAILABLE),
+        example={"type": "tokens.claim", "course_ids": ["CS101-2026"]},
+    ),
     "api.read_batch": Operation(
         {200: ApiResponse("Each course, with the status of its own request.", BatchResponse)},
         bodies=[BatchRequest],
@@ -167,6 +181,9 @@ DESCRIPTION = ApiDescription(
     security={
         "admin key": {"adminKey": {"type": "http", "scheme": "bearer"}},
         "course token": {"courseToken": {"type": "http", "scheme": "bearer"}},
+        "webhook signature": {
+            "signature": {"type": "apiKey", "in": "header", "name": "webhook-signature"}
+        },
         "ingest secret": {"ingestSecret": {"type": "apiKey", "in": "header", "name": "X-Api-Key"}},
     },
     path_parameters={

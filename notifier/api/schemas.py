@@ -74,6 +74,7 @@ class NewEndpoint(Request):
     url: Annotated[str, Field(min_length=1, max_length=2000)]
     name: Annotated[str, Field(max_length=MAX_NAME)] = ""
     event_types: Annotated[list[EventType], Field(min_length=1)] | None = None
+    may_claim_tokens: bool = False
 
 
 class EndpointListParams(Request):
@@ -331,6 +332,7 @@ class EndpointResponse(Response):
     name: str
     url: str
     event_types: list[str]
+    may_claim_tokens: bool
     status: EndpointStatus
     detail: str | None
     created_at: Timestamp

@@ -46,6 +46,7 @@ main = new_program(
                 "enable",
                 "set-event-types",
                 "set-name",
+                "set-token-claims",
                 "correct-url",
                 "rotate-secret",
                 "ping",

@@ -324,7 +324,9 @@ def regenerate_token(
         raise click.UsageError("give either --now or --overlap")
     overlap = overlap or timedelta(0)
     with context.writing() as (session, now):
-        token = courses.regenerate_token(session, course_id, overlap=overlap, now=now)
+        token = courses.regenerate_token(
+            session, course_id, overlap=overlap, vault=context.services().vault, now=now
+        )
         valid_until = courses.end_of(overlap, now=now)
         detail = courses.describe_regeneration(token, valid_until)
         audit.record(

@@ -35,8 +35,15 @@ _TYPES = click.Choice([*EVENT_TYPES, *OPERATIONAL_TYPES])
     "about deliveries and endpoints.",
 )
 @click.option("--name", type=ENDPOINT_NAME, default="", help="Name for people, shown in lists.")
+@click.option(
+    "--may-claim-tokens",
+    is_flag=True,
+    help="Allow ELMS to take over new course tokens itself, with requests signed by the secret.",
+)
 @json_option
-def add(url: str, event_types: tuple[str, ...], name: str, as_json: bool) -> None:
+def add(
+    url: str, event_types: tuple[str, ...], name: str, may_claim_tokens: bool, as_json: bool
+) -> None:
     """Register URL and print its secret, which is shown only once.
 
     Enter the secret at the receiver (ELMS: `receiver sources add-secret`). If the host cannot be
@@ -49,11 +56,13 @@ def add(url: str, event_types: tuple[str, ...], name: str, as_json: bool) -> Non
             url,
             event_types,
             name=name,
+            may_claim_tokens=may_claim_tokens,
             vault=services.vault,
             guard=services.settings.guard,
             now=now,
         )
-        audit.record(session, context.actor(), "endpoint.add", endpoint.id, endpoint.url, now=now)
+        detail = endpoints.describe(endpoint)
+        audit.record(session, context.actor(), "endpoint.add", endpoint.id, detail, now=now)
     warning = services.check_host(endpoint.url)
     shown = schemas.HostWarning.of_failure(warning, endpoint.id)
     response = schemas.EndpointWithSecret.of(endpoint, secret=secret.reveal(), warning=shown)
@@ -214,6 +223,26 @@ def correct_url(endpoint_id: int, url: str, as_json: bool) -> None:
     if not as_json:
         _warn(endpoint_id, warning)
     sentence = f"Endpoint {endpoint_id} now has the URL {url}"
+    output.print_result(response, sentence, as_json=as_json)
+
+
+@click.command("set-token-claims")
+@click.argument("endpoint_id", type=ROW_ID)
+@click.argument("allowed", type=click.Choice(["on", "off"]))
+@json_option
+def set_token_claims(endpoint_id: int, allowed: str, as_json: bool) -> None:
+    """Allow ENDPOINT_ID to claim new course tokens, or forbid it.
+
+    With `on`, ELMS takes over a token that was regenerated with an overlap itself. Its request is
+    signed with the secret of the endpoint.
+    """
+    with context.writing() as (session, now):
+        endpoints.set_token_claims(session, endpoint_id, allowed=allowed == "on")
+        audit.record(
+            session, context.actor(), "endpoint.set-token-claims", endpoint_id, allowed, now=now
+        )
+        response = _response(session, endpoint_id)
+    sentence = f"Token claims of endpoint {endpoint_id} are {allowed}."
     output.print_result(response, sentence, as_json=as_json)
 
 

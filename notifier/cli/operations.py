@@ -83,15 +83,17 @@ def rotate_key(as_json: bool) -> None:
 
     Older keys can then be removed from NOTIFIER_ENCRYPTION_KEYS.
     """
+    from notifier.courses import token_claims
     from notifier.webhooks import endpoints
 
     services: Services = context.checked_services()
     with services.writing() as (session, now):
         number = endpoints.reencrypt(session, vault=services.vault)
-        detail = count(number, "secret")
+        tokens = token_claims.reencrypt(session, vault=services.vault)
+        detail = f"{count(number, 'secret')} and {count(tokens, 'token')}"
         audit.record(session, context.actor(), "database.rotate-key", "", detail, now=now)
     output.print_result(
-        Reencrypted(reencrypted={"secrets": number}),
+        Reencrypted(reencrypted={"secrets": number, "tokens": tokens}),
         f"re-encrypted {detail}; older keys can be removed",
         as_json=as_json,
     )

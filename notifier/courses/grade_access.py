@@ -54,7 +54,7 @@ class CourseAccess:
     """A course that the bearer of a token may read, at its current versions.
 
     `changed_at` is when its grades last changed, or None if they never did. `overlap` is there if
-    the token was replaced, and is still good.
+    the token was replaced, and is still good. `is_first_use`: it could be claimed until now.
     """
 
     course_pk: int
@@ -64,6 +64,7 @@ class CourseAccess:
     etag: str
     changed_at: datetime | None
     overlap: TokenOverlap | None = None
+    is_first_use: bool = False
 
     def is_current_at(self, request: GradesRequest) -> bool:
         """Return True if the client already has these grades."""
@@ -179,6 +180,7 @@ def _find_issued(session: Session, requests: Sequence[GradesRequest]) -> dict[st
             IssuedToken.secret_sha256,
             IssuedToken.superseded_at,
             IssuedToken.valid_until,
+            IssuedToken.encrypted_token,
             Course.id.label("course_pk"),
             Course.course_id,
             Course.version,
@@ -250,6 +252,7 @@ def _access(
         etag=f"{row.course_pk}-{row.version}-{row.grades_version}",
         changed_at=row.grades_changed_at,
         overlap=overlap,
+        is_first_use=row.encrypted_token is not None,
     )
 
 

@@ -10,11 +10,12 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from contract.tokens import CourseToken
+from foundation.crypto import Vault
 from foundation.db import session as db
 from foundation.errors import Advice
 from foundation.text import format_timestamp
 from notifier import signals
-from notifier.courses import search
+from notifier.courses import search, token_claims
 from notifier.errors import (
     CourseChangedError,
     CourseDeletedError,
@@ -165,11 +166,13 @@ def regenerate_token(
     course_id: str,
     *,
     overlap: timedelta = timedelta(0),
+    vault: Vault | None = None,
     version: int | None = None,
     now: datetime,
 ) -> CourseToken:
     """Replace a course's token and return the new one, which is shown only this once.
 
+    If there is a vault and an endpoint may claim tokens, it can be claimed until the overlap ends.
     The old one is good until the overlap ends; without one it ends at once, as do the tokens
     before it, whose overlap may not have ended. None of them is good longer than before.
 
@@ -185,6 +188,8 @@ def regenerate_token(
     valid_until = end_of(overlap, now=now)
     _end_tokens(session, course, valid_until, now=now)
     token = _issue_token(session, course, now=now)
+    if valid_until and vault and token_claims.has_claimant(session):
+        token_claims.keep(session, token, vault, until=valid_until)
     _advance(course, now)
     change = replace(_change(course, token.token_id, now), valid_until=valid_until)
     signals.send(signals.token_regenerated, session, change)
@@ -322,7 +327,7 @@ def _end_tokens(
     session.execute(tokens.where(IssuedToken.valid_until > ends).values(valid_until=ends))
     session.execute(
         tokens.where(IssuedToken.superseded_at.is_(None)).values(
-            superseded_at=now, valid_until=valid_until
+            superseded_at=now, valid_until=valid_until, encrypted_token=None
         )
     )
 

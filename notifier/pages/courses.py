@@ -233,7 +233,12 @@ def regenerate() -> str:
     _, overlap = _OVERLAPS[form.overlap]
     with services.current().writing() as (session, now):
         token = core.regenerate_token(
-            session, form.course_id, overlap=overlap, version=form.version, now=now
+            session,
+            form.course_id,
+            overlap=overlap,
+            vault=services.current().vault,
+            version=form.version,
+            now=now,
         )
         valid_until = core.end_of(overlap, now=now)
         detail = core.describe_regeneration(token, valid_until)

@@ -40,6 +40,7 @@ class NewEndpointForm(EventTypes):
 
     url: str
     name: Name = ""
+    may_claim_tokens: Literal["on"] | None = None
 
 
 class Rotation(forms.Form):
@@ -71,11 +72,13 @@ def register() -> str | tuple[str, int]:
                 form.url,
                 form.chosen(),
                 name=form.name,
+                may_claim_tokens=form.may_claim_tokens is not None,
                 vault=current.vault,
                 guard=current.settings.guard,
                 now=now,
             )
-            audit.record(session, actor(), "endpoint.add", endpoint.id, endpoint.url, now=now)
+            detail = core.describe(endpoint)
+            audit.record(session, actor(), "endpoint.add", endpoint.id, detail, now=now)
     except (EndpointUrlError, EndpointExistsError) as refusal:
         return _refused({"url": render_refusal(refusal)})
     _log.info("endpoint registered", endpoint_id=endpoint.id, user=g.current_user.name)

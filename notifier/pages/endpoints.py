@@ -3,7 +3,7 @@
 import math
 from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from flask import Blueprint, flash, g, redirect, render_template, url_for
 from markupsafe import Markup, escape
@@ -98,6 +98,12 @@ class NameForm(forms.Form):
     model_config = ConfigDict(str_strip_whitespace=True)
 
     name: Name = ""
+
+
+class ClaimsForm(forms.Form):
+    """Whether an endpoint may claim tokens."""
+
+    allowed: Literal["on", "off"]
 
 
 class DisableForm(forms.Form):
@@ -269,6 +275,17 @@ def set_name(endpoint_id: int) -> Response:
         core.set_name(session, endpoint_id, form.name)
         audit.record(session, actor(), "endpoint.set-name", endpoint_id, form.name, now=now)
     return _done(endpoint_id, "endpoint named", "Name saved.")
+
+
+@endpoints.post(f"{ENDPOINT}/token-claims")
+@signed_in
+def set_token_claims(endpoint_id: int) -> Response:
+    """Allow an endpoint to claim new course tokens, or forbid it."""
+    allowed = read(ClaimsForm).allowed
+    with services.current().writing() as (session, now):
+        core.set_token_claims(session, endpoint_id, allowed=allowed == "on")
+        audit.record(session, actor(), "endpoint.set-token-claims", endpoint_id, allowed, now=now)
+    return _done(endpoint_id, "token claims set", f"Token claims are {allowed}.", allowed=allowed)
 
 
 @endpoints.post(f"{ENDPOINT}/types")

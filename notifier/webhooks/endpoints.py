@@ -38,25 +38,38 @@ def register(
     event_types: Sequence[str] | None = None,
     *,
     name: str = "",
+    may_claim_tokens: bool = False,
     vault: Vault,
     guard: Guard,
     now: datetime,
 ) -> tuple[Endpoint, Secret]:
     """Register a URL for event types (None: all course events); return it with its secret.
 
-    `name` is for people, and may be empty.
+    `name` is for people, and may be empty. `may_claim_tokens`: who has its secret may claim new
+    course tokens.
     The secret is shown only this once. Raises EndpointUrlError or EndpointExistsError.
     """
     url = url_policy.normalize(url, guard)
     endpoint: Endpoint | None = session.scalar(
         db.insert(session, Endpoint)
-        .values(url=url, name=name, event_types=_unique(event_types), created_at=now)
+        .values(
+            url=url,
+            name=name,
+            event_types=_unique(event_types),
+            may_claim_tokens=may_claim_tokens,
+            created_at=now,
+        )
         .on_conflict_do_nothing(index_elements=["url"], index_where=Endpoint.removed_at.is_(None))
         .returning(Endpoint)
     )
     if endpoint is None:
         raise EndpointExistsError(f"{url} is registered already")
     return endpoint, _add_secret(session, endpoint, vault=vault, now=now)
+
+
+def describe(endpoint: Endpoint) -> str:
+    """Return the detail of a registration in the audit table."""
+    return endpoint.url + (", may claim tokens" if endpoint.may_claim_tokens else "")
 
 
 def get(session: Session, endpoint_id: int) -> Endpoint:
@@ -190,6 +203,11 @@ def set_event_types(
 def set_name(session: Session, endpoint_id: int, name: str) -> None:
     """Give an endpoint a name, or none if it is empty."""
     _lock(session, endpoint_id).name = name
+
+
+def set_token_claims(session: Session, endpoint_id: int, *, allowed: bool) -> None:
+    """Allow the owner of an endpoint's secret to claim new course tokens, or forbid it."""
+    _lock(session, endpoint_id).may_claim_tokens = allowed
 
 
 def correct_url(

@@ -24,6 +24,7 @@ from foundation.db import wakeup
 from foundation.db.session import Database
 from foundation.errors import DecryptionError
 from foundation.tracing import HEADER
+from notifier.courses import token_claims
 from notifier.webhooks.circuit_breaker import BreakerState
 from notifier.webhooks.deliveries import CHANNEL, Claimed
 from notifier.webhooks.failure_advice import FailureKind
@@ -42,6 +43,8 @@ _GATHER_SECONDS = 0.06
 _TURN_SECONDS = 0.005
 # Seconds between two looks for expired leases.
 _RECLAIM_SECONDS = 1.0
+# Seconds between two looks for tokens that can no longer be claimed.
+_FORGET_SECONDS = 60.0
 # Seconds to wait while the database is unavailable.
 _FIRST_BACK_OFF, _LONGEST_BACK_OFF = 0.5, 30.0
 # Seconds between two claims while the rate of an endpoint limits them.
@@ -83,7 +86,7 @@ class Worker:
         self._finished: list[Finished] = []
         self._unsent: list[Claimed] = []
         self._search_after = 0
-        self._reclaimed_at = float("-inf")
+        self._reclaimed_at = self._forgot_at = float("-inf")
         self._stopping = self._throttled = False
         self._newest_first = True
         self._back_off = 0.0
@@ -165,6 +168,7 @@ class Worker:
             return True
         if self._stopping:
             return False
+        self._forget_tokens()
         with self.database.reading() as session:
             now = db.now(session)
             due = self._search(session, now)
@@ -173,6 +177,18 @@ class Worker:
         if is_lost or senders.rooms(list(due)):
             self._process(senders, due)
         return bool(is_lost or due)
+
+    def _forget_tokens(self) -> None:
+        """Delete the copies of tokens that can no longer be claimed, now and then."""
+        begun = time.monotonic()
+        if begun - self._forgot_at < _FORGET_SECONDS:
+            return
+        with self.database.reading() as session:
+            due = token_claims.any_to_forget(session, now=db.now(session))
+        if due:
+            with self.database.writing() as session:
+                token_claims.forget_expired(session, now=db.now(session))
+        self._forgot_at = begun
 
     def _search(self, session: Session, now: datetime) -> Mapping[int, BreakerState]:
         """Return endpoints with something due, from where the last search ended."""

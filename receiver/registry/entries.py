@@ -1,6 +1,6 @@
 """The entries of courses, added to the registry or not: their tokens and stored facts."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
@@ -185,6 +185,64 @@ def set_token(
     """Replace the token of an entry; its status then follows from the facts about that token."""
     store_token(entry, token, vault)
     _write_history(session, entry, HistoryEvent.TOKEN_ENTERED, actor=actor, now=now)
+
+
+def find_claimable(
+    session: Session,
+    *,
+    source_names: Collection[str] = (),
+    course_ids: Collection[str] = (),
+    now: datetime,
+) -> list[Entry]:
+    """Return the entries whose stored token was replaced with an overlap that is not over."""
+    query = _with_source().where(
+        Entry.added_at.is_not(None),
+        Entry.announced_valid_until > now,
+        Entry.announced_token_id != Entry.stored_token_id,
+    )
+    if source_names:
+        named = select(Source.id).where(db.among(Source.name, source_names))
+        query = query.where(Entry.source_id.in_(named))
+    if course_ids:
+        query = query.where(db.among(Entry.course_id, course_ids))
+    entries = session.scalars(query.order_by(Entry.source_id, Entry.course_id))
+    deleted = CourseStatus.COURSE_DELETED
+    return [entry for entry in entries if status_of(entry, now=now) is not deleted]
+
+
+def store_claimed(
+    session: Session,
+    tokens: Mapping[int, Token],
+    replaced: Mapping[int, str | None],
+    *,
+    vault: Vault,
+    actor: Actor,
+    now: datetime,
+) -> int:
+    """Store claimed tokens by entry id; return how many were stored.
+
+    Not if another one than `replaced` is stored by now, because a person has entered it.
+    """
+    query = select(Entry).where(db.among(Entry.id, tokens), Entry.added_at.is_not(None))
+    entries = [
+        entry
+        for entry in session.scalars(query.order_by(Entry.id).with_for_update())
+        if entry.stored_token_id == replaced[entry.id]
+    ]
+    for entry in entries:
+        store_token(entry, tokens[entry.id], vault)
+    session.flush()
+    lines = [
+        NewHistoryEntry(
+            entry.id,
+            HistoryEvent.TOKEN_CLAIMED,
+            f"stored token {entry.stored_token_id}",
+            state_of(entry),
+        )
+        for entry in entries
+    ]
+    history.write(session, lines, actor=actor, now=now)
+    return len(entries)
 
 
 def store_token(entry: Entry, token: Token, vault: Vault) -> None:

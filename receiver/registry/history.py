@@ -63,6 +63,7 @@ class HistoryEvent(StrEnum):
     TOKEN_REJECTED = "token rejected"  # noqa: S105 - as above
     TOKEN_ACCEPTED = "token accepted"  # noqa: S105 - as above
     TOKEN_ENTERED = "token entered"  # noqa: S105 - as above
+    TOKEN_CLAIMED = "token claimed"  # noqa: S105 - as above
     COURSE_ADDED = "course added"
     COURSE_REMOVED = "course removed"
 

@@ -2,9 +2,11 @@
 
 import json
 import re
+import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from email.utils import format_datetime
 from typing import Any
 from urllib.parse import quote
@@ -12,10 +14,13 @@ from urllib.parse import quote
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import from_json, to_json
 
-from contract import strict_json
+from contract import signatures, strict_json
+from contract.claims import ClaimRequest, ClaimResponse, ClaimResponseItem
 from contract.events import CourseId, TokenId, Version, WireTime
 from contract.grades import MAX_BATCH, BatchRequest, BatchRequestItem, GradesResponse
 from contract.problems import ProblemType, type_of
+from contract.signatures import Secret
+from contract.tokens import CourseToken, MalformedTokenError
 from contract.validation import validation_message
 from foundation.errors import Advice
 from foundation.http import client as http
@@ -52,6 +57,10 @@ class BatchItem:
     status: int
     etag: str | None
     body: bytes
+
+
+class ClaimFailedError(Exception):
+    """No token could be claimed from a site, and why."""
 
 
 class EAssessmentClient:
@@ -115,6 +124,34 @@ class EAssessmentClient:
             return Transient(str(error), unreachable=error.unreachable)
         outcome = classify(query, response.status, response.headers.get("ETag"), response.body)
         return _with_retry_after(outcome, response)
+
+    def claim(
+        self, source_url: str, course_ids: Sequence[str], keys: Sequence[Secret], *, now: datetime
+    ) -> dict[str, CourseToken | str]:
+        """Return the current token of each course, or why it cannot be claimed.
+
+        Raises ClaimFailedError if the site answered for none of them.
+        """
+        body = ClaimRequest(course_ids=tuple(course_ids)).model_dump_json().encode()
+        headers = signatures.sign(keys, f"claim_{secrets.token_hex(16)}", body, now=now)
+        headers["Content-Type"] = "application/json"
+        url = f"{source_url}/api/v1/tokens/claim"
+        try:
+            response = self._http_client.send("POST", url, headers, body)
+        except RequestFailedError as error:
+            raise ClaimFailedError(str(error)) from None
+        if response.status != 200:
+            raise ClaimFailedError(f"responded {response.status}{_reason_of(response.body)}")
+        try:
+            strict_json.load(response.body)
+            answers = ClaimResponse.model_validate_json(response.body).answers
+        except ValueError:
+            raise ClaimFailedError("responded 200, but without valid answers") from None
+        return {
+            answer.course_id: _claimed(answer)
+            for answer in answers
+            if answer.course_id in course_ids
+        }
 
     def _fetch_batch(self, queries: Sequence[GradeQuery]) -> list[FetchOutcome | None] | None:
         """Return an outcome for each query that has one, or None if the site has no batches."""
@@ -189,6 +226,23 @@ def _item(query: GradeQuery, answer: Any) -> BatchItem | None:
     content = answer.get("grades" if status == 200 else "problem")
     body = b"" if content is None else json.dumps(content).encode()
     return BatchItem(status, etag if isinstance(etag, str) else None, body)
+
+
+def _claimed(answer: ClaimResponseItem) -> CourseToken | str:
+    if answer.token is None:
+        return type_of(answer.problem) or "no token"
+    try:
+        return CourseToken.parse(answer.token)
+    except MalformedTokenError as error:
+        return str(error)
+
+
+def _reason_of(body: bytes) -> str:
+    try:
+        problem = type_of(strict_json.load(body))
+    except strict_json.StrictJsonError:
+        return ""
+    return f" {problem}" if problem else ""
 
 
 def url_of(query: GradeQuery) -> str:

@@ -27,6 +27,7 @@ from receiver.sync.planner import Plan, Planner
 from receiver.sync.recorder import Recorder
 from receiver.sync.results import StopReason
 from receiver.sync.run_control import LeaseHeartbeat, StopSignal
+from receiver.sync.token_claims import TokenClaims
 from receiver.sync.writer import ResultWriter
 
 EXIT_FAILED, EXIT_LEASED, EXIT_DATABASE, EXIT_STOPPED = 1, 3, 4, 143
@@ -129,6 +130,7 @@ class SyncRun:
         gradebook: Gradebook | None = None,
     ) -> None:
         self._database = database
+        self._vault = vault
         self._sources = sources
         self._options = options
         self._started_at = time.monotonic()
@@ -154,6 +156,7 @@ class SyncRun:
         Raises SyncPausedError, RunInProgressError, or the database's error if the registry cannot
         be read; then no request has been sent. Any later failure is in the result.
         """
+        self._claim_tokens()
         plan, run_id = self._begin()
         _log.info(
             "grade sync started",
@@ -175,6 +178,16 @@ class SyncRun:
             return self._finish(pipeline, plan, self._sync(pipeline, plan.to_fetch))
         finally:
             self._lease.release()
+
+    def _claim_tokens(self) -> None:
+        """Take new tokens over before it is planned which courses are skipped."""
+        options = self._options
+        if not options.even_if_paused:
+            with self._database.reading() as session:
+                schedule.check_not_paused(session)
+        TokenClaims(self._database, self._vault, self._sources, self._stop, options.holder).run(
+            source_names=options.sources, course_ids=options.course_ids
+        )
 
     def _begin(self) -> tuple[Plan, int]:
         """Take the lease, plan, and open the run's record with this id, in one transaction."""

@@ -23,6 +23,7 @@ NOTIFIER_ROUTES = {
     "sign_in.submit": None,  # logged with the address
     "sign_in.sign_out": None,
     "api.read_batch": None,  # reads
+    "claims_api.claim_tokens": "course.claim-token",
     "overview.replay": "delivery.replay",
     "courses.add": "course.add",
     "courses.regenerate": "course.regenerate-token",
@@ -40,6 +41,7 @@ NOTIFIER_ROUTES = {
     "endpoints.enable": "endpoint.enable",
     "endpoints.remove": "endpoint.remove",
     "endpoints.set_name": "endpoint.set-name",
+    "endpoints.set_token_claims": "endpoint.set-token-claims",
     "endpoints.correct_url": "endpoint.correct-url",
     "endpoints.set_event_types": "endpoint.set-event-types",
     "endpoint_secrets.register": "endpoint.add",
@@ -114,6 +116,7 @@ COMMANDS = {
     "notifier trigger": None,
     "notifier endpoints remove": "endpoint.remove",
     "notifier endpoints set-name": "endpoint.set-name",
+    "notifier endpoints set-token-claims": "endpoint.set-token-claims",
     "notifier deliveries list": None,
     "notifier deliveries show": None,
     "notifier deliveries replay": "delivery.replay",

@@ -36,6 +36,7 @@ STORIES = {
         endpoints list
         endpoints correct-url 1 http://127.0.0.1:9/b
         endpoints set-name 1 other
+        endpoints set-token-claims 1 on
         endpoints set-event-types 1 course.deleted
         endpoints rotate-secret 1
         endpoints ping 1 # 1

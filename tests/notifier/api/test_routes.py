@@ -15,6 +15,7 @@ ADMIN_PATHS = "/api/v1/admin/"
 GUARDS = {
     "/api/v1/courses/<path:course_id>/token-regenerated": "admin key",
     "/api/v1/ingest/moodle": "ingest secret",
+    "/api/v1/tokens/claim": "webhook signature",
     "/sign-in": "anybody",
     "/assets/<version>/<name>": "anybody",
     "/openapi.json": "anybody",

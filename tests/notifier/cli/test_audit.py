@@ -18,6 +18,7 @@ def test_commands_record_what_they_change(run: Run, read_json: ReadJson, store: 
         ("grades", "forget", "--user", "s1", "--yes"),
         ("endpoints", "add", URL),
         ("endpoints", "set-event-types", 1, "course.deleted"),
+        ("endpoints", "set-token-claims", 1, "on"),
         ("endpoints", "correct-url", 1, f"{URL}/2"),
         ("endpoints", "rotate-secret", 1),
         ("endpoints", "disable", 1, "--reason", "moved"),
@@ -39,13 +40,14 @@ def test_commands_record_what_they_change(run: Run, read_json: ReadJson, store: 
         ("course.forget-grades", "CS101", "of one user"),
         ("endpoint.add", "1", URL),
         ("endpoint.set-event-types", "1", "course.deleted"),
+        ("endpoint.set-token-claims", "1", "on"),
         ("endpoint.correct-url", "1", f"{URL}/2"),
         ("endpoint.rotate-secret", "1", ""),
         ("endpoint.disable", "1", "moved"),
         ("endpoint.enable", "1", ""),
         ("course.delete", "CS101", ""),
         ("course.delete", "7731", ""),
-        ("database.rotate-key", "", "2 secrets"),
+        ("database.rotate-key", "", "2 secrets and 0 tokens"),
     ]
     assert changes[-1][:2] == ("database.prune", "")
     assert token_id != new_token_id

@@ -9,16 +9,18 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 from sqlalchemy.orm import Session
 
 from foundation.cli import batches
+from foundation.crypto import Vault
 from foundation.db import audit
 from foundation.db.audit import Actor, AuditEntry, Channel
 from notifier.cli import operations
 from notifier.courses import moodle_events
 from notifier.courses import service as courses
 from notifier.courses.moodle_events import CourseDeletion
-from notifier.models import SCHEMA, Delivery, DeliveryStatus, Event, Grade
+from notifier.models import SCHEMA, Delivery, DeliveryStatus, Event, Grade, IssuedToken
 from tests.notifier.cli.conftest import ReadJson, Run
 from tests.notifier.conftest import Store, make_score
 
@@ -78,14 +80,22 @@ def test_rotate_key_reencrypts_with_the_first_key(
         os.environ["NOTIFIER_ENCRYPTION_KEYS"],
         "YW5vdGhlciBrZXkgb2YgMzIgYnl0ZXMgISEhISEhISE=",
     )
-    store.add_endpoint()
+    vault = Vault(SecretStr(old))
+    store.add_endpoint(vault=vault, may_claim_tokens=True)
+    store.add_course("CS101")
+    day = timedelta(days=1)
+    token = store.write(
+        courses.regenerate_token, "CS101", overlap=day, vault=vault, now=datetime.now(UTC)
+    )
 
     environment.setenv("NOTIFIER_ENCRYPTION_KEYS", f"{new},{old}")
     reencrypted = run("db", "rotate-key")
     environment.setenv("NOTIFIER_ENCRYPTION_KEYS", new)
 
-    assert reencrypted.stdout == "re-encrypted 1 secret; older keys can be removed\n"
+    assert reencrypted.stdout == "re-encrypted 1 secret and 1 token; older keys can be removed\n"
     assert run("doctor").exit_code == 0
+    (_, kept) = store.all(IssuedToken)
+    assert Vault(SecretStr(new)).decrypt(kept.encrypted_token) == token.reveal()
 
 
 def days_ago(days: int) -> datetime:

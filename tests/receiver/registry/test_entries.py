@@ -48,6 +48,25 @@ def test_fact_about_a_course_is_stored_before_the_course_is_added(store: Store) 
     assert registry.status_of(added, now=NINE) is CourseStatus.COURSE_DELETED
 
 
+def test_claimed_token_does_not_replace_one_that_was_entered_meanwhile(store: Store) -> None:
+    replaced, other = (store.add_course(one) for one in ("CS101", "CS102"))
+    tokens = {one.id: CourseToken.generate() for one in (replaced, other)}
+
+    with store.database.writing() as session:
+        stored = registry.store_claimed(
+            session,
+            tokens,
+            {replaced.id: replaced.stored_token_id, other.id: "older"},
+            vault=store.vault,
+            actor=RUN,
+            now=NINE,
+        )
+
+    assert stored == 1
+    assert store.entry("CS101").stored_token_id == tokens[replaced.id].token_id
+    assert store.entry("CS102").stored_token_id == other.stored_token_id
+
+
 @pytest.mark.parametrize(
     ("fact", "expected"),
     [

@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from contract.problems import Problem, ProblemType
+from contract.signatures import Secret
 from contract.tokens import CourseToken
 from receiver.sources.base import (
     DeletedOutcome,
@@ -25,8 +27,13 @@ from receiver.sources.base import (
     Transient,
     Unchanged,
 )
-from receiver.sources.eassessment import EAssessmentClient, classify, url_of
-from receiver.sources.http_client import HttpClient
+from receiver.sources.eassessment import (
+    ClaimFailedError,
+    EAssessmentClient,
+    classify,
+    url_of,
+)
+from receiver.sources.http_client import HttpClient, HttpResponse
 from tests.receiver.conftest import FakeSite
 
 TOKEN = CourseToken("k7Qx2mPa", "s" * 24)
@@ -115,6 +122,63 @@ def test_grades_in_an_overlap_name_the_current_token() -> None:
 
     assert isinstance(outcome, Grades)
     assert outcome.replaced_by == TokenReplaced("new", AT, AT)
+
+
+@dataclass
+class OneResponse:
+    """An HTTP client that returns one response."""
+
+    response: HttpResponse
+
+    def send(self, *_: object) -> HttpResponse:
+        return self.response
+
+
+def claim(status: int, body: bytes) -> dict[str, CourseToken | str]:
+    """Claim the tokens of CS101 and CS102 from a site that responds like this."""
+    client: Any = OneResponse(HttpResponse(status, {}, body))
+    keys = [Secret.generate()]
+    return EAssessmentClient(client).claim("http://one", ["CS101", "CS102"], keys, now=AT)
+
+
+def test_claim_returns_tokens_and_refusals() -> None:
+    problem = Problem(ProblemType.TOKEN_NOT_CLAIMABLE, "used", "Ask.").document()
+    answers = [
+        {"course_id": "CS101", "status": 200, "token": TOKEN.reveal()},
+        {"course_id": "CS102", "status": 409, "problem": problem},
+        {"course_id": "CS103", "status": 200, "token": TOKEN.reveal()},
+    ]
+
+    claimed = claim(200, json.dumps({"answers": answers}).encode())
+
+    assert claimed == {"CS101": TOKEN, "CS102": ProblemType.TOKEN_NOT_CLAIMABLE}
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "detail"),
+    [
+        pytest.param(404, b"<html>", "responded 404", id="older release"),
+        pytest.param(
+            403,
+            refusal(ProblemType.CLAIMS_NOT_ALLOWED),
+            "responded 403 claims-not-allowed",
+            id="not allowed",
+        ),
+        pytest.param(200, b"[]", "without valid answers", id="not an answer"),
+        pytest.param(200, b'{"answers":1}', "without valid answers", id="invalid answers"),
+    ],
+)
+def test_claim_that_fails_says_why(status: int, body: bytes, detail: str) -> None:
+    with pytest.raises(ClaimFailedError, match=detail):
+        claim(status, body)
+
+
+def test_malformed_claimed_token_is_not_used() -> None:
+    answer = {"course_id": "CS101", "status": 200, "token": "eas_nonsense"}
+
+    claimed = claim(200, json.dumps({"answers": [answer]}).encode())
+
+    assert isinstance(claimed["CS101"], str)
 
 
 def test_redirects_are_not_followed(fake_site: FakeSite, api_client: EAssessmentClient) -> None:

@@ -200,6 +200,18 @@ def test_course_is_synced_with_the_old_token_until_its_overlap_ends(lab: Lab) ->
     assert lab.requested == ["CS101", "CS101"]
 
 
+def test_site_without_claims_costs_one_request(lab: Lab) -> None:
+    until = datetime.now(UTC) + HOUR
+    for course_id in ("CS101", "CS102"):
+        lab.serve_course(course_id, lab.score())
+        lab.receive(course_id, TokenAnnounced(2, "new", NINE, until))
+
+    result = lab.sync()
+
+    assert {one[0] for one in outcomes(result).values()} == {"synced"}
+    assert result.requests == 3  # a claim, and the grades of each
+
+
 def test_overlap_is_learnt_from_a_response(lab: Lab) -> None:
     until = datetime.now(UTC) + HOUR
     token = CourseToken.generate()

@@ -1,0 +1,130 @@
+"""Claims of tokens: ELMS takes a new token over itself, once, before the old one ends.
+
+A token that can be claimed is stored encrypted until it has been used or the overlap is over.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Row, exists, or_, select, update
+from sqlalchemy.orm import Session
+
+from contract.tokens import CourseToken
+from foundation.crypto import Vault
+from foundation.db import session as db
+from foundation.errors import DecryptionError, Refusal
+from foundation.text import format_timestamp
+from notifier.errors import CourseDeletedError, CourseUnknownError, TokenNotClaimableError
+from notifier.models import Course, Endpoint, IssuedToken
+
+
+@dataclass(frozen=True)
+class ClaimedToken:
+    """The current token of a course."""
+
+    course_id: str
+    token: CourseToken
+
+
+def has_claimant(session: Session) -> bool:
+    """Return True if an endpoint may claim tokens."""
+    return bool(session.scalar(select(_has_claimant())))
+
+
+def keep(session: Session, token: CourseToken, vault: Vault, *, until: datetime) -> None:
+    """Store a token encrypted, so that it can be claimed."""
+    session.execute(
+        update(IssuedToken)
+        .where(IssuedToken.token_id == token.token_id)
+        .values(encrypted_token=vault.encrypt(token.reveal()), claimable_until=until)
+    )
+
+
+def claim(
+    session: Session, course_ids: Sequence[str], *, vault: Vault, now: datetime
+) -> list[ClaimedToken | Refusal]:
+    """Return the current token of each course, in order, or why it cannot be claimed.
+
+    Repeated calls return the same tokens.
+    """
+    is_current = (IssuedToken.course_pk == Course.id) & IssuedToken.superseded_at.is_(None)
+    rows = session.execute(
+        select(
+            Course.course_id,
+            Course.version,
+            Course.deleted_at,
+            IssuedToken.token_id,
+            IssuedToken.encrypted_token,
+            IssuedToken.claimable_until,
+        )
+        .outerjoin(IssuedToken, is_current)
+        .where(db.among(Course.course_id, set(course_ids)))
+    )
+    by_course = {row.course_id: row for row in rows}
+    return [_claim(one, by_course.get(one), vault, now=now) for one in course_ids]
+
+
+def _claim(
+    course_id: str, row: Row[Any] | None, vault: Vault, *, now: datetime
+) -> ClaimedToken | Refusal:
+    if row is None:
+        return CourseUnknownError(f"there is no course {course_id!r}", course_id=course_id)
+    if row.deleted_at is not None:
+        return CourseDeletedError.of(course_id, version=row.version, deleted_at=row.deleted_at)
+    if reason := _why_not(row, now=now):
+        detail = f"the token of the course {course_id!r} cannot be claimed: {reason}"
+        return TokenNotClaimableError(detail, course_id=course_id, token_id=row.token_id)
+    try:
+        return ClaimedToken(course_id, CourseToken.parse(vault.decrypt(row.encrypted_token)))
+    except DecryptionError as error:
+        return error
+
+
+def _why_not(row: Row[Any], *, now: datetime) -> str | None:
+    if row.token_id is None:
+        return "a Moodle issues it"
+    if row.claimable_until is None:
+        return "it was issued without an overlap, or while no endpoint was allowed to claim tokens"
+    if row.claimable_until <= now:
+        return f"the overlap ended at {format_timestamp(row.claimable_until)}"
+    return "it has been used" if row.encrypted_token is None else None
+
+
+def forget_used(session: Session, token_ids: Collection[str]) -> None:
+    """Delete the encrypted copies of tokens that were used, so that they cannot be claimed."""
+    session.execute(
+        update(IssuedToken)
+        .where(db.among(IssuedToken.token_id, token_ids))
+        .values(encrypted_token=None)
+    )
+
+
+def any_to_forget(session: Session, *, now: datetime) -> bool:
+    """Return True if there are copies that `forget_expired` deletes."""
+    return session.scalar(select(IssuedToken.id).where(_expired(now)).limit(1)) is not None
+
+
+def forget_expired(session: Session, *, now: datetime) -> None:
+    """Delete the encrypted copies whose overlap is over, and all if no endpoint may claim them."""
+    session.execute(update(IssuedToken).where(_expired(now)).values(encrypted_token=None))
+
+
+def reencrypt(session: Session, *, vault: Vault) -> int:
+    """Encrypt every copy again with the vault's first key; return how many there are."""
+    kept = select(IssuedToken).where(IssuedToken.encrypted_token.is_not(None))
+    rows = session.scalars(kept.order_by(IssuedToken.id).with_for_update()).all()
+    for row in rows:
+        row.encrypted_token = vault.reencrypt(str(row.encrypted_token))
+    return len(rows)
+
+
+def _expired(now: datetime) -> ColumnElement[bool]:
+    return IssuedToken.encrypted_token.is_not(None) & or_(
+        IssuedToken.claimable_until <= now, ~_has_claimant()
+    )
+
+
+def _has_claimant() -> ColumnElement[bool]:
+    return exists().where(Endpoint.may_claim_tokens, Endpoint.removed_at.is_(None))

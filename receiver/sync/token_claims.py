@@ -1,0 +1,122 @@
+"""The stage that claims new tokens from their sites, before a run plans which courses it skips."""
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from contract.claims import MAX_CLAIMS
+from contract.signatures import Secret
+from contract.tokens import CourseToken
+from foundation import logging
+from foundation.crypto import Vault
+from foundation.db import session as db
+from foundation.db.session import Database
+from receiver.models import Entry, Source
+from receiver.registry import entries as registry
+from receiver.registry.history import Actor, ActorKind
+from receiver.sources import store as sources
+from receiver.sources.base import SourceFactory
+from receiver.sources.eassessment import ClaimFailedError, EAssessmentClient
+from receiver.sync.results import to_internal_failure
+from receiver.sync.run_control import StopSignal
+
+_log = logging.get_logger(__name__)
+_NEXT_STEP = (
+    "Enter the new tokens by hand, or ask the eAssessment administrator to allow token claims; "
+    "until their overlap ends the courses are synced with their old tokens."
+)
+
+
+@dataclass(frozen=True)
+class TokenClaims:
+    """Claims the tokens that replace others with an overlap, and stores them.
+
+    What cannot be claimed stays as it is: a course is synced with its old token, or skipped. No
+    transaction is open during a request. Repeating a claim returns the same token, so that nothing
+    is lost if the run is killed before it is stored.
+    """
+
+    database: Database
+    vault: Vault
+    clients: SourceFactory
+    stop: StopSignal
+    holder: str
+
+    def run(self, *, source_names: Collection[str], course_ids: Collection[str]) -> None:
+        """Claim and store the tokens of these sources and courses, or of all."""
+        with self.database.reading() as session:
+            entries = registry.find_claimable(
+                session, source_names=source_names, course_ids=course_ids, now=db.now(session)
+            )
+            all_sources = sources.list_all(session) if entries else []
+            session.expunge_all()
+        by_id = {source.id: source for source in all_sources}
+        for source_id, of_source in groupby(entries, key=lambda entry: entry.source_id):
+            source = by_id[source_id]
+            try:
+                self._claim_all(source, list(of_source))
+            except db.UNUSABLE:
+                raise
+            except Exception as error:  # noqa: BLE001 - one site never stops the run
+                failure = to_internal_failure(error)
+                _log.warning("tokens not claimed", source=source.name, cause=failure.detail)
+
+    def _claim_all(self, source: Source, entries: Sequence[Entry]) -> None:
+        client, keys = self.clients.open(source), sources.secrets_of(source, vault=self.vault)
+        if not isinstance(client, EAssessmentClient) or not keys:
+            return
+        for batch in _batches(entries):
+            if self.stop.is_set:
+                return
+            try:
+                self._claim(client, source, keys, batch)
+            except ClaimFailedError as error:
+                # The others of this site would fail for the same reason.
+                _log.warning(
+                    "tokens not claimed",
+                    source=source.name,
+                    courses=len(entries),
+                    cause=str(error),
+                    next_step=_NEXT_STEP,
+                )
+                return
+
+    def _claim(
+        self,
+        client: EAssessmentClient,
+        source: Source,
+        keys: Sequence[Secret],
+        entries: Sequence[Entry],
+    ) -> None:
+        with self.database.reading() as session:
+            now = db.now(session)
+        course_ids = [entry.course_id for entry in entries]
+        answers = client.claim(source.url, course_ids, keys, now=now)
+        tokens = {
+            entry.id: token
+            for entry in entries
+            if isinstance(token := answers.get(entry.course_id), CourseToken)
+        }
+        stored = 0
+        if tokens:
+            replaced = {entry.id: entry.stored_token_id for entry in entries}
+            with self.database.writing() as session:
+                stored = registry.store_claimed(
+                    session,
+                    tokens,
+                    replaced,
+                    vault=self.vault,
+                    actor=Actor(ActorKind.SYNC, self.holder),
+                    now=db.now(session),
+                )
+        _log.info(
+            "tokens claimed",
+            source=source.name,
+            stored=stored,
+            refused={name: why for name, why in answers.items() if isinstance(why, str)},
+        )
+
+
+def _batches(entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
+    for start in range(0, len(entries), MAX_CLAIMS):
+        yield entries[start : start + MAX_CLAIMS]
