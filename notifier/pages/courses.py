@@ -120,7 +120,7 @@ class Announcement(CourseVersion):
 def listed() -> str:
     """Show the courses that match the search."""
     params = forms.from_query(CourseParams)
-    found = _find(params) if isinstance(params, CourseParams) else {"faults": params}
+    found = _find(params) if isinstance(params, CourseParams) else {"faults": params, "found": 0}
     return render_template(
         "notifier/courses.html",
         states=_STATES,
