@@ -292,6 +292,11 @@ class Delivery(Base):
         deferred=True,
     )
 
+    @property
+    def tried_at(self) -> datetime:
+        """When a pending delivery is attempted next: not before its endpoint's pause has ended."""
+        return max(self.due_at, self.endpoint.paused_until or self.due_at)
+
 
 class EndpointPing(Base):
     """The last ping of an endpoint or its last heartbeat: time, duration, response or failure."""

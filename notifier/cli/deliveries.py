@@ -103,7 +103,7 @@ def list_(
                 f"{row.endpoint_id} {row.endpoint.name}".rstrip(),
                 row.attempt_count,
                 _response(last.get(row.id)),
-                row.due_at if row.status == DeliveryStatus.PENDING else None,
+                row.tried_at if row.status == DeliveryStatus.PENDING else None,
             )
             for row in rows
         ],

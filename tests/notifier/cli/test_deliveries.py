@@ -1,12 +1,14 @@
 """`notifier deliveries …` and `notifier work --once`."""
 
 import os
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from contract import signatures
+from foundation.text import format_timestamp
 from notifier.models import Replay
+from notifier.webhooks.circuit_breaker import BreakerState
 from tests.notifier.cli.conftest import ReadJson, Run
 from tests.notifier.conftest import NINE, Registered, Reply, Sink, Store
 
@@ -55,6 +57,18 @@ def test_list_prints_csv(store: Store, run: Run, three: dict[str, int]) -> None:
     assert shown["delivery_id"] == str(three["dead"])
     assert (shown["course_id"], shown["status"]) == ("CS101", "dead")
     assert (shown["attempt_count"], shown["last_http_status"], shown["due_at"]) == ("1", "400", "")
+
+
+def test_list_says_when_a_paused_endpoint_is_tried_again(
+    store: Store, run: Run, endpoint: Registered
+) -> None:
+    store.add_delivery(endpoint.id)
+    store.set_state(endpoint.id, BreakerState(9, NINE, NINE, NINE + timedelta(hours=1)))
+
+    listed = run("deliveries", "list").stdout
+
+    assert format_timestamp(NINE + timedelta(hours=1)) in listed
+    assert format_timestamp(NINE) not in listed
 
 
 def test_show_lists_attempts_and_replays_harmlessly(

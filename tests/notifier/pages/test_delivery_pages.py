@@ -1,15 +1,17 @@
 """The pages of deliveries: filtered list, one delivery with its attempts, replay."""
 
 import re
+from datetime import datetime, timedelta
 from html import unescape
 
 import pytest
 
+from foundation.text import format_timestamp
 from notifier.models import DeliveryStatus, Endpoint, Replay
 from notifier.pages import deliveries as pages
 from notifier.webhooks import endpoints
 from tests.notifier.conftest import BODY, MINUTE, NINE, Store
-from tests.notifier.pages.conftest import MARKUP, URL, Browser
+from tests.notifier.pages.conftest import MARKUP, URL, Browser, SetFailing
 
 S = DeliveryStatus
 DEAD = {"status": S.DEAD, "reason": "10 attempts failed", "settled_at": NINE}
@@ -45,6 +47,19 @@ def test_list_shows_the_status_of_each_delivery(ada: Browser, store: Store) -> N
     assert "action needed: fix the cause, then replay it" in page
     assert "tls-expired" in page
     assert "<strong>1</strong> dead" in page
+
+
+def test_delivery_of_a_paused_endpoint_waits_for_the_end_of_the_pause(
+    ada: Browser, store: Store, set_failing: SetFailing, now: datetime
+) -> None:
+    store.add_delivery(1)
+    set_failing(1)
+
+    row, page = ada.look("/deliveries"), ada.look("/deliveries/1")
+
+    end = format_timestamp(now + timedelta(hours=1))
+    assert re.search(rf"endpoint paused, retry <time [^>]+>{end}", row)
+    assert re.search(rf"Its endpoint is paused; the next attempt is at <time [^>]+>{end}", page)
 
 
 def test_list_can_be_downloaded(ada: Browser, store: Store) -> None:
@@ -93,13 +108,14 @@ def test_list_shows_filters_total_and_names(ada: Browser, store: Store) -> None:
     store.add_delivery(1)
 
     page = ada.look("/deliveries", status="dead", endpoint_id="1", since="36500d")
-    one = ada.look("/deliveries", webhook_id=webhook_id)
+    one = ada.look("/deliveries", webhook_id=webhook_id, until="2100-01-01T12:00:00.045767Z")
 
     assert "1 delivery found, newest first." in page
     assert '<a href="/deliveries?status=dead&amp;since=36500d"><span class="unseen">Remove' in page
     assert "Endpoint: <bdi>ELMS production</bdi>" in page
     assert f'title="{URL}"><bdi class="name">ELMS production</bdi>' in page
     assert ids_on(one) == [1]
+    assert re.search(r"Before: <bdi><time [^>]+>2100-01-01 12:00:00 UTC</time></bdi>", one)
 
 
 @pytest.mark.parametrize(
