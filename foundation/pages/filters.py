@@ -39,11 +39,21 @@ def sentence(text: str) -> str:
     return f"{begins}{text[1:]}{'' if text.endswith(('.', '!', '?')) else '.'}"
 
 
+def exact_time(text: str) -> datetime | None:
+    """Return the time that a filter names with its time zone; None for one such as 2h or a date."""
+    try:
+        at = datetime.fromisoformat(text)
+        return at.astimezone(UTC) if at.tzinfo else None
+    except (ValueError, OverflowError):
+        return None
+
+
 FILTERS = {
     "sentence": sentence,
     "number": number,
     "count_of": count,
     "iso": wire_time,
+    "exact_time": exact_time,
     "utc_seconds": format_timestamp,
     "utc_microseconds": utc_microseconds,
     "milliseconds": milliseconds,

@@ -34,5 +34,18 @@ def test_milliseconds_become_seconds(value: float, written: str) -> None:
     assert filters.milliseconds(value) == written
 
 
+@pytest.mark.parametrize(
+    ("entered", "at"),
+    [
+        pytest.param("2026-11-22T10:00:00.123456+01:00", AT, id="exact"),
+        pytest.param("2h", None, id="relative"),
+        pytest.param("2026-11-22", None, id="date"),
+        pytest.param("0001-01-01T00:00:00+23:00", None, id="before year 1"),
+    ],
+)
+def test_exact_time_of_a_filter(entered: str, at: datetime | None) -> None:
+    assert filters.exact_time(entered) == at
+
+
 def test_numbers_have_thousands_separators() -> None:
     assert filters.number(12771) == "12,771"
