@@ -21,6 +21,10 @@ token_pages = Blueprint("tokens", __name__, template_folder="templates")
 # Seconds that a person waits for one response, and after which nothing more is requested.
 _MAX_REQUEST_SECONDS = 20.0
 _MAX_SECONDS = 60.0
+# A page never holds tokens, so what was pasted is not in the form again.
+_ENTER_AGAIN = (
+    " Nothing was saved. Tokens are not shown again: paste them or choose the file again."
+)
 
 
 @token_pages.get("/entries/tokens")
@@ -47,7 +51,7 @@ def enter() -> Response | str | tuple[str, int]:
             check = TokenCheck(current, clients, actor(), max_seconds=_MAX_SECONDS)
             entered, refused = check.enter_all(rows)
     except (CsvError, CourseLookupError) as refusal:
-        return _form(render_refusal(refusal)), 422
+        return _form(render_refusal(refusal) + _ENTER_AGAIN), 422
     problems = [token for token in entered if token.reason is not None]
     if problems or refused or not entered:
         return render_template(

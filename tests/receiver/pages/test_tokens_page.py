@@ -83,5 +83,6 @@ def test_invalid_lines_change_nothing(
     page = browser.post(PATH, **fields)
 
     assert (page.status, message in page.text) == (422, True)
+    assert "paste them or choose the file again" in page.text
     assert "planted" not in page.html
     assert store.everything() == before
