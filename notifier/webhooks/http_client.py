@@ -4,6 +4,7 @@ import contextlib
 import copy
 import socket
 import ssl
+from collections.abc import Mapping
 from functools import lru_cache
 from http.client import HTTPException
 
@@ -73,11 +74,17 @@ class Transport:
 
         Redirects are never followed: they would send body and signature to another server.
         """
+        return self.post_for_headers(url, headers, body)[0]
+
+    def post_for_headers(
+        self, url: str, headers: dict[str, str], body: bytes
+    ) -> tuple[AttemptResult, Mapping[str, str]]:
+        """POST a body as `post` does; also return the headers of the response."""
         try:
             with deadline.within(self._deadline) as exchange:
                 return self._post(url, headers, body, exchange)
         except (requests.RequestException, HTTPError, OSError, ValueError) as error:
-            return self._failure(error, url)
+            return self._failure(error, url), {}
 
     def check_host(self, url: str) -> Failure | None:
         """Look the host of a URL up, without connecting to it.
@@ -98,7 +105,7 @@ class Transport:
 
     def _post(
         self, url: str, headers: dict[str, str], body: bytes, exchange: Exchange
-    ) -> WebhookResponse:
+    ) -> tuple[WebhookResponse, Mapping[str, str]]:
         request = copy.copy(_template(url))
         every = {**request.headers, **headers, "Content-Length": str(len(body))}
         # Any mapping will do; one that ignores the case of names costs 20 µs more.
@@ -107,8 +114,8 @@ class Transport:
         response = self._adapter.send(request, stream=True, timeout=self._timeout, proxies={})
         exchange.shorten(BODY_SECONDS)
         excerpt = _read(response.raw)
-        header = response.headers.get
-        return WebhookResponse(response.status_code, header("Retry-After"), excerpt, header("Date"))
+        retry_after = response.headers.get("Retry-After")
+        return WebhookResponse(response.status_code, retry_after, excerpt), response.headers
 
     def _failure(self, error: Exception, url: str) -> Failure:
         explained, cause = http.explain(error, _EXPLAINED)

@@ -197,11 +197,10 @@ def is_about_route(result: AttemptResult) -> bool:
     return not (200 <= result.status < 300 or 400 <= result.status < 500)
 
 
-def clock_offset(result: AttemptResult, sent_at: datetime) -> timedelta | None:
-    """Return how far a receiver's clock is ahead of ours by its `Date` header; None without one."""
-    date = result.date if isinstance(result, WebhookResponse) else None
+def clock_offset(date: str, sent_at: datetime) -> timedelta | None:
+    """Return how far a receiver's clock is ahead of ours by its `Date` header; None if invalid."""
     try:
-        at = parsedate_to_datetime(date or "")
+        at = parsedate_to_datetime(date)
     except (ValueError, OverflowError):
         return None
     return (at if at.tzinfo else at.replace(tzinfo=UTC)) - sent_at

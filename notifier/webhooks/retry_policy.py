@@ -5,7 +5,7 @@
 """
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from enum import Enum
@@ -33,15 +33,11 @@ _SECONDS = re.compile(r"[0-9]{1,9}", re.ASCII)
 
 @dataclass(frozen=True)
 class WebhookResponse:
-    """A receiver's response: status, `Retry-After` as received, the beginning of the body.
-
-    `date` is the `Date` header as received, and no part of what two responses have in common.
-    """
+    """A receiver's response: status, `Retry-After` as received, the beginning of the body."""
 
     status: int
     retry_after: str | None = None
     excerpt: str = ""
-    date: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)

@@ -102,7 +102,7 @@ def check_receiver(services: Services, endpoint_id: int) -> ReceiverCheck:
                     continue
                 sent_id = webhook_id if probe is Probe.REPEATED else outbox.new_webhook_id()
                 results.append(ProbeResult(probe, _post(transport, target, probe, sent_id).result))
-    offset = receiver_probes.clock_offset(first.result, first.sent_at + first.took / 2)
+    offset = receiver_probes.clock_offset(first.date, first.sent_at + first.took / 2)
     findings = receiver_probes.diagnose(results, offset, endpoint_id)
     return ReceiverCheck(target.url, findings, offset, results)
 
@@ -144,6 +144,7 @@ class _Posted:
     sent_at: datetime
     took: timedelta
     result: AttemptResult
+    date: str
 
 
 def _read_target(services: Services, endpoint_id: int, *, is_heartbeat: bool = False) -> _Target:
@@ -173,8 +174,9 @@ def _post(transport: "Transport", target: _Target, probe: Probe, webhook_id: str
         probe, target.keys, webhook_id, target.body, now=sent_at
     )
     headers[tracing.HEADER] = tracing.new_span().header
-    result = transport.post(target.url, headers, body)
-    return _Posted(sent_at, timedelta(seconds=time.perf_counter() - clock), result)
+    result, received = transport.post_for_headers(target.url, headers, body)
+    took = timedelta(seconds=time.perf_counter() - clock)
+    return _Posted(sent_at, took, result, received.get("Date", ""))
 
 
 def _store(

@@ -18,8 +18,8 @@ REFUSALS = {
     for _, one in inspect.getmembers(errors, inspect.isclass)
     if issubclass(one, errors.NotifierError) and one is not errors.NotifierError
 }
-# Only `endpoints ping` raises it.
-WITHOUT_PROBLEM = {errors.EndpointDisabledError}
+# Only what sends a test raises them, and no API does.
+WITHOUT_PROBLEM = {errors.EndpointDisabledError, errors.SampleRefusedError}
 # The problems of foundation that are about credentials of eAssessment.
 SHARED = {ProblemType.ADMIN_KEY_REFUSED, ProblemType.METRICS_TOKEN_REFUSED}
 
