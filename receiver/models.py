@@ -48,6 +48,7 @@ class Source(Base):
 
     `encrypted_site_token` is a token of a Moodle that can read every course. The last heartbeat was
     received at `heartbeat_at`; one is sent every `heartbeat_seconds`, None if none are.
+    `requested_at` is when a grade sync last requested grades from it.
     """
 
     __tablename__ = "sources"
@@ -61,6 +62,7 @@ class Source(Base):
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     heartbeat_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     heartbeat_seconds: Mapped[int | None]
+    requested_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     secrets: Mapped[list["SourceSecret"]] = relationship(
         order_by="SourceSecret.id", back_populates="source"
     )
@@ -214,8 +216,9 @@ class Run(Base):
 
     `partial`: only the named courses or sources were synced. `scheduled`: cron or a timer started
     it, no person. `stopped` says why it ended early.
+    Unchanged courses have no row in `run_courses`, but are counted while it runs.
     `deleted` of the skipped courses were deleted; those that were known when it started have no
-    row in `run_courses`, and are counted from then on.
+    row either, and are counted from then on.
     The score counts are None if the run did not record them.
     """
 
@@ -244,7 +247,7 @@ class Run(Base):
 
 
 class RunCourse(Base):
-    """The result of one course in one run; a course that was known to be deleted has none."""
+    """The result of one course in one run; unchanged and known deleted courses have none."""
 
     __tablename__ = "run_courses"
     __table_args__ = (

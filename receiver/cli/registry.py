@@ -128,20 +128,17 @@ def list_(
         return
     following = str(page.rows[-1].entry.id) if page.after else None
     if as_json:
-        found = [
-            schemas.ListedEntryResponse.of_last(row.entry, row.status_details, row.last)
-            for row in page.rows
-        ]
+        found = [schemas.EntryResponse.of_entry(row.entry, row.status_details) for row in page.rows]
         output.print_json(schemas.Entries(courses=found, next=following))
         return
     output.print_table(
-        ("course", "source", "status", "last result", "reason", "since", "next step"),
+        ("course", "source", "status", "last synced", "reason", "since", "next step"),
         [
             (
                 row.entry.course_id,
                 row.entry.source.name,
                 row.status_details.label,
-                row.last and row.last.outcome,
+                row.entry.synced_at,
                 row.status_details.reason,
                 row.status_details.since,
                 output.next_step(row.status_details.advice),
@@ -169,10 +166,10 @@ def show(course_id: str, source: str | None, limit: int, as_json: bool) -> None:
             session, sources.choose(session, source, course_id=course_id), course_id
         )
         lines = history.page(session, entry.id, PageRequest(), limit=limit).rows
-        last = runs.last_outcomes(session, [course_id]).get((entry.source.name, course_id))
+        failure = runs.failures(session, [course_id]).get((entry.source.name, course_id))
         now = db.now(session)
     needs_activity = context.services().settings.elms_is_moodle
-    status_details = listing.explain_status(entry, last, needs_activity=needs_activity, now=now)
+    status_details = listing.explain_status(entry, failure, needs_activity=needs_activity, now=now)
     details = schemas.EntryDetails.of_history(entry, status_details, lines)
     if as_json:
         output.print_json(details)

@@ -97,7 +97,7 @@ def list_(
 @click.argument("number", type=_RUN_ID, required=False)
 @click.option(
     "--outcome",
-    type=click.Choice([outcome.value for outcome in CourseOutcome]),
+    type=click.Choice([outcome.value for outcome in queries.LISTED]),
     help="List the courses with this result.",
 )
 @click.option(
@@ -106,7 +106,7 @@ def list_(
     help="List the courses of this reason.",
 )
 @click.option("--source", help="With --outcome, --reason or --all: only courses of this source.")
-@click.option("--all", "every", is_flag=True, help="List all courses.")
+@click.option("--all", "every", is_flag=True, help="List all courses but the unchanged ones.")
 @click.option("--people", is_flag=True, help="The people whose scores were not imported, instead.")
 @csv_option
 @json_option
@@ -123,7 +123,7 @@ def show(
     """Show run NUMBER, or the last run, with what needs attention, by reason.
 
     With --outcome, --reason, --all or --csv, the courses are listed one by one. Courses that were
-    known to be deleted when the run started are only counted.
+    unchanged, or known to be deleted when the run started, are only counted.
     """
     listed = every or as_csv or outcome is not None or reason is not None
     if source and not listed:
@@ -155,6 +155,9 @@ def show(
     click.echo()
     if listed:
         print_courses(courses)
+        if every and run.unchanged:
+            unchanged = count(run.unchanged, "unchanged course is", "unchanged courses are")
+            click.echo(f"{unchanged} counted, not listed.")
     else:
         print_groups(groups, run.id)
 

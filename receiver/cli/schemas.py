@@ -11,7 +11,7 @@ from receiver.course_state import CourseStatus
 from receiver.models import Entry, HistoryEntry, Run, RunCourse, Source
 from receiver.registry.entries import state_of
 from receiver.runs.groups import ResultGroup, group_results, needs_attention
-from receiver.runs.store import CourseOutcome, CourseResult, LastOutcome, RunResult, RunStatus
+from receiver.runs.store import CourseOutcome, CourseResult, RunResult, RunStatus
 from receiver.sync.planner import Plan
 from receiver.sync.token_check import EnteredToken, RefusedToken
 
@@ -114,29 +114,10 @@ class EntryResponse(Response):
         )
 
 
-class ListedEntryResponse(EntryResponse):
-    """A course with its outcome in the last run that had it."""
-
-    last_outcome: str | None
-    last_outcome_at: Timestamp | None
-
-    @classmethod
-    def of_last(
-        cls, entry: Entry, status_details: CourseStatusDetails, last: LastOutcome | None
-    ) -> Self:
-        """Return the response for an entry and its last outcome."""
-        return cls.of_entry(
-            entry,
-            status_details,
-            last_outcome=last and last.outcome,
-            last_outcome_at=last and last.at,
-        )
-
-
 class Entries(Response):
     """Courses of the registry."""
 
-    courses: list[ListedEntryResponse]
+    courses: list[EntryResponse]
     next: str | None = None
 
 

@@ -32,6 +32,12 @@ _RUN = "/runs/<int(max=2147483647):run_id>"
 _CURSOR_TYPES, _COURSE_CURSOR_TYPES, _PEOPLE_CURSOR_TYPES = (int,), (str, int), (str, str, int)
 
 
+def _check_outcome(outcome: CourseOutcome) -> CourseOutcome:
+    if outcome not in queries.LISTED:
+        raise ValueError("unchanged courses are counted, not listed")
+    return outcome
+
+
 def _check_reason(reason: str) -> str:
     if reason not in groups.LABELS:
         raise ValueError(f"{printable(reason[:40])!r} is not a reason")
@@ -52,7 +58,7 @@ class ResultParams(BaseModel):
 
     model_config = ConfigDict(frozen=True, str_strip_whitespace=True)
 
-    outcome: CourseOutcome | None = None
+    outcome: Annotated[CourseOutcome, AfterValidator(_check_outcome)] | None = None
     reason: Annotated[str, AfterValidator(_check_reason)] | None = None
     source: str | None = None
 

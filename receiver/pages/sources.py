@@ -31,8 +31,6 @@ from receiver.errors import (
     SourceKindError,
 )
 from receiver.models import Source
-from receiver.runs import queries
-from receiver.runs import store as runs
 from receiver.sources import store as sources
 from receiver.webhooks.refusals import RefusedWebhooks
 
@@ -89,15 +87,12 @@ def show() -> str:
     with services.current().database.reading() as session:
         all_sources, now = sources.list_all(session), db.now(session)
         received = sources.receptions(session)
-        last_runs = queries.last_fetches(session)
     return render_template(
         "receiver/sources.html",
         sources=all_sources,
         received=received,
         refused={source.name: refusals.last(source.name) for source in all_sources},
         now=now,
-        last_runs=last_runs,
-        runs_searched=runs.RUNS_SEARCHED,
     )
 
 
@@ -244,7 +239,6 @@ def _page(name: str, faults: Faults) -> str:
     with services.current().database.reading() as session:
         source = sources.get(session, name)
         reception, now = sources.receptions(session)[name], db.now(session)
-        last_run = queries.last_fetches(session).get(source.id)
         changes = audit.about(session, "source", name)
     return render_template(
         "receiver/source.html",
@@ -252,8 +246,6 @@ def _page(name: str, faults: Faults) -> str:
         reception=reception,
         is_silent=reception.is_silent(now),
         refused=RefusedWebhooks.of(current_app).last(name),
-        last_run=last_run,
-        runs_searched=runs.RUNS_SEARCHED,
         changes=changes,
         # As it is, or as it was sent and refused.
         url=request.form.get("url", source.url),

@@ -20,7 +20,7 @@ from receiver.registry import entries as registry
 from receiver.registry import history
 from receiver.registry.csv_files import EXPORTED
 from receiver.runs import store as runs
-from receiver.runs.store import LastOutcome
+from receiver.runs.store import CourseFailure
 
 # Before every time: courses without one come first.
 _NEVER = datetime(1, 1, 2, tzinfo=UTC)
@@ -48,15 +48,11 @@ class EntryFilter:
 
 @dataclass(frozen=True)
 class ListedEntry:
-    """An entry with its status, and the history entry of the fact that decides the status.
-
-    `last` is its outcome in the last run that had it.
-    """
+    """An entry with its status, and the history entry of the fact that decides the status."""
 
     entry: Entry
     status_details: CourseStatusDetails
     cause: HistoryEntry | None
-    last: LastOutcome | None
 
 
 @dataclass(frozen=True)
@@ -129,19 +125,17 @@ def _exported(listed: ListedEntry) -> dict[str, Any]:
 
 
 def explain_status(
-    entry: Entry, last: LastOutcome | None, *, needs_activity: bool, now: datetime
+    entry: Entry, failure: CourseFailure | None, *, needs_activity: bool, now: datetime
 ) -> CourseStatusDetails:
-    """Return the status of an entry as it is listed, given its last outcome.
+    """Return the status of an entry as it is listed.
 
     An active course that the last runs could not sync has that as reason.
     """
     status = registry.explain_status(entry, needs_activity=needs_activity, now=now)
-    if status.status is not CourseStatus.ACTIVE or last is None or last.failing_since is None:
+    if status.status is not CourseStatus.ACTIVE or failure is None:
         return status
-    reason = f"the grade sync fails: {last.detail}"
-    return replace(
-        status, reason=reason, since=last.failing_since, advice=last.advice, failing=True
-    )
+    reason = f"the grade sync fails: {failure.detail}"
+    return replace(status, reason=reason, since=failure.since, advice=failure.advice, failing=True)
 
 
 def with_causes(
@@ -154,16 +148,19 @@ def with_causes(
         if (cause := cause_of(registry.state_of(entry), now=now)) is not None
     }
     causes = history.find_causes(session, facts)
-    last = runs.last_outcomes(session, [entry.course_id for entry in entries])
-    outcomes = [last.get((entry.source.name, entry.course_id)) for entry in entries]
+    failures = runs.failures(session, [entry.course_id for entry in entries])
     return [
         ListedEntry(
             entry,
-            explain_status(entry, outcome, needs_activity=needs_activity, now=now),
+            explain_status(
+                entry,
+                failures.get((entry.source.name, entry.course_id)),
+                needs_activity=needs_activity,
+                now=now,
+            ),
             causes.get(entry.id),
-            outcome,
         )
-        for entry, outcome in zip(entries, outcomes, strict=True)
+        for entry in entries
     ]
 
 

@@ -17,7 +17,7 @@ from receiver.course_state import CourseStatus
 from receiver.models import Entry, Run, RunCourse, RunPerson, Source
 from receiver.runs import store
 from receiver.runs.groups import FIRST_FEW, ResultGroup, in_order
-from receiver.runs.store import RUNS_SEARCHED, CourseOutcome
+from receiver.runs.store import CourseOutcome
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,8 @@ class RunFilter:
 
 
 ALL_RUNS = RunFilter()
+LISTED = (CourseOutcome.SYNCED, CourseOutcome.SKIPPED, CourseOutcome.FAILED)
+"""The outcomes whose courses are listed; unchanged ones are only counted."""
 COLUMNS = (
     *("run_id", "started_at", "ended_at", "by", "partial", "scheduled"),
     *("synced", "unchanged", "skipped", "deleted", "failed"),
@@ -197,8 +199,6 @@ def result_groups(session: Session, run_id: int) -> list[ResultGroup]:
         )
         .where(
             RunCourse.run_id == run_id,
-            # An unchanged course has no reason: the index leaves it out.
-            RunCourse.outcome.in_(sorted(set(CourseOutcome) - {CourseOutcome.UNCHANGED})),
             RunCourse.reason.is_not(None),
             RunCourse.reason != CourseStatus.COURSE_DELETED.value,
         )
@@ -272,7 +272,7 @@ def people_count(session: Session, run_id: int) -> int:
 def of_course(
     session: Session, source: str, course_id: str, limit: int = 5
 ) -> list[tuple[RunCourse, Run]]:
-    """Return the results of a course in the latest runs that have one, newest first."""
+    """Return the recorded results of a course in the latest runs, newest first."""
     query = (
         select(RunCourse, Run)
         .join(Run, Run.id == RunCourse.run_id)
@@ -281,24 +281,6 @@ def of_course(
         .limit(limit)
     )
     return [(row[0], row[1]) for row in session.execute(query)]
-
-
-def last_fetches(session: Session) -> dict[int, Run]:
-    """Return by source id the latest run that fetched from it, of the last `RUNS_SEARCHED`."""
-    newest = select(func.coalesce(func.max(Run.id), 0) - RUNS_SEARCHED).scalar_subquery()
-    fetched = (
-        select(RunCourse.id)
-        .where(
-            RunCourse.run_id == Run.id,
-            RunCourse.outcome.in_(sorted(set(CourseOutcome) - {CourseOutcome.SKIPPED})),
-            RunCourse.source == Source.name,
-        )
-        .correlate(Run, Source)
-        .exists()
-    )
-    last = select(func.max(Run.id)).where(Run.id > newest, fetched).correlate(Source)
-    query = select(Source.id, Run).join(Run, Run.id == last.scalar_subquery())
-    return {row[0]: row[1] for row in session.execute(query)}
 
 
 def counts(session: Session, runs: Sequence[Run]) -> dict[int, RunCounts]:

@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, case, delete, func, select, update
+from sqlalchemy import ColumnElement, and_, case, delete, func, or_, select, update
 from sqlalchemy.orm import Session, aliased
 
 from foundation.db import bulk
@@ -15,12 +15,11 @@ from foundation.errors import Advice
 from receiver.course_state import CourseStatus
 from receiver.errors import RunUnknownError
 from receiver.gradebook.base import ScoreCounts
-from receiver.models import Run, RunCourse, RunPerson
+from receiver.models import Entry, Run, RunCourse, RunPerson, Source
 from receiver.runs import lease as leases
 from receiver.sources.base import PersonProblem
 
-# In how many of the latest runs the last outcome of a course, or the last fetch from a source, is
-# searched.
+# In how many of the latest runs the last failure of a course is searched.
 RUNS_SEARCHED = 20
 
 # What a site sends as an ID can be megabytes long.
@@ -56,10 +55,6 @@ class ResultReason(StrEnum):
     # The course was synced, but not for everyone in it, or not where ELMS keeps its own grades.
     PEOPLE_LEFT_OUT = "people_left_out"
     PEOPLE_KEPT = "people_kept"
-
-
-# The outcomes after which ELMS has the current grades.
-_SYNCED = (CourseOutcome.SYNCED.value, CourseOutcome.UNCHANGED.value)
 
 
 class RunStatus(StrEnum):
@@ -149,16 +144,13 @@ class RunTotals:
 
 
 @dataclass(frozen=True)
-class LastOutcome:
-    """The last outcome of a course, and when that run started.
+class CourseFailure:
+    """Why the last runs could not sync a course, although it was active.
 
-    `failing_since`: when the first of the runs started that could not sync the course, although it
-    was active; None if the last one could. `detail` and `advice` are those of the last run.
+    `since`: when the first of them started. `detail` and `advice` are those of the last.
     """
 
-    outcome: CourseOutcome
-    at: datetime
-    failing_since: datetime | None = None
+    since: datetime
     detail: str | None = None
     advice: Advice | None = None
 
@@ -192,9 +184,16 @@ def begin(
 
 
 def record(session: Session, run_id: int, courses: Sequence[CourseResult]) -> None:
-    """Record the results of courses in a run, with the people whose scores were not imported."""
+    """Record the results of courses in a run, with the people whose scores were not imported.
+
+    Unchanged courses are only counted.
+    """
+    changed = [course for course in courses if course.outcome is not CourseOutcome.UNCHANGED]
+    if unchanged := len(courses) - len(changed):
+        counted = update(Run).where(Run.id == run_id)
+        session.execute(counted.values(unchanged=Run.unchanged + unchanged))
     rows = []
-    for course in courses:
+    for course in changed:
         advice = course.advice
         row = {
             "run_id": run_id,
@@ -213,7 +212,7 @@ def record(session: Session, run_id: int, courses: Sequence[CourseResult]) -> No
             **vars(person),
             "user_id": person.user_id and person.user_id[:_MAX_USER_ID],
         }
-        for course in courses
+        for course in changed
         for person in course.people
     ]
     bulk.insert(session, RunPerson, people)
@@ -289,56 +288,62 @@ def _is_old(before: datetime) -> ColumnElement[bool]:
     return and_(Run.started_at < before, Run.id.not_in(kept))
 
 
-def last_outcomes(
-    session: Session, course_ids: Collection[str] | None = None
-) -> dict[tuple[str, str], LastOutcome]:
-    """Return the last outcome of each course by source and course id, in one query.
+def failures(session: Session, course_ids: Collection[str]) -> dict[tuple[str, str], CourseFailure]:
+    """Return by source and course id the failures of the courses that fail, in one query.
 
-    `course_ids`: only of these. Only the latest `RUNS_SEARCHED` runs are searched.
+    A run that started before the course was last synced does not count: unchanged courses are not
+    recorded. Only the latest `RUNS_SEARCHED` runs are searched for the last result.
     """
     newest = select(func.coalesce(func.max(Run.id), 0) - RUNS_SEARCHED).scalar_subquery()
-    last = select(func.max(RunCourse.id)).where(RunCourse.run_id > newest)
-    if course_ids is not None:
-        last = last.where(db.among(RunCourse.course_id, course_ids))
-    last = last.group_by(RunCourse.source, RunCourse.course_id)
-    earlier, first_run = aliased(RunCourse), aliased(Run)
-    same_course = (earlier.course_id == RunCourse.course_id, earlier.source == RunCourse.source)
+    last = (
+        select(func.max(RunCourse.id))
+        .where(RunCourse.run_id > newest, db.among(RunCourse.course_id, course_ids))
+        .group_by(RunCourse.source, RunCourse.course_id)
+    )
+    earlier, first, first_run = aliased(RunCourse), aliased(RunCourse), aliased(Run)
     synced = (
         select(func.coalesce(func.max(earlier.id), 0))
-        .where(*same_course, earlier.outcome.in_(_SYNCED))
+        .where(
+            earlier.course_id == RunCourse.course_id,
+            earlier.source == RunCourse.source,
+            earlier.outcome == CourseOutcome.SYNCED.value,
+        )
         .correlate(RunCourse)
         .scalar_subquery()
     )
-    failed = aliased(RunCourse)
-    failing_since = (
+    since = (
         select(func.min(first_run.started_at))
-        .join(failed, failed.run_id == first_run.id)
+        .join(first, first.run_id == first_run.id)
         .where(
-            failed.course_id == RunCourse.course_id,
-            failed.source == RunCourse.source,
-            failed.id > synced,
-            _is_failing(failed),
+            first.course_id == RunCourse.course_id,
+            first.source == RunCourse.source,
+            first.id > synced,
+            _is_failing(first, first_run),
         )
-        .correlate(RunCourse)
+        .correlate(RunCourse, Entry)
         .scalar_subquery()
     )
     rows = session.execute(
-        select(RunCourse, Run.started_at, case((_is_failing(RunCourse), failing_since)))
+        select(RunCourse, since)
         .join(Run, Run.id == RunCourse.run_id)
-        .where(RunCourse.id.in_(last))
+        .join(Source, Source.name == RunCourse.source)
+        .join(Entry, and_(Entry.source_id == Source.id, Entry.course_id == RunCourse.course_id))
+        .where(RunCourse.id.in_(last), _is_failing(RunCourse, Run))
     )
     return {
-        (course.source, course.course_id): LastOutcome(
-            CourseOutcome(course.outcome), at, failing_since, course.detail, course.advice
-        )
-        for course, at, failing_since in rows
+        (course.source, course.course_id): CourseFailure(since, course.detail, course.advice)
+        for course, since in rows
     }
 
 
-def _is_failing(course: Any) -> ColumnElement[bool]:
-    """Return the condition that a run did not sync a course although it was active."""
+def _is_failing(course: Any, run: Any) -> ColumnElement[bool]:
+    """Return the condition that a run did not sync an active course, nor a later one."""
     inactive = [status.value for status in CourseStatus if status is not CourseStatus.ACTIVE]
-    return and_(course.outcome.not_in(_SYNCED), course.reason.not_in(inactive))
+    return and_(
+        course.outcome != CourseOutcome.SYNCED.value,
+        course.reason.not_in(inactive),
+        or_(Entry.synced_at.is_(None), run.started_at >= Entry.synced_at),
+    )
 
 
 def statuses(session: Session, runs: Sequence[Run], *, now: datetime) -> dict[int, RunStatus]:

@@ -1,6 +1,7 @@
 """The sources: eAssessment sites with their URL, webhook secrets and, for a Moodle, site token."""
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -175,6 +176,12 @@ def store_heartbeat(session: Session, source_id: int, seconds: int, *, now: date
     found: Any = session.execute(sent.values(heartbeat_at=now, heartbeat_seconds=seconds or None))
     if not found.rowcount:
         raise SourceUnknownError("the source was removed")
+
+
+def record_request(session: Session, source_ids: Collection[int], *, now: datetime) -> None:
+    """Record that grades were requested from sources."""
+    if source_ids:
+        session.execute(update(Source).where(Source.id.in_(source_ids)).values(requested_at=now))
 
 
 def export(session: Session, *, now: datetime) -> list[dict[str, Any]]:

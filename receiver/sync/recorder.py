@@ -11,6 +11,7 @@ from receiver.registry.history import Actor, ActorKind
 from receiver.runs import store as runs
 from receiver.runs.lease import RunLease
 from receiver.runs.store import CourseResult
+from receiver.sources import store as sources
 from receiver.sources.base import Grades
 from receiver.sync import results
 from receiver.sync.results import FetchResult
@@ -63,6 +64,8 @@ class Recorder:
         self, batch: Sequence[FetchResult], skipped: Sequence[CourseResult]
     ) -> Sequence[CourseResult]:
         with self.lease.transaction() as (session, now):
+            requested = {result.entry.source_id for result in batch if result.url}
+            sources.record_request(session, requested, now=now)
             pairs = [(result, results.facts_of(result, now=now)) for result in batch]
             updates = [
                 EntryUpdate(

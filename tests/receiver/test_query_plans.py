@@ -14,6 +14,7 @@ from receiver.course_state import CourseStatus
 from receiver.registry import history, listing
 from receiver.registry.listing import EntryFilter
 from receiver.runs import queries
+from receiver.runs import store as runs
 from receiver.runs.queries import ResultFilter
 from receiver.runs.store import CourseOutcome
 from receiver.sources import store as sources
@@ -166,10 +167,14 @@ def test_other_lists_use_an_index(
             id="webhook id",
         ),
         pytest.param(
-            queries.last_fetches,
-            "USING COVERING INDEX ix_run_courses_run_id_outcome_source_id "
-            "(run_id=? AND outcome=? AND source=?)",
-            id="last run of a source",
+            lambda session: queries.result_groups(session, 1),
+            "ix_run_courses_run_id_outcome_source_id (run_id=?)",
+            id="groups of a run",
+        ),
+        pytest.param(
+            lambda session: runs.failures(session, ["CS101"]),
+            "ix_run_courses_course_id_source_id (course_id=? AND source=? AND id>?)",
+            id="failures of a course",
         ),
         pytest.param(
             lambda session: history.missed_webhooks(session, CURSOR[0]),

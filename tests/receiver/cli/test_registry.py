@@ -104,7 +104,7 @@ def test_list_has_filters_pages_and_csv(receiver: Receiver, store: Store) -> Non
     assert (wrong.exit_code, "there is no entry 99" in wrong.stderr) == (2, True)
 
 
-def test_list_shows_status_and_last_result_of_each_course(receiver: Receiver, store: Store) -> None:
+def test_list_shows_status_of_each_course(receiver: Receiver, store: Store) -> None:
     empty = receiver("registry", "list")
     store.add_course("CS101")
     store.add_course("CS102", DELETED)
@@ -116,12 +116,11 @@ def test_list_shows_status_and_last_result_of_each_course(receiver: Receiver, st
     filtered = receiver("registry", "list", "--status", "token_invalid", "--json")
 
     assert empty.stdout.startswith("No courses match. Add one with")
-    for words in ("failing", "failed", "course_deleted", "2026-11-22 09:00:00 UTC"):
+    for words in ("failing", "grade sync fails", "course_deleted", "2026-11-22 09:00:00 UTC"):
         assert words in table
-    assert (active["status"], active["last_outcome"]) == ("active", "failed")
-    assert active["last_outcome_at"].startswith("20")
+    assert (active["status"], active["failing"], active["synced_at"]) == ("active", True, None)
     assert (invalid["course_id"], invalid["status"]) == ("CS103", "token_invalid")
-    assert (invalid["since"], invalid["last_outcome"]) == (wire_time(NINE), None)
+    assert (invalid["since"], invalid["failing"]) == (wire_time(NINE), False)
     assert invalid["action"] == "registry set-token CS103"
     assert json.loads(filtered.stdout)["courses"] == [invalid]
 

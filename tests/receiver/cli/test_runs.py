@@ -88,6 +88,19 @@ def test_show_lists_courses(
     assert [course_id for course_id in ("CS101", "CS102") if course_id in text] == course_ids
 
 
+def test_show_counts_unchanged_courses(receiver: Receiver, store: Store) -> None:
+    unchanged = CourseResult("one", "CS103", CourseOutcome.UNCHANGED)
+    store.add_run(*RESULTS, unchanged)
+
+    text = receiver("runs", "show", "--all").stdout
+    document = json.loads(receiver("runs", "show", "--all", "--json").stdout)
+    refused = receiver("runs", "show", "--outcome", "unchanged")
+
+    assert text.endswith("1 unchanged course is counted, not listed.\n")
+    assert (document["unchanged"], len(document["courses"])) == (1, 2)
+    assert (refused.exit_code, "'synced', 'skipped', 'failed'" in refused.stderr) == (2, True)
+
+
 def test_without_a_run_both_say_so(receiver: Receiver) -> None:
     listed, shown = receiver("runs", "list"), receiver("runs", "show", "7")
 

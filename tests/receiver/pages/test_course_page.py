@@ -123,7 +123,8 @@ def test_history_has_newest_first_with_its_actors(browser: Browser, store: Store
 
 def test_recent_runs_have_the_result_of_the_course(browser: Browser, store: Store) -> None:
     failed = CourseOutcome.FAILED
-    store.add_course("CS101")
+    entry = store.add_course("CS101")
+    store.update(entry, synced_at=NINE)
     store.add_run(CourseResult("one", "CS101", CourseOutcome.SYNCED))
     store.add_run(CourseResult("one", "CS101", failed, "transient", "503", None, Advice("Wait.")))
 
@@ -133,6 +134,7 @@ def test_recent_runs_have_the_result_of_the_course(browser: Browser, store: Stor
         "2 2026-11-22 09:00:00 UTC failed 503 Wait.",
         "1 2026-11-22 09:00:00 UTC synced \N{EN DASH}",
     ]
+    assert "Runs that found the course unchanged are not listed." in page.text
 
 
 def test_announced_token_is_saved_without_a_request(

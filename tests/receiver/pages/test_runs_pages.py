@@ -92,6 +92,7 @@ def test_courses_and_people_of_a_run_are_exported(browser: Browser, store: Store
         pytest.param("/runs?since=soon", id="time"),
         pytest.param("/runs?status=killed", id="parameter"),
         pytest.param("/runs/1?outcome=none", id="outcome"),
+        pytest.param("/runs/1?outcome=unchanged", id="outcome that is only counted"),
         pytest.param("/runs/1?reason=none", id="reason"),
         pytest.param("/runs/1/people?user=x", id="parameter of the people"),
     ],
@@ -214,7 +215,8 @@ def test_run_has_the_summary_of_the_command(browser: Browser, store: Store) -> N
         "... used 2 requests to eAssessment "
         "... used 7 database queries "
         "... used 1.25 seconds "
-        "Grade sync complete, with errors."
+        "Grade sync complete, with errors. "
+        "Download its courses as CSV , without the unchanged ones"
     ) in browser.get("/runs/1").text
 
 

@@ -12,7 +12,6 @@ from foundation.crypto import Vault
 from foundation.db.audit import AuditEntry
 from foundation.db.session import Database
 from receiver.models import MOODLE, Source
-from receiver.runs.store import CourseOutcome, CourseResult
 from receiver.sources import store as sources
 from tests.receiver.conftest import NINE, Store, make_heartbeat
 from tests.receiver.pages.conftest import Browser
@@ -22,17 +21,18 @@ SITE_TOKEN = "0123456789abcdef" * 2
 
 
 def test_source_has_its_last_webhook_and_request(browser: Browser, store: Store) -> None:
-    store.add_source("one", URL, (Secret.generate(),))
+    source = store.add_source("one", URL, (Secret.generate(),))
     store.receive("msg_1", UnknownEvent(type="endpoint.ping"))
-    store.add_run(CourseResult("one", "CS101", CourseOutcome.UNCHANGED))
+    with store.database.writing() as session:
+        sources.record_request(session, {source.id}, now=NINE)
 
     listed, page = browser.get("/sources"), browser.get("/sources/one")
 
     nine = "2026-11-22 09:00:00 UTC"
-    assert listed.rows == [f"one {URL} 1 {nine} {nine} , in run 1"]
+    assert listed.rows == [f"one {URL} 1 {nine} {nine}"]
     assert (
         f"Interface Grades API URL {URL} Webhook path POST /webhooks/one "
-        f"Last webhook {nine} Heartbeat none announced Last request {nine} , in run 1"
+        f"Last webhook {nine} Heartbeat none announced Last request {nine}"
     ) in page.text
     assert f"Secret 1 added {nine}" in page.text
 
@@ -44,7 +44,7 @@ def test_silent_source_is_marked(browser: Browser, store: Store) -> None:
     listed, page = browser.get("/sources"), browser.get("/sources/one")
 
     nine = "2026-11-22 09:00:00 UTC"
-    assert listed.rows == [f"one {URL} 1 {nine} silent not in the last 20 runs"]
+    assert listed.rows == [f"one {URL} 1 {nine} silent never"]
     assert f"Last webhook {nine} silent for more than two heartbeats. Check at" in page.text
 
 
@@ -226,7 +226,4 @@ def test_missing_secrets_and_requests_are_shown(browser: Browser, store: Store) 
 
     assert "none Webhooks are refused until a secret is added." in page.text
     assert "None is stored. It is needed to confirm deletions." in page.text
-    assert (
-        "Last webhook never Heartbeat none announced Last request not in the last 20 runs"
-        in page.text
-    )
+    assert "Last webhook never Heartbeat none announced Last request never" in page.text

@@ -1,4 +1,4 @@
-"""Queries over recorded runs: results of courses, counts, the last run of each source."""
+"""Queries over recorded runs: results of courses and counts."""
 
 from dataclasses import replace
 
@@ -46,20 +46,6 @@ def test_results_of_a_course_are_newest_first(database: Database, store: Store) 
 
     assert [(row.outcome, run.id) for row, run in found] == [("skipped", 3), ("synced", 1)]
     assert newest == found[0]
-
-
-def test_last_fetch_of_each_source_ignores_skipped_courses(
-    database: Database, store: Store
-) -> None:
-    one, two = store.add_source("one"), store.add_source("two")
-    store.add_run(ELSEWHERE)
-    store.add_run(FAILED, ELSEWHERE)
-    store.add_run(SYNCED, replace(SKIPPED, source="two"))
-
-    with database.reading() as session:
-        last = queries.last_fetches(session)
-
-    assert {source_id: run.id for source_id, run in last.items()} == {one.id: 3, two.id: 2}
 
 
 def test_run_that_stopped_counts_what_it_did_not_record(database: Database, store: Store) -> None:

@@ -13,7 +13,7 @@ from receiver.models import Run, RunCourse
 from receiver.runs import lease as leases
 from receiver.runs import queries
 from receiver.runs import store as runs
-from receiver.runs.store import CourseOutcome, CourseResult, LastOutcome, RunResult, RunStatus
+from receiver.runs.store import CourseFailure, CourseOutcome, CourseResult, RunResult, RunStatus
 from tests.receiver.conftest import NINE, Store
 
 
@@ -110,36 +110,42 @@ def test_unknown_run_is_refused(database: Database) -> None:
             runs.get(session)
 
 
-def test_last_outcome_is_searched_in_recent_runs_by_one_query(database: Database) -> None:
-    recorded = {
-        0: ("LONG-AGO", CourseOutcome.SYNCED),
-        5: ("CS101", CourseOutcome.FAILED, "transient"),
-        6: ("CS102", CourseOutcome.SYNCED),
-        7: ("CS101", CourseOutcome.SYNCED),
-    }
-    with database.writing() as session:
-        for number in range(runs.RUNS_SEARCHED + 2):
-            at = NINE + timedelta(minutes=number)
-            run_id = runs.begin(session, "ada@elms", now=at)
-            if number in recorded:
-                runs.record(session, run_id, [CourseResult("one", *recorded[number])])
-    before = database.statements
+def test_unchanged_courses_are_counted_while_the_run_is_in_progress(store: Store) -> None:
+    unchanged = CourseResult("one", "CS101", CourseOutcome.UNCHANGED)
+    failed = CourseResult("one", "CS102", CourseOutcome.FAILED)
+    with store.database.writing() as session:
+        run_id = runs.begin(session, "ada@elms", now=NINE)
+        runs.record(session, run_id, [unchanged, failed])
+        runs.record(session, run_id, [unchanged, unchanged])
 
-    with database.reading() as session:
-        last = runs.last_outcomes(session)
+    with store.database.reading() as session:
+        [counts] = queries.counts(session, [runs.get(session)]).values()
 
-    assert database.statements == before + 1
-    assert last == {
-        ("one", "CS101"): LastOutcome(CourseOutcome.SYNCED, NINE + timedelta(minutes=7)),
-        ("one", "CS102"): LastOutcome(CourseOutcome.SYNCED, NINE + timedelta(minutes=6)),
-    }
+    assert (counts.parts["unchanged"], counts.parts["failed"]) == (3, 1)
+    assert [row.course_id for row in store.rows(RunCourse)] == ["CS102"]
+
+
+def test_failure_is_searched_in_recent_runs_by_one_query(store: Store) -> None:
+    for course_id in ("CS101", "CS102"):
+        store.add_course(course_id)
+    for number in range(runs.RUNS_SEARCHED + 1):
+        failed = CourseResult("one", "CS102" if number else "CS101", *FAILED)
+        store.add_run(failed, at=NINE + timedelta(minutes=number))
+    before = store.database.statements
+
+    with store.database.reading() as session:
+        failures = runs.failures(session, ["CS101", "CS102"])
+
+    assert store.database.statements == before + 1
+    assert failures == {("one", "CS102"): CourseFailure(NINE + timedelta(minutes=1))}
 
 
 ADVICE = Advice("Look.")
-FAILED = ("failed", "transient")
-OUTAGE = ("skipped", "site_trouble")
-DELETED = ("failed", "course_deleted")
-SYNCED = ("synced", "people_left_out")
+FAILED = (CourseOutcome.FAILED, "transient")
+OUTAGE = (CourseOutcome.SKIPPED, "site_trouble")
+DELETED = (CourseOutcome.FAILED, "course_deleted")
+SYNCED = (CourseOutcome.SYNCED, "people_left_out")
+UNCHANGED = (CourseOutcome.UNCHANGED, None)
 
 
 @pytest.mark.parametrize(
@@ -148,30 +154,28 @@ SYNCED = ("synced", "people_left_out")
         pytest.param([FAILED], 0, id="once"),
         pytest.param([FAILED, SYNCED, FAILED, OUTAGE, FAILED], 2, id="since it was synced"),
         pytest.param([FAILED, OUTAGE], 0, id="site trouble"),
-        pytest.param([("failed", "transient")] * 25, 0, id="longer than is searched"),
+        pytest.param([FAILED] * 25, 0, id="longer than is searched"),
         pytest.param([FAILED, SYNCED], None, id="synced"),
-        pytest.param([FAILED, ("unchanged", None)], None, id="unchanged"),
+        pytest.param([FAILED, UNCHANGED], None, id="unchanged"),
+        pytest.param([FAILED, UNCHANGED, FAILED, FAILED], 2, id="since it was unchanged"),
         pytest.param([FAILED, DELETED], None, id="deleted"),
-        pytest.param([FAILED, ("skipped", "token_invalid")], None, id="token invalid"),
+        pytest.param([FAILED, (CourseOutcome.SKIPPED, "token_invalid")], None, id="token invalid"),
     ],
 )
 def test_course_is_failing_since_it_was_last_synced(
-    store: Store, results: list[tuple[str, str | None]], failing_since: int | None
+    store: Store, results: list[tuple[CourseOutcome, str | None]], failing_since: int | None
 ) -> None:
+    entry = store.add_course("CS1")
+    store.add_course("CS1", source="two")
     for number, (outcome, reason) in enumerate(results):
-        result = CourseResult("one", "CS1", CourseOutcome(outcome), reason, "why", advice=ADVICE)
-        other = CourseResult("two", "CS1", CourseOutcome.SYNCED)
-        store.add_run(result, other, at=NINE + timedelta(minutes=number))
+        at = NINE + timedelta(minutes=number)
+        result = CourseResult("one", "CS1", outcome, reason, "why", advice=ADVICE)
+        store.add_run(result, CourseResult("two", "CS1", CourseOutcome.SYNCED), at=at)
+        if outcome is CourseOutcome.UNCHANGED:
+            store.update(entry, synced_at=at + timedelta(seconds=1))
 
     with store.database.reading() as session:
-        last = runs.last_outcomes(session, ["CS1"])
+        failures = runs.failures(session, ["CS1"])
 
     since = None if failing_since is None else NINE + timedelta(minutes=failing_since)
-    assert last["one", "CS1"] == LastOutcome(
-        CourseOutcome(results[-1][0]),
-        NINE + timedelta(minutes=len(results) - 1),
-        since,
-        "why",
-        ADVICE,
-    )
-    assert last["two", "CS1"].failing_since is None
+    assert failures == ({("one", "CS1"): CourseFailure(since, "why", ADVICE)} if since else {})

@@ -16,7 +16,7 @@ from receiver.course_state import CourseStatus, Deleted, TokenAnnounced
 from receiver.errors import EntryUnknownError, RunInProgressError
 from receiver.gradebook import database as gradebook
 from receiver.gradebook.base import ScoreCounts
-from receiver.models import Run, RunCourse, StoredScore
+from receiver.models import Run, RunCourse, Source, StoredScore
 from receiver.registry import entries as registry
 from receiver.sync.planner import Planner
 from receiver.sync.run import SyncRun
@@ -43,7 +43,11 @@ def test_grades_are_fetched_and_stored_once(lab: Lab) -> None:
     assert outcomes(second) == {"CS101": ("unchanged", None), "CS102": ("unchanged", None)}
     assert (second.scores, second.exit_code) == (ScoreCounts(), 0)
     assert len(lab.rows(StoredScore)) == 3
-    assert lab.entry("CS101").announced_version == 1
+    assert [row.run_id for row in lab.rows(RunCourse)] == [1, 1]
+    assert [run.unchanged for run in lab.rows(Run)] == [0, 2]
+    entry, [source] = lab.entry("CS101"), lab.rows(Source)
+    assert entry.announced_version == 1
+    assert source.requested_at == entry.synced_at
 
 
 def test_known_invalid_courses_open_no_connection(lab: Lab) -> None:
@@ -240,8 +244,10 @@ def test_registry_is_read_again_only_when_the_last_reading_is_old(lab: Lab) -> N
 
 def test_statements_do_not_grow_with_the_courses_of_a_batch(lab: Lab) -> None:
     lab.serve_course("CS0", lab.score())
+    lab.sync()
+    lab.serve_course("CS1", lab.score())
     one = lab.sync(refresh_after=HOUR).statements
-    for number in range(1, 10):
+    for number in range(2, 10):
         lab.serve_course(f"CS{number}", lab.score())
 
     ten = lab.sync(refresh_after=HOUR).statements
