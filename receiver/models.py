@@ -167,7 +167,7 @@ for _status, _condition in index_conditions(Entry).items():
 # without effect is the one that is stored.
 FOUND_BY_SYNC = (
     "actor = 'sync' AND (event IN ('course.deleted', 'course.restored') "
-    "OR event = 'token announced' AND status = 'token_invalid')"
+    "OR event = 'token.announced' AND status = 'token_invalid')"
 )
 
 

@@ -25,12 +25,17 @@ MAX_CLOCK_DRIFT = timedelta(seconds=60)
 
 @dataclass(frozen=True)
 class Finding:
-    """The result of one check, and what to do if it failed."""
+    """The result of one check, and what to do if it failed; `check` is a code."""
 
     check: str
     ok: bool
     found: str
     advice: Advice | None = None
+
+    @property
+    def title(self) -> str:
+        """The check as people read it."""
+        return self.check.replace("_", " ")
 
 
 def examine_settings(settings: type[ServiceSettings]) -> Finding:
@@ -49,7 +54,7 @@ def examine_settings(settings: type[ServiceSettings]) -> Finding:
 
 def examine_env_file(settings: type[ServiceSettings]) -> Finding:
     """Return whether only its owner can read .env, which holds secrets."""
-    check, file = ".env", config.env_file(settings)
+    check, file = "env_file", config.env_file(settings)
     try:
         mode = stat.S_IMODE(file.stat().st_mode)
     except OSError:
@@ -81,7 +86,7 @@ def examine_database(database: Database, schema: Schema) -> list[Finding]:
         ]
         schema.check(database)
         findings.append(Finding("schema", True, f"at {schema.head}"))
-        check = "database writes"
+        check = "database_writes"
         database.check_writable()
     except db.UNAVAILABLE as error:
         advice = Advice("Check the database URL, and that the database runs and takes writes.")
@@ -124,7 +129,7 @@ def report(findings: list[Finding], *, as_json: bool) -> int:
         output.print_table(
             ("check", "result", "found", "next step"),
             [
-                (item.check, "OK" if item.ok else "FAIL", item.found, output.next_step(item.advice))
+                (item.title, "OK" if item.ok else "FAIL", item.found, output.next_step(item.advice))
                 for item in sorted(findings, key=lambda item: item.ok)
             ],
             empty="No checks.",

@@ -113,7 +113,7 @@ def _dead_letters(session: Session, now: datetime) -> Finding:
         )
     )
     if not count:
-        return Finding("dead letters", True, f"none in the last {RECENT.days} days")
+        return Finding("dead_letters", True, f"none in the last {RECENT.days} days")
     text = "Fix the cause, then replay these deliveries."
     advice = Advice(text, "deliveries replay", ("--status", "dead"))
-    return Finding("dead letters", False, f"{count} in the last {RECENT.days} days", advice)
+    return Finding("dead_letters", False, f"{count} in the last {RECENT.days} days", advice)

@@ -143,7 +143,7 @@ def _reception(name: str, one: Reception, now: datetime) -> str:
 
 
 def _missed_webhooks(session: Session, now: datetime) -> Finding:
-    check, days = "missed webhooks", f"in the last {_MISSED_IN.days} days"
+    check, days = "missed_webhooks", f"in the last {_MISSED_IN.days} days"
     missed = history.missed_webhooks(session, now - _MISSED_IN)
     if not missed:
         return Finding(check, True, f"none {days}")
@@ -208,25 +208,27 @@ def _overlaps(entries: list[Entry], now: datetime) -> list[Finding]:
 
 def _moodle(entry: Entry, clients: SourceFactory, vault: Vault) -> Finding | None:
     """Return whether a Moodle responds to the requests for a course, or None for another site."""
-    check, course_id = f"source {entry.source.name}", entry.course_id
+    check, site, course_id = "source", entry.source.name, entry.course_id
     try:
         client, query = clients.open(entry.source), build_query(entry, vault)
     except DecryptionError as error:
-        return Finding(check, False, str(error), error.advice)
+        return Finding(check, False, f"{site}: {error}", error.advice)
     if not isinstance(client, MoodleGradeSource):
         return None
     match client.check_course(query):
         case None:
-            return Finding(check, True, f"the grades of the course {course_id} can be fetched")
+            return Finding(
+                check, True, f"{site}: the grades of the course {course_id} can be fetched"
+            )
         case RejectedOutcome(problem=problem, detail=detail):
             advice = Advice("Enter a current token.", "registry set-token", (course_id,))
-            return Finding(check, False, f"course {course_id}: {problem}: {detail}", advice)
+            return Finding(check, False, f"{site}: course {course_id}: {problem}: {detail}", advice)
         case Misconfigured() | SiteOutage() | Transient() as failure:
-            advice = failure.advice.fill("COURSE_ID", course_id).fill("SOURCE", entry.source.name)
-            return Finding(check, False, f"course {course_id}: {failure.detail}", advice)
+            advice = failure.advice.fill("COURSE_ID", course_id).fill("SOURCE", site)
+            return Finding(check, False, f"{site}: course {course_id}: {failure.detail}", advice)
         case _:
             advice = Advice("Run the grade sync, which stores this.", "sync-grades")
-            return Finding(check, False, f"the course {course_id} was deleted", advice)
+            return Finding(check, False, f"{site}: the course {course_id} was deleted", advice)
 
 
 def _gradebook(gradebook: MoodleGradebook, plan: Plan) -> Finding:
@@ -254,28 +256,28 @@ def _last_run(session: Session, now: datetime) -> Finding:
     run = runs.latest_full(session)
     if run is None:
         advice = Advice("Run the grade sync once, and schedule it.", "sync-grades")
-        return Finding("last run", False, "the grades of all courses were never synced", advice)
+        return Finding("last_run", False, "the grades of all courses were never synced", advice)
     detail = f"run {run.id} started {format_duration(now - run.started_at)} ago"
     if pause := schedule.get_pause(session):
         detail += f"; paused since {readable(pause.paused_at)} by {pause.paused_by}"
         advice = Advice("Resume it when the reason of the pause is gone.", "runs resume")
-        return Finding("last run", now - pause.paused_at <= LATE, detail, advice)
+        return Finding("last_run", now - pause.paused_at <= LATE, detail, advice)
     if now - run.started_at > LATE:
         advice = Advice(
             "Check that cron or a timer runs the grade sync, and its log if it does.",
             "sync-grades",
         )
         detail += ", and there was no run of all courses since"
-        return Finding("last run", False, detail, advice)
+        return Finding("last_run", False, detail, advice)
     if run.ended_at is None:
         status = runs.statuses(session, [run], now=now)[run.id]
         advice = Advice("If it was killed, the next run continues; check that one is scheduled.")
-        return Finding("last run", True, f"{detail} and is not completed: {status}", advice)
+        return Finding("last_run", True, f"{detail} and is not completed: {status}", advice)
     detail += (
         f": {run.synced:,} synced, {run.unchanged:,} unchanged, "
         f"{run.skipped:,} skipped, {run.failed:,} failed"
     )
     if not (run.failed or run.stopped):  # invalid tokens are a finding of their own
-        return Finding("last run", True, detail)
+        return Finding("last_run", True, detail)
     advice = Advice("See each reason and its next step.", "runs show", (str(run.id),))
-    return Finding("last run", False, detail, advice)
+    return Finding("last_run", False, detail, advice)

@@ -59,13 +59,13 @@ class HistoryEvent(StrEnum):
     COURSE_DELETED = "course.deleted"
     COURSE_RESTORED = "course.restored"
     TOKEN_REGENERATED = "token.regenerated"  # noqa: S105 - an event's type, no secret
-    TOKEN_ANNOUNCED = "token announced"  # noqa: S105 - as above
-    TOKEN_REJECTED = "token rejected"  # noqa: S105 - as above
-    TOKEN_ACCEPTED = "token accepted"  # noqa: S105 - as above
-    TOKEN_ENTERED = "token entered"  # noqa: S105 - as above
-    TOKEN_CLAIMED = "token claimed"  # noqa: S105 - as above
-    COURSE_ADDED = "course added"
-    COURSE_REMOVED = "course removed"
+    TOKEN_ANNOUNCED = "token.announced"  # noqa: S105 - as above
+    TOKEN_REJECTED = "token.rejected"  # noqa: S105 - as above
+    TOKEN_ACCEPTED = "token.accepted"  # noqa: S105 - as above
+    TOKEN_ENTERED = "token.entered"  # noqa: S105 - as above
+    TOKEN_CLAIMED = "token.claimed"  # noqa: S105 - as above
+    COURSE_ADDED = "course.added"
+    COURSE_REMOVED = "course.removed"
 
 
 @dataclass(frozen=True)

@@ -113,8 +113,8 @@ TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 LIKE_A_TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d")
 CODE = re.compile(r"[a-z][a-z0-9_.-]*")
 CODES = {
-    *("status", "outcome", "reason", "failure", "last_failure", "event_type", "channel", "kind"),
-    *("probe", "expected", "finding"),
+    *("status", "outcome", "reason", "failure", "last_failure", "event_type", "event", "channel"),
+    *("kind", "probe", "expected", "finding", "check"),
 }
 SENTENCES = {"detail", "next_step"}
 

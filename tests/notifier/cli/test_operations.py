@@ -202,9 +202,9 @@ def test_doctor_passes(store: Store, run: Run, read_json: ReadJson) -> None:
         "secrets",
         "endpoints",
         "backlog",
-        "dead letters",
+        "dead_letters",
         "settings",
-        ".env",
+        "env_file",
     ]
 
 

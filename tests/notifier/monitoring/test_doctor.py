@@ -201,4 +201,4 @@ def test_dead_deliveries_of_the_last_week_are_found(
 ) -> None:
     store.add_delivery(store.add_endpoint().id, status=DeliveryStatus.DEAD, settled_at=now - age)
 
-    assert find("dead letters").ok == ok
+    assert find("dead_letters").ok == ok

@@ -227,7 +227,7 @@ def test_overview_shows_the_findings_of_the_doctor(ada: Browser, make_dead: Make
     findings = doctor.examine(here.database, here.vault)
     page = ada.look("/")
 
-    assert [one.check for one in findings] == re.findall(r'<th scope="row">([a-z ]+)</th>', page)
+    assert [one.title for one in findings] == re.findall(r'<th scope="row">([a-z ]+)</th>', page)
     assert "1 encrypted, all can be decrypted" in page
 
 

@@ -260,6 +260,7 @@ def test_doctor_tries_one_course_of_each_moodle(
 
     findings = json.loads(receiver("doctor", "--json").stdout)["findings"]
 
-    (found,) = (finding for finding in findings if finding["check"] == "source moodle")
+    (found,) = (finding for finding in findings if finding["check"] == "source")
     assert (found["ok"], words in found["detail"]) == (ok, True)
+    assert found["detail"].startswith("moodle: ")
     assert bool(found["next_step"]) is not ok

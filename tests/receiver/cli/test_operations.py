@@ -101,7 +101,7 @@ def test_prune_deletes_grades_of_courses_that_were_deleted_long_ago(
 
 def test_history_is_pruned_in_batches(database: Database, store: Store) -> None:
     entry = store.add_course("CS101")
-    line = history.NewHistoryEntry(entry.id, "token entered", None, registry.state_of(entry))
+    line = history.NewHistoryEntry(entry.id, "token.entered", None, registry.state_of(entry))
     with database.writing() as session:
         history.write(session, [line] * 5, actor=registry.Actor("sync", "run 1"), now=LONG_AGO)
 

@@ -147,7 +147,7 @@ def test_show_prints_state_and_history(receiver: Receiver, store: Store) -> None
 
     assert "the token was regenerated: current new" in text
     history = text.split("History, newest first")[1]
-    assert history.index("token.regenerated") < history.index("token rejected")
+    assert history.index("token.regenerated") < history.index("token.rejected")
     assert (known["course_version"], known["announced_token_id"]) == (4, "new")
     assert known["rejected_reason"] == "unknown"
     assert known["history"] == [

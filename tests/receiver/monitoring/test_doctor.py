@@ -56,7 +56,7 @@ def moodle_source(store: Store, vault: Vault) -> None:
 def test_empty_installation_says_how_to_begin(examine: Examine) -> None:
     found = examine()
 
-    assert [check for check, finding in found.items() if not finding.ok] == ["sources", "last run"]
+    assert [check for check, finding in found.items() if not finding.ok] == ["sources", "last_run"]
     assert found["sources"].found == "none, so there are no webhooks and no grades"
     assert found["sources"].advice.action == "sources add"
 
@@ -71,7 +71,7 @@ def test_healthy_installation_passes(examine: Examine, store: Store, moodle_sour
     assert all(finding.ok for finding in found.values())
     assert found["sources"].found == "moodle, one"
     assert found["secrets"].found == "3 encrypted, all can be decrypted"
-    assert found["last run"].found.startswith("run 1 started 3 min ago: 0 synced")
+    assert found["last_run"].found.startswith("run 1 started 3 min ago: 0 synced")
 
 
 def test_source_without_secret_fails(examine: Examine, store: Store) -> None:
@@ -121,7 +121,7 @@ def test_missed_webhooks_fail(examine: Examine, store: Store) -> None:
     with store.database.writing() as session:
         registry.apply_updates(session, updates, actor=Actor(ActorKind.SYNC, "run 1"), now=now)
 
-    finding = examine()["missed webhooks"]
+    finding = examine()["missed_webhooks"]
 
     assert (finding.ok, finding.found) == (
         False,
@@ -180,7 +180,7 @@ def test_last_run_is_checked(
 ) -> None:
     store.add_run(at=datetime.now(UTC) - ago, **run)
 
-    found = examine()["last run"]
+    found = examine()["last_run"]
 
     assert (found.ok, words in found.found) == (ok, True)
     assert found.ok or found.advice
@@ -192,7 +192,7 @@ def test_pause_is_named(examine: Examine, store: Store, days: int, ok: bool) -> 
     with store.database.writing() as session:
         schedule.pause(session, "Ada", now=datetime.now(UTC) - timedelta(days=days))
 
-    found = examine()["last run"]
+    found = examine()["last_run"]
 
     assert (found.ok, "by Ada" in found.found) == (ok, True)
     assert found.advice
@@ -203,7 +203,7 @@ def test_partial_run_does_not_hide_a_late_schedule(examine: Examine, store: Stor
     store.add_run(at=datetime.now(UTC) - timedelta(days=2))
     store.add_run(at=datetime.now(UTC), partial=True)
 
-    found = examine()["last run"]
+    found = examine()["last_run"]
 
     assert (found.ok, found.found) == (False, LATE)
 

@@ -112,9 +112,9 @@ def test_history_has_newest_first_with_its_actors(browser: Browser, store: Store
     page = browser.get(PATH)
 
     assert [row.partition(" 2026")[0] for row in page.rows] == [
-        "token rejected",
+        "token.rejected",
         "token.regenerated",
-        "course added",
+        "course.added",
     ]
     assert "administrator ada@elms" in page.rows[2]
     assert '<a href="/runs/7">run 7</a>' in page.html
@@ -232,7 +232,7 @@ def test_malformed_token_is_not_shown_again(browser: Browser, store: Store) -> N
     assert page.status == 422
     assert "this was cut off or mistyped. Copy the whole token again" in page.text
     assert "planted" not in page.html
-    assert [line.event for line in store.rows(HistoryEntry)] == ["course added"]
+    assert [line.event for line in store.rows(HistoryEntry)] == ["course.added"]
 
 
 @pytest.mark.parametrize(

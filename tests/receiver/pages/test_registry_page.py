@@ -161,7 +161,7 @@ def test_course_is_added(browser: Browser, store: Store, course_id: str) -> None
     assert page.text.startswith(f"{course_id} was added with the token {token.token_id}.")
     assert token.secret not in page.html
     assert store.entry(course_id).stored_token_id == token.token_id
-    assert (line.actor, line.actor_name, line.event) == ("administrator", "Ada", "course added")
+    assert (line.actor, line.actor_name, line.event) == ("administrator", "Ada", "course.added")
 
 
 @pytest.mark.parametrize(

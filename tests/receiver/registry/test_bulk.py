@@ -147,7 +147,7 @@ def test_tokens_are_set_and_recorded(
 
     assert ids == [store.entry("CS101").id]
     assert store.entry("CS101").stored_token_id == renewed.token.token_id
-    assert [line.event for line in store.rows(HistoryEntry)] == ["course added", "token entered"]
+    assert [line.event for line in store.rows(HistoryEntry)] == ["course.added", "token.entered"]
 
 
 @pytest.mark.parametrize(
@@ -245,7 +245,7 @@ def test_courses_are_removed_with_their_tokens(
     assert (entry.added_at, entry.encrypted_token, entry.stored_token_id) == (None, None, None)
     assert entry.deleted_version == 4
     assert store.entry("CS103").added_at == kept.added_at
-    lines = [line for line in store.rows(HistoryEntry) if line.event == "course removed"]
+    lines = [line for line in store.rows(HistoryEntry) if line.event == "course.removed"]
     assert [(line.entry_id, line.actor_name, line.status) for line in lines] == [
         (gone.id, "ada@elms", "course_deleted"),
         (ids[1], "ada@elms", "active"),

@@ -63,10 +63,10 @@ def test_every_change_has_an_entry_without_a_secret(
         registry.remove(session, source, "CS101", **by_ada)
 
     assert written() == [
-        ("administrator", "ada@elms", "course added", "active"),
+        ("administrator", "ada@elms", "course.added", "active"),
         ("webhook", "msg_1", "token.regenerated", "token_invalid"),
-        ("administrator", "ada@elms", "token entered", "active"),
-        ("administrator", "ada@elms", "course removed", "token_invalid"),
+        ("administrator", "ada@elms", "token.entered", "active"),
+        ("administrator", "ada@elms", "course.removed", "token_invalid"),
     ]
     lines = [vars(line) for line in store.rows(HistoryEntry)]
     assert f"stored token {first.token_id}" in {line["detail"] for line in lines}
@@ -104,8 +104,8 @@ def test_sync_writes_only_facts_that_changed_something(
         registry.apply_updates(session, updates, actor=RUN, now=NINE)
 
     assert written()[2:] == [
-        ("sync", "run 7", "token announced", "token_invalid"),
-        ("sync", "run 7", "token rejected", "token_invalid"),
+        ("sync", "run 7", "token.announced", "token_invalid"),
+        ("sync", "run 7", "token.rejected", "token_invalid"),
     ]
 
 
@@ -199,8 +199,8 @@ def test_facts_that_only_a_sync_found_are_missed_webhooks(
     deleted = missed(store)
     find(Restored(4, LATER))
 
-    assert deleted == {"one": {"course.deleted": 1, "token announced": 1}}
-    assert missed(store) == {"one": {"course.restored": 1, "token announced": 1}}
+    assert deleted == {"one": {"course.deleted": 1, "token.announced": 1}}
+    assert missed(store) == {"one": {"course.restored": 1, "token.announced": 1}}
     assert missed(store, LATER + timedelta(seconds=1)) == {}
 
 
@@ -228,7 +228,7 @@ def test_webhook_that_arrives_later_is_not_missed(store: Store, find: Callable[.
     after_deletion = missed(store)
     store.apply("CS101", TokenAnnounced(2, "other", LATER))
 
-    assert (after_deletion, missed(store)) == ({"one": {"token announced": 1}}, {})
+    assert (after_deletion, missed(store)) == ({"one": {"token.announced": 1}}, {})
 
 
 def test_source_without_secrets_sends_no_webhooks(store: Store) -> None:

@@ -302,11 +302,11 @@ def test_accepted_token_is_recorded_once(check_with: Check, store: Store) -> Non
 
     lines = [line.event for line in store.rows(HistoryEntry)]
     assert lines == [
-        "course added",
+        "course.added",
         "token.regenerated",
-        "token entered",
-        "token accepted",
-        "token entered",
+        "token.entered",
+        "token.accepted",
+        "token.entered",
     ]
 
 
