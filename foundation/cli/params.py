@@ -104,6 +104,7 @@ def _parse_since(value: str) -> datetime:
 
 COURSE_ID = Parsed("course_id", parse_course_id)
 TEXT = text_of()
+SEARCH = text_of(maximum=255)  # as long as a course id can be
 DURATION = Parsed("duration", text.parse_duration)
 AGE = Parsed("age", _parse_age)  # of records to delete: at least MIN_AGE
 TIMESTAMP = Parsed("timestamp", _parse_timestamp)

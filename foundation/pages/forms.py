@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypeVar
 from flask import Flask, current_app, request
 from flask_wtf.csrf import CSRFError, CSRFProtect, generate_csrf
 from markupsafe import Markup
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from contract.strict_json import is_storable
@@ -45,6 +45,9 @@ def _parse_time(text: object) -> datetime:
 
 Time = Annotated[datetime, BeforeValidator(_parse_time)]
 """A time as users enter it: 2h, yesterday, or a date with or without the time of day, in UTC."""
+
+Search = Annotated[str, Field(max_length=255)]
+"""A text to search for, as long as a course id can be."""
 
 
 def protect(app: Flask) -> None:

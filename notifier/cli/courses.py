@@ -17,6 +17,7 @@ from foundation.cli import context, output
 from foundation.cli.output import csv_option, json_option
 from foundation.cli.params import (
     COURSE_ID,
+    SEARCH,
     SINCE,
     TEXT,
     Parsed,
@@ -125,7 +126,7 @@ def add(course_id: str, title: str, as_json: bool) -> None:
     type=SINCE,
     help="Only courses deleted since this time: 2h, yesterday, or 2026-11-22T09:00 (UTC).",
 )
-@click.option("--matching", type=TEXT, default="", help=f"Only {_FOUND}.")
+@click.option("--matching", type=SEARCH, default="", help=f"Only {_FOUND}.")
 @click.option(
     "--sort",
     type=_SORT,
@@ -237,7 +238,7 @@ def _course_options(verb: str, deleted: str) -> Callable[[_Command], _Command]:
             ),
             click.option(
                 "--matching",
-                type=TEXT,
+                type=SEARCH,
                 help=f"Also {verb} {deleted}{_FOUND}, as `courses list` does.",
             ),
             click.option("--yes", is_flag=True, help="Do not ask for confirmation."),

@@ -53,7 +53,7 @@ class Selection(forms.Form):
     course_id: tuple[str, ...] = ()
     text: str = ""
     everything: bool = False
-    q: str = ""
+    q: forms.Search = ""
     expected: int = 0
 
     @property

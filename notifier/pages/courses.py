@@ -68,7 +68,7 @@ class CourseParams(BaseModel):
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid", frozen=True)
 
-    q: str = ""
+    q: forms.Search = ""
     state: Literal["", "present", "deleted"] = ""
     deleted_since: forms.Time | None = None
     sort: Annotated[Sort, BeforeValidator(_parse_sort)] | None = None

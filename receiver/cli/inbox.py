@@ -6,7 +6,7 @@ import click
 
 from foundation.cli import output
 from foundation.cli.output import csv_option, json_option
-from foundation.cli.params import COURSE_ID, TEXT, limit_option, time_options
+from foundation.cli.params import COURSE_ID, SEARCH, TEXT, limit_option, time_options
 from foundation.db.pagination import PageRequest
 from receiver.cli import context
 from receiver.cli.context import source_option
@@ -24,7 +24,7 @@ _OUTCOMES = [outcome.value for outcome in WebhookOutcome if outcome != WebhookOu
 @click.option("--course", "course_id", type=COURSE_ID, help="Only webhooks about this course.")
 @click.option(
     "--matching",
-    type=TEXT,
+    type=SEARCH,
     help="Only webhooks about courses whose id contains TEXT, in any case.",
 )
 @source_option

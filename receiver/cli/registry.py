@@ -8,7 +8,7 @@ import click
 from contract.tokens import Token
 from foundation.cli import output
 from foundation.cli.output import csv_option, json_option
-from foundation.cli.params import COURSE_ID, SINCE, TEXT, Parsed, limit_option, whole_number
+from foundation.cli.params import COURSE_ID, SEARCH, SINCE, Parsed, limit_option, whole_number
 from foundation.db import pagination
 from foundation.db import session as db
 from foundation.db.pagination import PageRequest, Sort
@@ -69,7 +69,7 @@ def add(course_id: str, source: str | None, as_json: bool) -> None:
     help="Only courses with this status.",
 )
 @click.option(
-    "--matching", type=TEXT, default="", help="Only courses whose id contains TEXT, in any case."
+    "--matching", type=SEARCH, default="", help="Only courses whose id contains TEXT, in any case."
 )
 @source_option
 @click.option(

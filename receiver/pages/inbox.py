@@ -27,7 +27,7 @@ class InboxParams(BaseModel):
 
     model_config = ConfigDict(frozen=True, str_strip_whitespace=True)
 
-    q: str | None = None
+    q: forms.Search | None = None
     course_id: str | None = None
     outcome: WebhookOutcome | None = None
     source: str | None = None

@@ -50,7 +50,7 @@ class RegistryParams(BaseModel):
 
     model_config = ConfigDict(arbitrary_types_allowed=True, frozen=True, str_strip_whitespace=True)
 
-    q: str = ""
+    q: forms.Search = ""
     status: CourseStatus | None = None
     source: str | None = None
     since: forms.Time | None = None

@@ -37,7 +37,7 @@ class Selection(forms.Form):
     everything: bool = False
     status: CourseStatus | None = None
     source: str = ""
-    q: str = ""
+    q: forms.Search = ""
     since: Annotated[forms.Time | None, BeforeValidator(lambda text: text or None)] = None
     expected: int = 0
 

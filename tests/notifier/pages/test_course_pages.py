@@ -112,6 +112,10 @@ def test_search_that_is_invalid_says_why(ada: Browser, query: str, detail: str) 
     assert ada.client.get(f"/courses.csv?{query}").status_code == 422
 
 
+def test_search_that_is_too_long_is_refused(ada: Browser) -> None:
+    assert "At most 255 characters are allowed." in ada.look("/courses", q="x" * 256)
+
+
 def test_unknown_parameter_is_refused(ada: Browser) -> None:
     page = ada.client.get("/courses?title=law")
 

@@ -56,6 +56,7 @@ def test_list_is_a_table_or_csv(receiver: Receiver) -> None:
         pytest.param(["--before", "x"], 2, "no webhook x was received", id="unknown webhook"),
         pytest.param(["--source", "x"], 1, "there is no source 'x'", id="unknown source"),
         pytest.param(["--outcome", "duplicate"], 2, "is not one of 'applied'", id="not stored"),
+        pytest.param(["--matching", "x" * 256], 2, "256 characters; expected 0 to 255", id="long"),
         pytest.param(["--csv", "--json"], 2, "either --csv or --json", id="two formats"),
     ],
 )

@@ -78,6 +78,7 @@ def test_filters_and_total_are_shown(browser: Browser, messages: None) -> None:
         pytest.param("outcome=none", "outcome: Must be 'applied'", id="outcome"),
         pytest.param("until=soon", "'soon' is not a time such as 2h", id="time"),
         pytest.param("course=CS101", "The parameter 'course' is unknown", id="parameter"),
+        pytest.param(f"q={'x' * 256}", "q: At most 255 characters are allowed.", id="length"),
     ],
 )
 def test_filter_without_effect_is_refused(browser: Browser, query: str, message: str) -> None:

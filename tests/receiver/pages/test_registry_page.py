@@ -106,6 +106,7 @@ def test_search_is_counted_and_exported(browser: Browser, store: Store) -> None:
         pytest.param("since=soon", "'soon' is not a time such as 2h", id="time"),
         pytest.param("sort=token", "'token' is not a column to sort by", id="sort"),
         pytest.param("begins=CS", "The parameter 'begins' is unknown", id="parameter"),
+        pytest.param(f"q={'x' * 256}", "q: At most 255 characters are allowed.", id="length"),
     ],
 )
 def test_filter_without_effect_is_refused(browser: Browser, query: str, message: str) -> None:
