@@ -2,10 +2,11 @@
 
 import re
 
+import pytest
 from playwright.sync_api import expect
 
 from contract.tokens import CourseToken
-from tests.browser.conftest import Open, sign_in
+from tests.browser.conftest import NARROW, WIDE, Open, sign_in
 from tests.browser.university import University
 
 
@@ -45,3 +46,26 @@ def test_course_is_added_and_removed(open_page: Open, campus: University) -> Non
     page.get_by_role("button", name="Remove course", exact=True).click()
 
     expect(page.get_by_role("status")).to_contain_text("NEW 101/a was removed from the grade sync.")
+
+
+@pytest.mark.parametrize(
+    ("width", "is_folded"),
+    [pytest.param(NARROW, True, id="narrow"), pytest.param(WIDE, False, id="wide")],
+)
+def test_filter_is_folded_on_narrow_screens_unless_it_is_used(
+    open_page: Open, campus: University, width: int, is_folded: bool
+) -> None:
+    page = open_page(java_script_enabled=False, width=width)
+    sign_in(page, campus.addresses["receiver"])
+    page.goto(f"{campus.addresses['receiver']}/inbox")
+    field, unfold = page.get_by_label("Webhook id"), page.get_by_text("Filter and download")
+    expect(field).to_be_visible(visible=not is_folded)
+    expect(unfold).to_be_visible(visible=is_folded)
+
+    if is_folded:
+        unfold.click()
+    field.fill("msg_none")
+    page.get_by_role("button", name="Apply").click()
+
+    expect(field).to_be_visible()
+    expect(field).to_have_value("msg_none")
