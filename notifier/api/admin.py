@@ -15,7 +15,7 @@ from foundation.web.app import check_bearer, client_address, guarded, parse_body
 from foundation.web.errors import AdminKeyError, RequestInvalidError
 from notifier import services
 from notifier.api import schemas
-from notifier.courses import grades, listing
+from notifier.courses import grades, listing, token_claims
 from notifier.courses import service as courses
 from notifier.courses.listing import CourseFilter
 from notifier.models import MAX_ID
@@ -123,7 +123,11 @@ def regenerate_token(course_id: str) -> tuple[Json, int]:
         audit.record(session, actor(), "course.regenerate-token", course_id, detail, now=now)
         course = courses.get_course(session, course_id)
         response = schemas.RegeneratedToken.of(
-            course, token=token.reveal(), token_id=token.token_id, valid_until=valid_until
+            course,
+            token=token.reveal(),
+            token_id=token.token_id,
+            valid_until=valid_until,
+            claimable=token_claims.is_kept(session, token),
         )
         return _json(response), 201
 

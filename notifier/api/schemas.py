@@ -167,9 +167,13 @@ class CourseWithToken(CourseResponse):
 
 
 class RegeneratedToken(CourseWithToken):
-    """A course with its new token; the old one is good until `valid_until`, or ended at once."""
+    """A course with its new token; the old one is good until `valid_until`, or ended at once.
+
+    `claimable`: ELMS can claim the new one until then.
+    """
 
     valid_until: Timestamp | None
+    claimable: bool
 
 
 class Courses(Response):

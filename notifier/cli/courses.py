@@ -47,7 +47,7 @@ from notifier.api.schemas import (
     RegeneratedToken,
 )
 from notifier.cli.params import MOODLE_TOKEN, TITLE
-from notifier.courses import grades, listing
+from notifier.courses import grades, listing, token_claims
 from notifier.courses import service as courses
 from notifier.courses.listing import CourseFilter
 from notifier.errors import (
@@ -338,11 +338,14 @@ def regenerate_token(
             token=token.reveal(),
             token_id=token.token_id,
             valid_until=valid_until,
+            claimable=token_claims.is_kept(session, token),
         )
     what = "has a new token, shown only once:"
     if valid_until is not None:
+        claimable = ", and ELMS can claim the new one" if response.claimable else ""
         what = (
-            f"has a new token, shown only once; the old one is good until {readable(valid_until)}:"
+            "has a new token, shown only once; the old one is good until "
+            f"{readable(valid_until)}{claimable}:"
         )
     _show_token(response, what, as_json=as_json)
 

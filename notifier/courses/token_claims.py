@@ -42,6 +42,14 @@ def keep(session: Session, token: CourseToken, vault: Vault, *, until: datetime)
     )
 
 
+def is_kept(session: Session, token: CourseToken) -> bool:
+    """Return True if a token can be claimed until its overlap ends."""
+    kept = IssuedToken.encrypted_token.is_not(None)
+    return bool(
+        session.scalar(select(exists().where(IssuedToken.token_id == token.token_id, kept)))
+    )
+
+
 def claim(
     session: Session, course_ids: Sequence[str], *, vault: Vault, now: datetime
 ) -> list[ClaimedToken | Refusal]:

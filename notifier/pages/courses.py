@@ -21,7 +21,7 @@ from foundation.pages import downloads, forms
 from foundation.pages.guards import signed_in
 from foundation.pages.sessions import actor
 from notifier import services
-from notifier.courses import grades, listing
+from notifier.courses import grades, listing, token_claims
 from notifier.courses import service as core
 from notifier.courses.listing import CourseFilter
 from notifier.errors import CourseExistsError
@@ -281,8 +281,14 @@ def _token_page(
 ) -> str:
     with services.current().database.reading() as session:
         facts = _about(session, core.get_course(session, course_id))
+        claimable = token_claims.is_kept(session, token)
     return render_template(
-        "notifier/course_token.html", token=token, is_new=is_new, valid_until=valid_until, **facts
+        "notifier/course_token.html",
+        token=token,
+        is_new=is_new,
+        valid_until=valid_until,
+        claimable=claimable,
+        **facts,
     )
 
 

@@ -144,15 +144,25 @@ def test_regenerate_token_prints_the_new_one(store: Store, run: Run) -> None:
     assert CourseToken.parse(new).token_id != old.token_id
 
 
-def test_regenerate_token_with_an_overlap_says_until_when(store: Store, run: Run) -> None:
+@pytest.mark.parametrize(
+    ("may_claim", "claimable"),
+    [
+        pytest.param(False, "", id="entered by hand"),
+        pytest.param(True, ", and ELMS can claim the new one", id="claimable"),
+    ],
+)
+def test_regenerate_token_with_an_overlap_says_until_when(
+    store: Store, run: Run, may_claim: bool, claimable: str
+) -> None:
     store.add_course("CS101")
+    store.add_endpoint(may_claim_tokens=may_claim)
 
     message, _ = run("courses", "regenerate-token", "CS101", "--overlap", "24h").stdout.splitlines()
 
     (old, _) = store.all(IssuedToken)
     assert message == (
         "The course CS101 has a new token, shown only once; "
-        f"the old one is good until {readable(old.valid_until)}:"
+        f"the old one is good until {readable(old.valid_until)}{claimable}:"
     )
     assert readable(old.valid_until) in run("courses", "show", "CS101").stdout
 

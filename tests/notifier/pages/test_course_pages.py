@@ -212,6 +212,20 @@ def test_old_token_of_an_overlap_is_shown(ada: Browser, token: CourseToken, stor
     page = ada.look("/courses/one", course_id="CS101")
     assert "Until then the old token is good" in response.text
     assert "The token before it is good until" in page
+    assert "Only this id is stored here" in page
+
+
+def test_token_that_elms_can_claim_need_not_be_sent(
+    ada: Browser, token: CourseToken, store: Store
+) -> None:
+    store.add_endpoint(may_claim_tokens=True)
+
+    response = ada.send("/courses/token", course_id="CS101", version=1, overlap="24h")
+
+    page = ada.look("/courses/one", course_id="CS101")
+    assert "ELMS may take this token over itself" in response.text
+    assert "ELMS can claim the current one" in page
+    assert "Only this id is stored here" not in page
 
 
 @pytest.mark.parametrize(
