@@ -125,3 +125,14 @@ def test_tokens_are_forgotten_once_no_endpoint_may_claim_them(
     store.write(token_claims.forget_expired, now=NINE)
 
     assert kept(store) == []
+
+
+def test_restored_course_can_be_claimed_again(store: Store, endpoint_id: int) -> None:
+    token = regenerate(store)
+    store.write(courses.delete_course, "CS101", now=NINE)
+    (deleted,) = claim(store)
+
+    store.write(courses.restore_course, "CS101", grace=timedelta(days=1), now=NINE)
+
+    assert isinstance(deleted, CourseDeletedError)
+    assert claim(store) == [ClaimedToken("CS101", token)]
