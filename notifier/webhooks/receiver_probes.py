@@ -223,10 +223,8 @@ def diagnose(
         flaws += [flaw for probe, flaw in _WRONGLY_REFUSED.items() if probe in refused]
         if offset is not None and abs(offset) > MAX_CLOCK_OFFSET:
             flaws.append(_clock(offset))
-    elif (refusal := _refusal_of_event(results)) is not None:
-        flaws.append(refusal)
     else:
-        flaws.append(_why_refused(accepted, offset, endpoint_id))
+        flaws.append(_why_refused(results, accepted, offset, endpoint_id))
     flaws += _incomplete(results)
     if flaws:
         return flaws
@@ -261,28 +259,11 @@ def _wrongly_accepted(accepted: Collection[Probe]) -> list[ReceiverFinding]:
     return flaws
 
 
-def _refusal_of_event(results: Sequence[ProbeResult]) -> ReceiverFinding | None:
-    """Return the finding if what is signed correctly is refused otherwise than what is not."""
-    of_signatures = {
-        one.response for one in results if one.probe in {Probe.UNSIGNED, Probe.SIGNED_BY_OTHER}
-    }
-    signed = results[0]
-    if signed.response in of_signatures or not isinstance(signed.result, WebhookResponse):
-        return None
-    why = f": {signed.result.excerpt[:_EXCERPT]}" if signed.result.excerpt else ""
-    return ReceiverFinding(
-        "refuses-event",
-        True,
-        f"verifies the signature, but refuses the event itself with {signed.response}{why}",
-        Advice(
-            "Fix what the response names. A receiver responds with 2xx to event types that it does "
-            "not know."
-        ),
-    )
-
-
 def _why_refused(
-    accepted: Collection[Probe], offset: timedelta | None, endpoint_id: int
+    results: Sequence[ProbeResult],
+    accepted: Collection[Probe],
+    offset: timedelta | None,
+    endpoint_id: int,
 ) -> ReceiverFinding:
     if Probe.OTHER_BYTES in accepted:
         return _REWRITES_BODY
@@ -290,6 +271,11 @@ def _why_refused(
         return _READS_ONE_SIGNATURE
     if offset is not None and abs(offset) > TOLERANCE - _DATE_PRECISION:
         return _clock(offset)
+    signed = results[0].result
+    (other,) = (one for one in results if one.probe is Probe.SIGNED_BY_OTHER)
+    is_about_event = other.outcome is ProbeOutcome.REFUSED and other.response != results[0].response
+    if is_about_event and isinstance(signed, WebhookResponse):
+        return _refuses_event(signed)
     return ReceiverFinding(
         "refuses-everything",
         True,
@@ -300,6 +286,19 @@ def _why_refused(
             "endpoint; rotate it if it is lost.",
             "endpoints rotate-secret",
             (str(endpoint_id),),
+        ),
+    )
+
+
+def _refuses_event(signed: WebhookResponse) -> ReceiverFinding:
+    why = f": {signed.excerpt[:_EXCERPT]}" if signed.excerpt else ""
+    return ReceiverFinding(
+        "refuses-event",
+        True,
+        f"verifies the signature, but refuses the event itself with {signed.status}{why}",
+        Advice(
+            "Fix what the response names. A receiver responds with 2xx to event types that it does "
+            "not know."
         ),
     )
 

@@ -120,7 +120,7 @@ def send_sample(
     target = _read_target(services, endpoint_id)
     with services.database.reading() as session:
         if courses.find_courses(session, [course_id]):
-            raise SampleRefusedError(f"the course {course_id!r} exists")
+            raise SampleRefusedError(f"there is or was a course {course_id!r}")
     body = events.dump_sample(event_type, services.settings.source, course_id, datetime.now(UTC))
     target = replace(target, body=body.encode())
     with closing(services.transport(1)) as transport:

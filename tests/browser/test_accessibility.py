@@ -1,7 +1,7 @@
 """Every page in light and dark, wide and narrow: axe-core finds nothing, nothing is too wide."""
 
 import pytest
-from playwright.sync_api import Page
+from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import NARROW, WIDE, Open, faults_of
 from tests.browser.edge_cases import DISABLED, NAMES, PAUSED, TITLES
@@ -108,3 +108,16 @@ def test_empty_pages_and_every_part_are_accessible(
         found[path] = faults_of(page)
 
     assert found == {path: [] for path in EMPTY}
+
+
+def test_check_of_a_receiver_is_accessible(
+    open_signed_in: Open, campus: University, scheme: str, width: int
+) -> None:
+    page = open_signed_in(
+        campus.addresses["notifier"], "/endpoints/1", color_scheme=scheme, width=width
+    )
+
+    page.get_by_role("button", name="Check receiver").click()
+
+    expect(page.get_by_role("heading", level=1)).to_have_text("Check of endpoint 1")
+    assert faults_of(page) == []

@@ -67,6 +67,14 @@ def results(**changed: WebhookResponse | Failure | None) -> list[ProbeResult]:
         pytest.param({"SIGNED": WebhookResponse(503)}, ["no-answer"], id="unavailable"),
         pytest.param({"SIGNED": WebhookResponse(301)}, ["no-answer"], id="redirects"),
         pytest.param({"UNSIGNED": WebhookResponse(400)}, ["verifies"], id="any 4xx"),
+        pytest.param(
+            {
+                probe.name: WebhookResponse(500 if probe is Probe.UNSIGNED else 403)
+                for probe in Probe
+            },
+            ["refuses-everything", "fails"],
+            id="refuses or crashes",
+        ),
     ],
 )
 def test_finding(changed: dict[str, WebhookResponse | Failure | None], codes: list[str]) -> None:
