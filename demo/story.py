@@ -40,6 +40,7 @@ class Story(Narrator):
         self._missed_changes()
         self._new_token()
         self._replaced_token()
+        self._restored_courses()
         self._silence()
         MoodleChapter(self.both, self.say, self.rows).run()
         self._compare()
@@ -162,6 +163,15 @@ class Story(Narrator):
         requested = self._sync()
         self._check_synced(requested, REPLACED)
         self.row("token replaced", "webhook received", _about(requested, REPLACED), "synced")
+
+    def _restored_courses(self) -> None:
+        self.title("Two deletions are undone: the sync goes on, and no one enters a token")
+        self.show("notifier", "courses", "restore", DELETED, DELETED_MISSED)
+        self.wait_for_receipt(self._admin, DELETED, DELETED_MISSED)
+        requested = self._sync()
+        self._check_synced(requested, DELETED)
+        self._check_synced(requested, DELETED_MISSED)
+        self.row("course restored", "webhook received", _about(requested, DELETED), "synced")
 
     def _silence(self) -> None:
         self.title("The worker stops: ELMS notices that it receives nothing")
