@@ -165,17 +165,19 @@ def _status_after(claim: Claim, result: Result) -> str:
 
 @dataclass(frozen=True)
 class Fact:
-    """What an event says of a course; `token` is None if the course was deleted."""
+    """What an event of a kind says of a course; `token` is None unless it was regenerated."""
 
     event: str
+    kind: str
     course: str
     version: int
     token: str | None
     valid_until: datetime | None = None
 
 
-# The deleted version of a course, and version, token and overlap of its last announcement.
-StoredFacts = tuple[int | None, int | None, str | None, datetime | None]
+# The version of a course's deletion or of its restoration, whichever was last, and version, token
+# and overlap of its last announcement.
+StoredFacts = tuple[int | None, int | None, int | None, str | None, datetime | None]
 
 
 @dataclass
@@ -196,11 +198,16 @@ class Elms:
         return "applied" if self.entry(fact.course) != before else "stale"
 
     def entry(self, course: str) -> StoredFacts:
-        """Return the deleted version, and version, token and overlap of the last announcement."""
-        entry: StoredFacts = (None, None, None, None)
+        """Return what is stored of a course."""
+        entry: StoredFacts = (None, None, None, None, None)
         for one in sorted(self.facts, key=lambda fact: fact.version):
-            if one.course == course and one.token is None:
-                entry = (one.version, *entry[1:])
-            elif one.course == course:
-                entry = (entry[0], one.version, one.token, one.valid_until)
+            if one.course != course:
+                continue
+            match one.kind:
+                case "course.deleted":
+                    entry = (one.version, None, *entry[2:])
+                case "course.restored":
+                    entry = (None, one.version, *entry[2:])
+                case _:
+                    entry = (*entry[:2], one.version, one.token, one.valid_until)
         return entry

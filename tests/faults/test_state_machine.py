@@ -46,7 +46,8 @@ SITE = "eassessment.example.ac.uk"
 LEASE = timedelta(minutes=1)
 WORKERS = 3
 MAX_ENDPOINTS = 6  # with removed ones
-KINDS = ("course.deleted", "token.regenerated")
+DELETED, RESTORED, REGENERATED = "course.deleted", "course.restored", "token.regenerated"
+KINDS = (DELETED, RESTORED, REGENERATED)
 RESPONSES: dict[Result, WebhookResponse | Failure] = {
     Result.SUCCESS: WebhookResponse(200),
     Result.BUSY: WebhookResponse(503),
@@ -127,7 +128,7 @@ class Machine(RuleBasedStateMachine):
         """Change a course several times; tokens are replaced with an overlap of some hours."""
         course_id = self._course(pick)
         for kind in kinds:
-            if course_id in self.courses:
+            if (kind == RESTORED) is (course_id not in self.courses):
                 self._change(course_id, kind, overlap=timedelta(hours=hours))
                 fact, ids = self._last_fact(course_id)
                 self.facts[fact.event] = fact
@@ -137,10 +138,12 @@ class Machine(RuleBasedStateMachine):
                     for number, one in self.sender.endpoints.items()
                     if kind in one.event_types and not one.removed
                 }
-                if kind == "course.deleted":
+                if kind == DELETED:
                     self.courses.remove(course_id)
+                elif kind == RESTORED:
+                    self.courses.append(course_id)
 
-    @rule(pick=picks, kind=st.sampled_from(KINDS))
+    @rule(pick=picks, kind=st.sampled_from([DELETED, REGENERATED]))
     def roll_back_change(self, pick: int, kind: str) -> None:
         with pytest.raises(RolledBackError):
             self._change(self._course(pick), kind, roll_back=True)
@@ -305,6 +308,7 @@ class Machine(RuleBasedStateMachine):
             entries = {
                 one.course_id: (
                     one.deleted_version,
+                    one.restored_version,
                     one.announced_version,
                     one.announced_token_id,
                     one.announced_valid_until,
@@ -413,8 +417,10 @@ class Machine(RuleBasedStateMachine):
         roll_back: bool = False,
     ) -> None:
         with self.notifier.writing() as session:
-            if kind == KINDS[0]:
+            if kind == DELETED:
                 courses.delete_course(session, course_id, now=self.now)
+            elif kind == RESTORED:
+                courses.restore_course(session, course_id, grace=LEASE, now=self.now)
             else:
                 courses.regenerate_token(session, course_id, overlap=overlap, now=self.now)
             if roll_back:
@@ -430,7 +436,7 @@ class Machine(RuleBasedStateMachine):
             ids = select(Delivery.endpoint_id, Delivery.id).where(Delivery.event_id == event.id)
             data = events.load(event.body.encode()).data
             token, until = getattr(data, "token_id", None), getattr(data, "valid_until", None)
-            fact = Fact(event.id, course_id, event.course_version, token, until)
+            fact = Fact(event.id, event.type, course_id, event.course_version, token, until)
             return fact, {row[0]: row[1] for row in session.execute(ids)}
 
     def _register(self, url: str, event_types: Collection[str]) -> None:
