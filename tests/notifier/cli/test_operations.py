@@ -137,6 +137,22 @@ def test_prune_deletes_what_is_old(store: Store, run: Run, environment: pytest.M
     assert {row.course_pk for row in store.all(Grade)} == {store.course("CS10").id}
 
 
+def test_prune_keeps_that_a_moodle_deleted_a_course_while_it_could_be_restored(
+    store: Store, run: Run, environment: pytest.MonkeyPatch
+) -> None:
+    environment.setenv("NOTIFIER_RESTORE_DAYS", "60")
+    for number, days in (("7", 40), ("8", 70)):
+        deletion = CourseDeletion(objectid=number, timecreated="1795336477")
+        store.write(moodle_events.accept, deletion, now=days_ago(days))
+
+    pruned = run("db", "prune", "--older-than", "30d")
+    restored = run("courses", "restore", "7", "8")
+
+    assert "1 Moodle event id," in pruned.stdout
+    assert "7: refused: the course '7' was deleted in its Moodle." in restored.stdout
+    assert "8: refused: the deletion of the course '8' at" in restored.stdout
+
+
 def test_prune_that_is_interrupted_says_what_was_done(
     store: Store, run: Run, environment: pytest.MonkeyPatch
 ) -> None:

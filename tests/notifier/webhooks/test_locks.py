@@ -11,8 +11,8 @@ from sqlalchemy import text
 from foundation.db.session import Database
 from notifier.courses import grades
 from notifier.courses import service as courses
-from notifier.errors import ReplayRefusedError
-from notifier.models import SOURCE, Course, Delivery, Endpoint
+from notifier.errors import CourseNotDeletedError, ReplayRefusedError
+from notifier.models import SOURCE, Course, Delivery, Endpoint, Grade
 from notifier.webhooks import breaker_store, deliveries, endpoints
 from notifier.webhooks import replay as replays
 from notifier.webhooks.circuit_breaker import BreakerState
@@ -128,3 +128,35 @@ def test_replay_during_a_disable_waits_and_is_refused(
     with pytest.raises(ReplayRefusedError):
         replaying.result(timeout=10)
     assert store.statuses(delivery_id) == ["held"]
+
+
+def test_course_that_is_restored_meanwhile_keeps_its_grades(
+    store: Store, other: ThreadPoolExecutor
+) -> None:
+    store.add_course("CS101")
+    store.load({"CS101": [make_score()]})
+    store.write(courses.delete_course, "CS101", now=NINE)
+    later = NINE + timedelta(days=2)
+
+    with store.database.writing() as session:
+        courses.restore_course(session, "CS101", grace=timedelta(days=3), now=later)
+        forgetting = other.submit(store.write, grades.forget_deleted_courses, later, limit=9)
+        wait_for_a_waiter(store)
+
+    assert forgetting.result(timeout=10) == 0
+    assert len(store.all(Grade)) == 1
+
+
+def test_course_is_restored_once(store: Store, other: ThreadPoolExecutor) -> None:
+    store.add_course("CS101")
+    store.write(courses.delete_course, "CS101", now=NINE)
+    grace = timedelta(days=1)
+
+    with store.database.writing() as session:
+        courses.restore_course(session, "CS101", grace=grace, now=NINE)
+        again = other.submit(store.write, courses.restore_course, "CS101", grace=grace, now=NINE)
+        wait_for_a_waiter(store)
+
+    with pytest.raises(CourseNotDeletedError):
+        again.result(timeout=10)
+    assert store.course("CS101").version == 3
