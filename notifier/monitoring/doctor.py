@@ -10,7 +10,7 @@ from foundation.crypto import Vault
 from foundation.db import session as db
 from foundation.db.session import Database
 from foundation.errors import Advice
-from foundation.text import format_duration, format_timestamp, readable
+from foundation.text import count, format_duration, format_timestamp, readable
 from notifier.models import SCHEMA, Delivery, DeliveryStatus, Endpoint
 from notifier.monitoring import endpoint_summary
 from notifier.webhooks import delivery_queries, endpoints, failure_advice
@@ -35,7 +35,7 @@ def examine(database: Database, vault: Vault) -> list[Finding]:
             _secrets(session, vault, now),
             _endpoints(session),
             _backlog(session, now),
-            _dead_letters(session, now),
+            _dead_deliveries(session, now),
         ]
 
 
@@ -65,7 +65,8 @@ def _endpoints(session: Session) -> Finding:
         first = failing[0]
         summary = (
             f"{len(failing)} of {len(every)} failing and paused; endpoint {first.id} since "
-            f"{readable(first.failing_since)}, failures in a row: {first.failures}"
+            f"{readable(first.failing_since)}, "
+            f"{count(first.failures, 'failure in a row', 'failures in a row')}"
         )
         text = "Send a test event to see its response; its deliveries wait until it accepts one."
         advice = Advice(text, "endpoints ping", (str(first.id),))
@@ -102,8 +103,8 @@ def _backlog(session: Session, now: datetime) -> Finding:
     return Finding("backlog", False, f"{late}, and nothing was attempted {since}", advice)
 
 
-def _dead_letters(session: Session, now: datetime) -> Finding:
-    count = session.scalar(
+def _dead_deliveries(session: Session, now: datetime) -> Finding:
+    number = session.scalar(
         select(func.count(Delivery.id))
         .join(Endpoint, Endpoint.id == Delivery.endpoint_id)
         .where(
@@ -112,8 +113,8 @@ def _dead_letters(session: Session, now: datetime) -> Finding:
             Endpoint.removed_at.is_(None),
         )
     )
-    if not count:
-        return Finding("dead_letters", True, f"none in the last {RECENT.days} days")
+    if not number:
+        return Finding("dead_deliveries", True, f"none in the last {RECENT.days} days")
     text = "Fix the cause, then replay these deliveries."
     advice = Advice(text, "deliveries replay", ("--status", "dead"))
-    return Finding("dead_letters", False, f"{count} in the last {RECENT.days} days", advice)
+    return Finding("dead_deliveries", False, f"{number} in the last {RECENT.days} days", advice)

@@ -42,7 +42,7 @@ class Hour:
 
 
 @dataclass(frozen=True)
-class DeadLetterGroup:
+class DeadDeliveryGroup:
     """The deliveries of one endpoint that are dead for the same reason."""
 
     endpoint: Endpoint
@@ -116,7 +116,7 @@ def response_times(
     }
 
 
-def dead_letters(session: Session, *, now: datetime) -> list[DeadLetterGroup]:
+def dead_deliveries(session: Session, *, now: datetime) -> list[DeadDeliveryGroup]:
     """Return the recent dead deliveries by endpoint and reason, latest first.
 
     Those of removed endpoints are left out: they cannot be replayed.
@@ -140,7 +140,7 @@ def dead_letters(session: Session, *, now: datetime) -> list[DeadLetterGroup]:
         .where(Endpoint.removed_at.is_(None))
         .order_by(list(grouped.c)[3].desc())
     )
-    return [DeadLetterGroup(row[0], row[1] or "", row[2], row[3]) for row in rows]
+    return [DeadDeliveryGroup(row[0], row[1] or "", row[2], row[3]) for row in rows]
 
 
 def dead_ids(

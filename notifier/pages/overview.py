@@ -32,13 +32,13 @@ overview = Blueprint("overview", __name__, template_folder="templates")
 _log = logging.get_logger(__name__)
 
 MAX_REPLAYED = 1000
-"""The limit of dead letters that are replayed at once."""
+"""The limit of dead deliveries that are replayed at once."""
 _MILLISECOND = timedelta(milliseconds=1)
 _STEP = "Hour (UTC)"
 
 
-class DeadLetterForm(forms.Form):
-    """The dead letters of an endpoint with one reason."""
+class DeadDeliveriesForm(forms.Form):
+    """The dead deliveries of an endpoint with one reason."""
 
     endpoint_id: NUMBER
     reason: Annotated[str, Field(max_length=10_000)]
@@ -61,9 +61,9 @@ def live() -> str:
 @overview.post("/overview/replay")
 @signed_in
 def replay() -> Response:
-    """Replay the dead letters of an endpoint with one reason."""
+    """Replay the dead deliveries of an endpoint with one reason."""
     advice = Advice("Go back to the overview and choose them there.")
-    form = forms.require_valid(forms.parse_form(DeadLetterForm), advice=advice)
+    form = forms.require_valid(forms.parse_form(DeadDeliveriesForm), advice=advice)
     with services.current().writing() as (session, now):
         dead = statistics.dead_ids(
             session, form.endpoint_id, form.reason, limit=MAX_REPLAYED, now=now
@@ -91,7 +91,7 @@ def _facts() -> dict[str, Any]:
         summaries = endpoint_summary.read(session)
         times = statistics.response_times(session, [one.endpoint.id for one in summaries])
         hours = statistics.day(session, now=now)
-        letters = statistics.dead_letters(session, now=now)
+        dead = statistics.dead_deliveries(session, now=now)
     to_fix = [summary for summary in summaries if summary.needs_attention]
     others = [summary for summary in summaries if summary not in to_fix]
     return {
@@ -103,7 +103,7 @@ def _facts() -> dict[str, Any]:
         "untried": [
             one for one in others if not (one.has_accepted or one.last or one.endpoint.disabled_at)
         ],
-        "letters": letters,
+        "dead": dead,
         "summaries": summaries,
         "sparklines": sparklines(times),
         # Summed, because counting a backlog is slow.

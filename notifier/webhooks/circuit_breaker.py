@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from foundation.text import count
 from notifier.models import Endpoint
 from notifier.webhooks.retry_policy import (
     SCHEDULE,
@@ -84,7 +85,8 @@ def status_details(endpoint: Endpoint) -> EndpointStatusDetails:
         return EndpointStatusDetails(
             EndpointStatus.DISABLED, endpoint.disabled_at, endpoint.disabled_reason
         )
-    since, failures = endpoint.failing_since, f"failures in a row: {endpoint.failures}"
+    since = endpoint.failing_since
+    failures = count(endpoint.failures, "failure in a row", "failures in a row")
     if endpoint.paused_until:
         return EndpointStatusDetails(EndpointStatus.PAUSED, since, failures, endpoint.paused_until)
     if since:

@@ -218,7 +218,7 @@ def test_doctor_passes(store: Store, run: Run, read_json: ReadJson) -> None:
         "secrets",
         "endpoints",
         "backlog",
-        "dead_letters",
+        "dead_deliveries",
         "settings",
         "env_file",
     ]

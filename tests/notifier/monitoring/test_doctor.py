@@ -160,7 +160,7 @@ def test_failing_endpoint_is_found(find: Find, store: Store, now: datetime) -> N
     assert not finding.ok
     assert finding.found == (
         f"1 of 1 failing and paused; endpoint {endpoint.id} since "
-        f"{now - 2 * HOUR:%Y-%m-%d %H:%M:%S} UTC, failures in a row: 9"
+        f"{now - 2 * HOUR:%Y-%m-%d %H:%M:%S} UTC, 9 failures in a row"
     )
     assert finding.advice is not None
     assert finding.advice.command == f"endpoints ping {endpoint.id}"
@@ -201,4 +201,4 @@ def test_dead_deliveries_of_the_last_week_are_found(
 ) -> None:
     store.add_delivery(store.add_endpoint().id, status=DeliveryStatus.DEAD, settled_at=now - age)
 
-    assert find("dead_letters").ok == ok
+    assert find("dead_deliveries").ok == ok

@@ -100,4 +100,4 @@ def test_paused_endpoint_has_a_next_attempt(store: Store) -> None:
 
     assert (details.status, details.since) == (EndpointStatus.PAUSED, NINE)
     assert details.tried_at == NINE + 9 * MINUTE
-    assert details.reason == "failures in a row: 7"
+    assert details.reason == "7 failures in a row"

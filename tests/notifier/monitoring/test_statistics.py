@@ -145,7 +145,7 @@ def test_dead_deliveries_are_grouped_by_endpoint_and_reason(
     settled(NOON, **dead("refused", endpoint_id=other.id))
     settled(NOON - timedelta(days=8), **dead("long ago"))
 
-    found = store.read(statistics.dead_letters, now=NOON)
+    found = store.read(statistics.dead_deliveries, now=NOON)
 
     assert [(one.endpoint.url == other.url, one.reason, one.count) for one in found] == [
         (True, "refused", 1),

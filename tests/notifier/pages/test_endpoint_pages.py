@@ -47,7 +47,7 @@ def test_list_shows_the_status_of_each_endpoint(
     assert 'href="/endpoints/2"' in page
     assert 'href="/deliveries?status=pending&amp;endpoint_id=1">1<' in page
     assert 'href="/deliveries?status=dead&amp;endpoint_id=1">1<' in page
-    assert "failures in a row: 9" in page
+    assert "9 failures in a row" in page
     assert "all course events" in page
     assert ada.look("/endpoints/live").count("<tr>") == page.count("<tr>") == 3
 
@@ -265,9 +265,9 @@ def test_retry_now_ends_the_pause(ada: Browser, make_waiting: Callable[..., None
 
     after = ada.look("/endpoints/1")
     assert "Retry now" in before
-    assert re.search(r"failures in a row: 9</bdi>; next attempt at <time", before)
+    assert re.search(r"9 failures in a row</bdi>; next attempt at <time", before)
     assert "1 waiting delivery queued." in after
-    assert "failures in a row: 9</bdi>; the pause has ended; the next attempt is due" in after
+    assert "9 failures in a row</bdi>; the pause has ended; the next attempt is due" in after
 
 
 def test_status_says_when_the_next_attempt_is(
@@ -279,7 +279,7 @@ def test_status_says_when_the_next_attempt_is(
     waiting, empty = ada.look("/endpoints/1"), ada.look("/endpoints/2")
 
     assert "; the pause has ended; next attempt at <time" in waiting
-    assert "the next delivery is the next attempt" in empty
+    assert "it is tried again with the next delivery" in empty
     assert "Send test" in empty
     assert "Retry now" not in empty
 

@@ -32,7 +32,7 @@ def test_source_has_its_last_webhook_and_request(browser: Browser, store: Store)
     assert listed.rows == [f"one {URL} 1 {nine} {nine}"]
     assert (
         f"Interface Grades API URL {URL} Webhook path POST /webhooks/one "
-        f"Last webhook {nine} Heartbeat none announced Last request {nine}"
+        f"Last webhook {nine} Heartbeat No heartbeat announced Last request {nine}"
     ) in page.text
     assert f"Secret 1 added {nine}" in page.text
 
@@ -66,7 +66,7 @@ def test_refused_webhooks_are_shown_until_one_is_accepted(
     send(secret)
     accepted = browser.get("/sources/one")
 
-    assert "never refused 401 since 20" in listed.rows[0]
+    assert "never refused with 401 20" in listed.rows[0]
     assert "UTC : no signature matches: the secret, id, timestamp or body is" in refused.text
     assert "its secret is not one of those below" in refused.text
     assert "Refused webhooks" not in accepted.text
@@ -226,4 +226,4 @@ def test_missing_secrets_and_requests_are_shown(browser: Browser, store: Store) 
 
     assert "none Webhooks are refused until a secret is added." in page.text
     assert "None is stored. It is needed to confirm deletions." in page.text
-    assert "Last webhook never Heartbeat none announced Last request never" in page.text
+    assert "Last webhook never Heartbeat No heartbeat announced Last request never" in page.text
