@@ -36,7 +36,8 @@ class Link:
 LinkFor = Callable[[Advice, str | None], Link | None]
 """Returns the link to the page that does an advice's action, or None if there is none.
 
-The second argument is the URL of the page that the advice is about, if there is one.
+The second argument is what a template says of the subject of the advice; "" on its own page. The
+URL of the link is "" if that is the page itself.
 """
 
 
@@ -68,6 +69,8 @@ class Site:
         if advice.command is None:
             return Markup.escape(advice.text)
         link = self.link_for(advice, about)
+        if link is not None and not link.url:
+            return Markup.escape(advice.text)
         if link is not None:
             return Markup('{} <a href="{}">{}</a>').format(advice.text, link.url, link.label)
         return Markup("{} <code>{} {}</code>").format(advice.text, self.command, advice.command)

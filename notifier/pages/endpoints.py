@@ -262,7 +262,7 @@ def correct_url(endpoint_id: int) -> Response:
         )
         url = core.get(session, endpoint_id).url
         audit.record(session, actor(), "endpoint.correct-url", endpoint_id, url, now=now)
-    flash_warning(current.check_host(url), endpoint_id)
+    flash_warning(current.check_host(url), endpoint_id, about="")
     return _done(endpoint_id, "endpoint's URL corrected", f"URL changed. Send a test.{_due(due)}")
 
 
@@ -402,13 +402,16 @@ def read(model: type[_Model], lists: Collection[str] = ()) -> _Model:
     return forms.require_valid(forms.parse_form(model, lists), advice=advice)
 
 
-def flash_warning(warning: Failure | None, endpoint_id: int) -> None:
-    """Show that the host of an endpoint is not resolved or is blocked, if that is so."""
+def flash_warning(warning: Failure | None, endpoint_id: int, about: str | None = None) -> None:
+    """Show that the host of an endpoint is not resolved or is blocked, if that is so.
+
+    `about` as for the links of an advice.
+    """
     if warning is not None:
         advice = failure_advice.advice_for(warning.kind, None, endpoint_id)
         flash(
             Markup("Nothing can be sent to this URL now: {}. {}").format(
-                warning.detail, current_site().render_advice(advice) if advice else ""
+                warning.detail, current_site().render_advice(advice, about) if advice else ""
             ),
             "error",
         )

@@ -40,8 +40,11 @@ DECISIONS = {
 }
 
 
-def link_for(advice: Advice, _about: str | None = None) -> Link | None:
-    """Return the link to the page where an advice's action is done, or None if there is none."""
+def link_for(advice: Advice, about: str | None = None) -> Link | None:
+    """Return the link to the page where an advice's action is done, or None if there is none.
+
+    `about` is the name of the endpoint if it has one; "" on its own page.
+    """
     match (advice.action or "").split(), advice.args:
         case ["courses", _], _:
             return Link("Courses", url_for("courses.listed"))
@@ -49,7 +52,7 @@ def link_for(advice: Advice, _about: str | None = None) -> Link | None:
             return Link("Add an endpoint", url_for("endpoint_secrets.new"))
         case ["endpoints", _], [number] if number.isdecimal():
             url = url_for("endpoints.show", endpoint_id=int(number))
-            return Link(f"Endpoint {number}", url)
+            return Link(about or f"Endpoint {number}", "" if about == "" else url)
         case ["endpoints", _], _:
             return Link("Endpoints", url_for("endpoints.listed"))
         case ["deliveries", "replay"], ["--status", status]:

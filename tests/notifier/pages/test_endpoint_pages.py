@@ -147,6 +147,7 @@ def test_accepted_test_makes_waiting_deliveries_due(
 
 def test_refused_test_shows_the_escaped_response(ada: Browser, sink: Sink, store: Store) -> None:
     store.add_endpoint(sink.url())
+    store.write(endpoints.set_name, 1, "ELMS & co")
     sink.always(Reply(status=401, body=b"<script>alert(1)</script>"))
 
     ada.send("/endpoints/1/ping")
@@ -157,6 +158,8 @@ def test_refused_test_shows_the_escaped_response(ada: Browser, sink: Sink, store
     assert "Needs attention (1)" in overview
     assert "1 endpoint does not accept deliveries" in overview
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in overview
+    assert "webhook route.</p>" in page
+    assert 'webhook route. <a href="/endpoints/1">ELMS &amp; co</a></p>' in overview
 
 
 def test_failed_test_says_what_to_do_without_links_from_its_detail(
