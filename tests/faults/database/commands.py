@@ -39,6 +39,7 @@ COMMANDS = {
     "notifier endpoints set-event-types": "1 course.deleted",
     "notifier endpoints enable": "2",
     "notifier endpoints set-name": "1 ELMS",
+    "notifier endpoints set-token-claims": "1 on",
     "notifier endpoints correct-url": "2 https://right.example/webhooks",
     "notifier endpoints rotate-secret": "1",
     "notifier endpoints ping": "1",
