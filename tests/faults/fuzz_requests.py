@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from contract import signatures
+from contract.events import EVENT_TYPES
 from contract.signatures import Secret
 
 SITE = "eassessment.example.ac.uk"
@@ -99,7 +100,7 @@ def draw(chance: random.Random, known: Known) -> Request:
 def _webhook(chance: random.Random, known: Known) -> Request:
     """Return a signed webhook, under a new or a used id, or an earlier event again."""
     event = {
-        "type": chance.choice(("course.deleted", "token.regenerated", "endpoint.ping")),
+        "type": chance.choice((*EVENT_TYPES, "endpoint.ping")),
         "timestamp": f"2026-11-22T0{chance.randrange(10)}:00:00Z",
         "data": {
             "source": SITE if chance.random() < 0.95 else "other.example",
