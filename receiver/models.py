@@ -306,13 +306,14 @@ class SyncLease(Base):
 
 
 class SyncPause(Base):
-    """Since when the grade sync is paused, and by whom; without a row it is not."""
+    """The last pause of the grade sync: since when, by whom, and when it was resumed."""
 
     __tablename__ = "sync_pause"
 
     name: Mapped[str] = mapped_column(String(20), primary_key=True)
     paused_at: Mapped[datetime] = mapped_column(UtcDateTime)
     paused_by: Mapped[str] = mapped_column(String(255))
+    resumed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 
 class CounterShard(CounterColumns, Base):

@@ -183,7 +183,7 @@ def pause(as_json: bool) -> None:
 def resume(as_json: bool) -> None:
     """Resume the grade sync after a pause."""
     with context.writing() as (session, now):
-        schedule.resume(session)
+        schedule.resume(session, now=now)
         audit.record(session, context.auditor(), "sync.resume", "", now=now)
     response = PauseResponse(paused=False)
     output.print_result(response, "The grade sync runs as scheduled.", as_json=as_json)

@@ -135,7 +135,7 @@ def pause() -> Response:
 def resume() -> Response:
     """Resume the schedule after a pause."""
     with services.current().writing() as (session, now):
-        schedule.resume(session)
+        schedule.resume(session, now=now)
         audit.record(session, sessions.actor(), "sync.resume", "", now=now)
     flash("The grade sync runs as scheduled.")
     return redirect(url_for("runs.show"), 303)

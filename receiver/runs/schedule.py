@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 from statistics import median
 
-from sqlalchemy import delete, select
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from foundation.db import session as db
@@ -21,6 +21,8 @@ _NAME = "grade-sync"
 # The scheduled runs from which the interval follows, and the fewest that show one.
 _RUNS_READ = 12
 _FEWEST_RUNS = 3
+# Cron starts a run each minute at most, a few seconds early or late; what is more often is by hand.
+_SHORTEST = timedelta(seconds=50)
 
 
 @dataclass(frozen=True)
@@ -49,23 +51,42 @@ def read(session: Session) -> Schedule:
         return Schedule(runs=len(started_at))
     seconds = median((later - earlier).total_seconds() for later, earlier in pairwise(started_at))
     interval = timedelta(seconds=round(seconds))
-    return Schedule(interval, started_at[0] + interval, len(started_at))
+    if interval < _SHORTEST:
+        return Schedule(runs=len(started_at))
+    next_at = started_at[0] + interval
+    for start, end in _prevented(session):
+        if start <= next_at < end:
+            next_at += -((next_at - end) // interval) * interval
+    return Schedule(interval, next_at, len(started_at))
+
+
+def _prevented(session: Session) -> list[tuple[datetime, datetime]]:
+    """Return when no scheduled run could start: the last pause, and the last run."""
+    pauses = select(SyncPause.paused_at, SyncPause.resumed_at)
+    last_run = select(Run.started_at, Run.ended_at).order_by(Run.id.desc()).limit(1)
+    spans = [*session.execute(pauses), *session.execute(last_run)]
+    return [(start, end) for start, end in spans if end is not None]
 
 
 def pause(session: Session, by: str, *, now: datetime) -> None:
     """Pause the grade sync; one that is paused stays as it is."""
-    row = {"name": _NAME, "paused_at": now, "paused_by": by}
-    session.execute(db.insert(session, SyncPause).values(row).on_conflict_do_nothing())
+    row = {"paused_at": now, "paused_by": by, "resumed_at": None}
+    insert = db.insert(session, SyncPause).values(name=_NAME, **row)
+    session.execute(
+        insert.on_conflict_do_update(
+            index_elements=["name"], set_=row, where=SyncPause.resumed_at.is_not(None)
+        )
+    )
 
 
-def resume(session: Session) -> None:
-    """Resume the grade sync."""
-    session.execute(delete(SyncPause))
+def resume(session: Session, *, now: datetime) -> None:
+    """Resume the grade sync if it is paused."""
+    session.execute(update(SyncPause).where(SyncPause.resumed_at.is_(None)).values(resumed_at=now))
 
 
 def get_pause(session: Session) -> SyncPause | None:
     """Return since when and by whom the grade sync is paused, or None."""
-    return session.get(SyncPause, _NAME)
+    return session.scalar(select(SyncPause).where(SyncPause.resumed_at.is_(None)))
 
 
 def check_not_paused(session: Session) -> None:

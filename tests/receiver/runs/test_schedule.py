@@ -6,9 +6,11 @@ import pytest
 
 from foundation.db.session import Database
 from receiver.errors import SyncPausedError
+from receiver.gradebook.base import ScoreCounts
 from receiver.runs import schedule
 from receiver.runs import store as runs
 from receiver.runs.schedule import Schedule
+from receiver.runs.store import RunResult
 from tests.receiver.conftest import NINE
 
 QUARTER = timedelta(minutes=15)
@@ -40,6 +42,34 @@ def test_next_run_follows_from_the_usual_interval(database: Database) -> None:
     assert known.is_overdue(now=NINE + timedelta(minutes=113))
 
 
+def test_run_that_a_pause_prevented_is_not_overdue(database: Database) -> None:
+    begin(database, 0, 15, 30)
+    with database.writing() as session:
+        schedule.pause(session, "ada", now=NINE + timedelta(minutes=40))
+        schedule.resume(session, now=NINE + timedelta(minutes=100))
+
+    assert read(database).next_at == NINE + timedelta(minutes=105)
+
+
+def test_run_that_another_run_prevented_is_not_overdue(database: Database) -> None:
+    begin(database, 0, 15, 30)
+    begin(database, 44, scheduled=False)
+    with database.writing() as session:
+        runs.end(
+            session,
+            RunResult(4, (), ScoreCounts(0, 0, 0), 0, 0, 60.0, 0),
+            now=NINE + timedelta(minutes=61),
+        )
+
+    assert read(database).next_at == NINE + timedelta(minutes=75)
+
+
+def test_runs_within_a_minute_show_no_interval(database: Database) -> None:
+    begin(database, 0, 0, 0)
+
+    assert read(database) == Schedule(runs=3)
+
+
 def test_two_runs_show_no_interval(database: Database) -> None:
     begin(database, 0, 15)
 
@@ -56,7 +86,10 @@ def test_sync_is_paused_until_it_is_resumed(database: Database) -> None:
         with pytest.raises(SyncPausedError, match="2026-11-22 09:00:00 UTC by ada"):
             schedule.check_not_paused(session)
 
-        schedule.resume(session)
+        schedule.resume(session, now=NINE + 2 * QUARTER)
 
         schedule.check_not_paused(session)
         assert schedule.get_pause(session) is None
+        schedule.pause(session, "bob", now=NINE + 3 * QUARTER)
+        with pytest.raises(SyncPausedError, match="2026-11-22 09:45:00 UTC by bob"):
+            schedule.check_not_paused(session)
