@@ -1,6 +1,9 @@
 """Template filters for numbers, timestamps and durations."""
 
+import re
 from datetime import UTC, datetime, timedelta
+
+from markupsafe import Markup
 
 from contract.events import wire_time
 from foundation.text import count, format_timestamp, number
@@ -39,6 +42,11 @@ def sentence(text: str) -> str:
     return f"{begins}{text[1:]}{'' if text.endswith(('.', '!', '?')) else '.'}"
 
 
+def break_at_slashes(text: str) -> Markup:
+    """Return text, such as a URL, whose lines break after slashes rather than inside words."""
+    return Markup("<wbr>").join(re.split(r"(?<=/)(?=[^/])", text))
+
+
 def exact_time(text: str) -> datetime | None:
     """Return the time that a filter names with its time zone; None for one such as 2h or a date."""
     try:
@@ -54,6 +62,7 @@ FILTERS = {
     "count_of": count,
     "iso": wire_time,
     "exact_time": exact_time,
+    "break_at_slashes": break_at_slashes,
     "utc_seconds": format_timestamp,
     "utc_microseconds": utc_microseconds,
     "milliseconds": milliseconds,

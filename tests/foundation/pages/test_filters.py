@@ -47,5 +47,11 @@ def test_exact_time_of_a_filter(entered: str, at: datetime | None) -> None:
     assert filters.exact_time(entered) == at
 
 
+def test_url_breaks_after_slashes() -> None:
+    broken = filters.break_at_slashes("https://elms.example/webhooks/<b>/")
+
+    assert broken == "https://<wbr>elms.example/<wbr>webhooks/<wbr>&lt;b&gt;/"
+
+
 def test_numbers_have_thousands_separators() -> None:
     assert filters.number(12771) == "12,771"
