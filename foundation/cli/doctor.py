@@ -135,6 +135,6 @@ def report(findings: list[Finding], *, as_json: bool) -> int:
             empty="No checks.",
         )
         # The last line, because the table may be longer than the terminal.
-        first = f"{failed[0].check}: {printable(failed[0].found)}" if failed else ""
+        first = f"{failed[0].title}: {printable(failed[0].found)}" if failed else ""
         click.echo(f"Action needed: {first}" if failed else "All checks passed.")
     return output.EXIT_REFUSED if failed else 0
