@@ -22,6 +22,7 @@ PREFIX = "/webhooks-admin"
 _PAGES = 3
 _URL = re.compile(r'\b(?:href|src|action|formaction|data-refresh)="([^"]*)"')
 _FORM = re.compile(r'<form\b[^>]*method="post"[^>]*action="([^"]+)"[^>]*>(.*?)</form>', re.DOTALL)
+_BUTTON = re.compile(r'<button\b[^>]*\bformaction="([^"]*)"')
 _FIELD = re.compile(r'<input\b[^>]*type="hidden"[^>]*name="([^"]+)"[^>]*value="([^"]*)"')
 
 __all__ = ["service"]
@@ -80,6 +81,8 @@ class Crawler:
         for action, content in _FORM.findall(response.text):
             fields = {name: unescape(value) for name, value in _FIELD.findall(content)}
             self.forms[self.view_of(unescape(action), "POST")] = unescape(action), fields
+            self.waiting.remove(unescape(action))
+        for action in _BUTTON.findall(response.text):  # submits its form to another route
             self.waiting.remove(unescape(action))
 
     def check_location(self, response: TestResponse) -> None:
