@@ -104,8 +104,10 @@ def forget_deleted_courses(session: Session, before: datetime, *, limit: int) ->
     has_scores = exists().where(StoredScore.entry_id == Entry.id)
     query = select(Entry.id).where(Entry.deleted_at < before, has_scores)
     # Locked: a course that is restored meanwhile keeps its scores.
-    query = query.order_by(Entry.id).limit(limit).with_for_update()
-    return _delete(session, _scores_of(session.scalars(query).all()))
+    ids = session.scalars(query.order_by(Entry.id).limit(limit).with_for_update()).all()
+    # With its etag, the sync would take the course for unchanged if it is restored.
+    session.execute(update(Entry).where(db.among(Entry.id, ids)).values(etag=None))
+    return _delete(session, _scores_of(ids))
 
 
 def _scores_of(

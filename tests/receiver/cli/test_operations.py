@@ -11,7 +11,7 @@ from contract.signatures import Secret
 from foundation.db.session import Database
 from receiver.course_state import Deleted
 from receiver.gradebook import database as gradebook
-from receiver.models import SCHEMA, HistoryEntry, InboxMessage, Run, RunCourse, StoredScore
+from receiver.models import SCHEMA, Entry, HistoryEntry, InboxMessage, Run, RunCourse, StoredScore
 from receiver.registry import entries as registry
 from receiver.registry import history
 from receiver.runs.store import CourseOutcome, CourseResult
@@ -88,6 +88,7 @@ def test_prune_deletes_grades_of_courses_that_were_deleted_long_ago(
         entry = store.add_course(course_id, *facts)
         with store.database.writing() as session:
             gradebook.write(session, {entry.id: [make_score("ada"), make_score("eve")]})
+            session.get_one(Entry, entry.id).etag = "of these grades"
 
     kept = receiver("db", "prune", "--older-than", "30d")
     environment.setenv("RECEIVER_FORGET_GRADES_AFTER_DAYS", "30")
@@ -95,6 +96,9 @@ def test_prune_deletes_grades_of_courses_that_were_deleted_long_ago(
 
     assert kept.stdout.endswith(" 0 grades of deleted courses, 0 audit entries\n")
     assert pruned.stdout.endswith(" 2 grades of deleted courses, 0 audit entries\n")
+    # A course that is restored is fetched again.
+    assert store.entry("CS101").etag is None
+    assert store.entry("CS102").etag == "of these grades"
     ids = [store.entry(course_id).id for course_id in ("CS102", "CS103")]
     assert [score.entry_id for score in store.rows(StoredScore)] == [ids[0], ids[0], ids[1], ids[1]]
 
