@@ -97,7 +97,8 @@ def _why_not(row: Row[Any], *, now: datetime) -> str | None:
         return "it was issued without an overlap, or while no endpoint was allowed to claim tokens"
     if row.claimable_until <= now:
         return f"the overlap ended at {format_timestamp(row.claimable_until)}"
-    return "it has been used" if row.encrypted_token is None else None
+    gone = "it has been used, or no endpoint was allowed to claim it meanwhile"
+    return gone if row.encrypted_token is None else None
 
 
 def forget_used(session: Session, token_ids: Collection[str]) -> None:

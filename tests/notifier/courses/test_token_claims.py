@@ -93,7 +93,7 @@ def test_token_is_forgotten_when_it_is_used(store: Store, endpoint_id: int) -> N
     store.write(token_claims.forget_used, [token.token_id])
 
     (refused,) = claim(store)
-    assert (kept(store), str(refused).endswith("it has been used")) == ([], True)
+    assert (kept(store), "it has been used" in str(refused)) == ([], True)
 
 
 def test_nothing_is_stored_without_a_claimant(store: Store) -> None:
