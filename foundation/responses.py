@@ -19,8 +19,8 @@ class Response(BaseModel):
     """A response or a part of one; its fields are in the order in which they are written.
 
     What a program compares is a code (`status`, `outcome`, `reason`); `detail` and `next_step` are
-    sentences for people. A list is a member beside `next`, the cursor of the next page, which is
-    None if there is no other.
+    sentences for people. A list is in a field of its own, next to `next`, the cursor of
+    the next page, which is None on the last page.
     """
 
     model_config = ConfigDict(frozen=True)

@@ -11,7 +11,6 @@ from foundation.pages import redirects, sessions
 from foundation.pages.errors import SignInRequiredError
 from foundation.pages.filters import sentence
 from foundation.pages.redirects import local_path
-from foundation.pages.sessions import SignedInUser
 from foundation.pages.site import current_site
 
 # Requests below these paths come from programs.
@@ -51,11 +50,6 @@ def show(problem: Problem, advice: Advice) -> Response | None:
         else sessions.current_user_if_available(),
     )
     return make_response(page, problem.status)
-
-
-def _current_user(status: int) -> SignedInUser | None:
-    # A database that has just failed is not queried again.
-    return g.get("current_user") if status >= 500 else sessions.current_user_if_available()
 
 
 def render_refusal(refusal: Refusal) -> Markup:

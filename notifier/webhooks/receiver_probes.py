@@ -355,7 +355,7 @@ _OLD_SECRET_ONLY = ReceiverFinding(
 _ACCEPTS_ANYTHING = ReceiverFinding(
     "accepts-anything",
     True,
-    "accepts anything, signed or not: whoever knows the URL can send it events",
+    "accepts anything, signed or not: anyone who knows the URL can send it events",
     Advice("Verify the signature of each webhook before anything is done with it."),
 )
 _ACCEPTS_UNSIGNED = ReceiverFinding(

@@ -25,8 +25,8 @@ _log = logging.get_logger(__name__)
 _AT_ONCE, _MAX_ENDPOINTS = 8, 200
 # The shortest and the longest time between two heartbeats, as parts of the interval: if one of
 # them is lost, the next one still comes before two intervals are over.
-_EARLIEST, _LATEST = 0.8, 0.95
-# Time between two looks for due heartbeats: this part of the interval, at most so many seconds.
+_EARLIEST, _LATEST = 0.8, 0.9
+# Checks for due heartbeats in an interval, and the maximum seconds between two of them.
 _CHECKS_IN_INTERVAL, _MAX_CHECK_SECONDS = 20, 30.0
 
 

@@ -50,12 +50,12 @@ def claim(store: Store, now: datetime, *, interval: timedelta = HOUR, jitter: fl
 def test_heartbeat_is_due_once_in_an_interval_and_the_first_after_one(store: Store) -> None:
     store.add_endpoint()
 
-    due = [claim(store, NINE + HOUR * hours) for hours in (0.0, 0.99, 1.0, 1.1, 1.94, 1.95, 2.0)]
+    due = [claim(store, NINE + HOUR * hours) for hours in (0.0, 0.99, 1.0, 1.1, 1.89, 1.9, 2.0)]
 
     assert due == [0, 0, 1, 0, 0, 1, 0]
 
 
-@pytest.mark.parametrize(("jitter", "hours"), [(0.0, 0.8), (1.0, 0.95)], ids=["least", "most"])
+@pytest.mark.parametrize(("jitter", "hours"), [(0.0, 0.8), (1.0, 0.9)], ids=["least", "most"])
 def test_jitter_makes_it_earlier(store: Store, jitter: float, hours: float) -> None:
     made = store.add_endpoint()
 
@@ -69,7 +69,7 @@ def test_event_that_was_delivered_is_a_heartbeat(store: Store) -> None:
     store.add_delivery(made.id, occurred_at=NINE + HOUR / 2, **delivered)
     store.add_delivery(made.id, occurred_at=NINE + HOUR, status=DeliveryStatus.PENDING)
 
-    due = [claim(store, NINE + HOUR * hours) for hours in (1.0, 1.44, 1.46)]
+    due = [claim(store, NINE + HOUR * hours) for hours in (1.0, 1.39, 1.41)]
 
     assert due == [0, 0, 1]
 
