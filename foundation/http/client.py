@@ -4,15 +4,17 @@ import socket
 import ssl
 import time
 from collections.abc import Iterator, Mapping
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import requests
-from requests import Response
-from requests.adapters import HTTPAdapter
-from requests.structures import CaseInsensitiveDict
+from requests import PreparedRequest, Response
+from requests.adapters import BaseAdapter
+from requests.exceptions import InvalidURL
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import ProtocolError, SSLError
+from urllib3.util import Retry, Timeout, parse_url
 
 from foundation.http import deadline, tls
 from foundation.http.dialer import Dialer
@@ -26,6 +28,7 @@ MAX_HOSTS = 64
 # Seconds for which a connection is kept: since it was opened, because a host's address may change,
 # and since its last request began, because firewalls forget idle connections.
 MAX_AGE, MAX_IDLE = 600.0, 5.0
+_NO_RETRIES = Retry(total=False)
 ErrorTypes = type[BaseException] | tuple[type[BaseException], ...]
 _Value = TypeVar("_Value")
 
@@ -87,83 +90,80 @@ class _TlsPool(HTTPSConnectionPool):
     ConnectionCls = _TlsConnection
 
 
-class Adapter(HTTPAdapter):
+class Adapter(BaseAdapter):
     """A requests adapter whose connections keep the limits of `deadline.within`.
 
-    Use it without a `requests.Session`, which adds proxies, .netrc, cookies and redirects, and
-    reads the whole body of a redirect even if it must not follow it. It overrides only methods
-    that requests documents for this purpose.
+    It does little but find the pool of a host: `requests.adapters.HTTPAdapter` serves proxies,
+    cookies and certificates by request too, and costs a fifth of a request. Use it without a
+    `requests.Session`, which adds .netrc and redirects, and reads the whole body of a redirect
+    even if it must not follow it.
     """
 
     def __init__(
         self, dialer: Dialer, *, connections: int = 10, hosts: int = MAX_HOSTS, bundle: str = ""
     ) -> None:
-        self._dialer = dialer
-        self._tls = tls.tls_context(bundle)
-        super().__init__(pool_connections=hosts, pool_maxsize=connections)
-        self._pool_of = lru_cache(hosts)(self.poolmanager.connection_from_url)
+        super().__init__()
+        self._of_pool: dict[str, Any] = {"dialer": dialer, "maxsize": connections}
+        self._of_tls_pool = self._of_pool | {"ssl_context": tls.tls_context(bundle)}
+        self._pool_of = lru_cache(hosts)(self._open_pool)
 
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        """Create pools whose connections are opened by the dialer."""
-        super().init_poolmanager(*args, ssl_context=self._tls, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = {
-            "http": partial(_PlainPool, dialer=self._dialer),
-            "https": partial(_TlsPool, dialer=self._dialer),
-        }
-
-    def get_connection_with_tls_context(
-        self, request: requests.PreparedRequest, *_: Any, **__: Any
-    ) -> HTTPConnectionPool:
-        """Return the pool of a request's host.
-
-        requests would compute the key of the pool again, a tenth of the cost of a request.
-        """
-        pool: HTTPConnectionPool = self._pool_of("/".join(str(request.url).split("/", 3)[:3]))
-        return pool
-
-    def request_url(self, request: requests.PreparedRequest, *_: Any, **__: Any) -> str:
-        """Return the path and query of a request, which goes through no proxy."""
-        return _path_of(str(request.url))
-
-    def build_response(self, req: requests.PreparedRequest, resp: Any) -> Response:
-        """Return a response without cookies, and without a guess of its encoding."""
-        response = Response()
-        response.status_code = resp.status
-        response.headers = CaseInsensitiveDict(resp.headers)
-        response.raw = resp
-        response.url = str(req.url)
-        response.request = req
-        return response
-
-    def cert_verify(self, *_: Any, **__: Any) -> None:
-        """Leave it to the TLS context, whose sockets verify every certificate.
-
-        requests would load a bundle again for every connection, which takes 20 ms.
-        """
-
-    def send(self, *args: Any, **kwargs: Any) -> Response:
+    def send(self, request: PreparedRequest, *_: Any, timeout: Any = None, **__: Any) -> Response:
         """Send a request, once more if a kept connection ended before any byte of the response.
 
         The peer or a firewall may have closed or forgotten it. The request may arrive twice:
-        receivers recognise duplicates, and grades are written as values.
+        receivers recognise duplicates, and grades are written as values. The body of the response
+        is not read; `timeout` is one of urllib3.
+
+        Raises:
+            urllib3.exceptions.HTTPError, OSError, ValueError
         """
         exchange = deadline.current()
         try:
-            return super().send(*args, **kwargs)
-        except requests.ConnectionError:
+            return self._send(request, timeout)
+        except (ProtocolError, SSLError):
             if exchange.has_dialed or exchange.has_received:
                 raise
-        return super().send(*args, **kwargs)
+        return self._send(request, timeout)
 
     def close(self) -> None:
         """Close the connections that are not in use."""
         self._pool_of.cache_clear()
-        super().close()
+
+    def _open_pool(self, origin: str) -> HTTPConnectionPool:
+        read = parse_url(origin)
+        if read.host and read.scheme == "http":
+            return _PlainPool(read.host, read.port or 80, **self._of_pool)
+        if read.host and read.scheme == "https":
+            return _TlsPool(read.host, read.port or 443, **self._of_tls_pool)
+        raise InvalidURL(f"not a URL of HTTP: {origin}")
+
+    def _send(self, request: PreparedRequest, timeout: Timeout) -> Response:
+        origin, path = _split(str(request.url))
+        raw = self._pool_of(origin).urlopen(
+            str(request.method),
+            path,
+            body=request.body,
+            headers=request.headers,
+            retries=_NO_RETRIES,
+            redirect=False,
+            assert_same_host=False,
+            timeout=timeout,
+            preload_content=False,
+            decode_content=False,
+        )
+        response = Response()
+        response.status_code, response.raw = raw.status, raw
+        # Any mapping will do that ignores the case of names.
+        response.headers = raw.headers  # type: ignore[assignment]  # as above
+        response.url, response.request = str(request.url), request
+        return response
 
 
 @lru_cache(maxsize=1024)
-def _path_of(url: str) -> str:
-    return requests.Request("GET", url).prepare().path_url
+def _split(url: str) -> tuple[str, str]:
+    """Return the origin of a prepared request's URL, and its path with the query."""
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{rest.split('/', 1)[0]}", requests.Request("GET", url).prepare().path_url
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:

@@ -10,6 +10,7 @@ from http.client import HTTPException
 
 import requests
 from urllib3.exceptions import HTTPError
+from urllib3.util import Timeout
 
 from foundation import tracing
 from foundation.errors import Advice
@@ -109,6 +110,7 @@ class HttpClient:
     ) -> None:
         self._span = span or tracing.new_span()
         self._timeout = (min(connect_timeout, total), min(read_timeout, total))
+        self._urllib3_timeout = Timeout(connect=self._timeout[0], read=self._timeout[1])
         self.total = total
         self._max_bytes = max_bytes
         self._adapter = http.Adapter(
@@ -174,7 +176,7 @@ class HttpClient:
         return response
 
     def _send(self, request: requests.PreparedRequest) -> HttpResponse:
-        response = self._adapter.send(request, stream=True, timeout=self._timeout, proxies={})
+        response = self._adapter.send(request, timeout=self._urllib3_timeout)
         body = bytearray()
         # In chunks, and at most one more than the limit, so that a large response costs no memory.
         while len(body) <= self._max_bytes:

@@ -274,6 +274,10 @@ def test_late_bytes_are_not_the_next_response(
     [
         pytest.param(CHUNKED + WELL_CHUNK, id="chunks"),
         pytest.param(b"HTTP/1.1 100 Continue\r\n\r\n" + EARLY + FINE, id="interim responses"),
+        pytest.param(
+            b"HTTP/1.0 200 OK\r\nConnection: Keep-Alive\r\nContent-Length:4\t\r\n\r\nwell",
+            id="HTTP/1.0 that says so",
+        ),
     ],
 )
 def test_connection_is_kept_after_a_clean_response(
@@ -285,6 +289,27 @@ def test_connection_is_kept_after_a_clean_response(
 
     assert responses == [WebhookResponse(200, None, "well"), WebhookResponse(500, None, "no")]
     assert raw.connections == 1
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        pytest.param(b"HTTP/1.0 200 OK\r\nContent-Length: 4\r\n\r\nwell", id="HTTP/1.0"),
+        pytest.param(OK + b"Connection: x, Close\r\nContent-Length: 4\r\n\r\nwell", id="close"),
+        pytest.param(OK + b"Content-Length: 4\r\nno field\r\n\r\nwell", id="no field"),
+        pytest.param(OK + b"Content-Length: 4\r\nA b: c\r\n\r\nwell", id="no name"),
+        pytest.param(OK + b"Content-Length: 4\r\nA: b\r\n c\r\n\r\nwell", id="folded line"),
+    ],
+)
+def test_connection_is_not_kept_after_other_responses(
+    make_raw_sink: MakeRawSink, make_transport: MakeTransport, response: bytes
+) -> None:
+    raw, transport = make_raw_sink(says(response, REFUSED)), make_transport()
+
+    responses = [transport.post(raw.url(), HEADERS, BODY) for _ in range(2)]
+
+    assert responses == [WebhookResponse(200, None, "well")] * 2
+    assert raw.connections == 2
 
 
 def test_connections_of_the_least_recently_used_host_are_closed(
@@ -302,7 +327,7 @@ def test_connections_of_the_least_recently_used_host_are_closed(
     with deadline.within(10):
         for sink in (make_raw_sink(behave), make_raw_sink(says(FINE))):
             request = requests.Request("POST", sink.url(), data=BODY).prepare()
-            adapter.send(request, stream=True, timeout=5, proxies={}).raw.read(4096)
+            adapter.send(request, timeout=5).raw.read(4096)
 
     assert closed.wait(PATIENCE)
     adapter.close()
