@@ -148,8 +148,9 @@ class Endpoint(Base):
     """A URL that is subscribed to events; `event_types` None means all course events.
 
     `failures` counts the failures since the last success; the first was at `failing_since`, the
-    last at `failed_at`. Until `paused_until` nothing is sent; then a single attempt tries again.
-    The next heartbeat is sent at `heartbeat_due_at`, None before the first one.
+    last at `failed_at`. Until `paused_until` no event is sent; then a single attempt tries again.
+    The next heartbeat is sent at `heartbeat_due_at`, None before the first one. The receiver
+    was last told the interval `heartbeat_seconds`, 0 if none are sent.
     `disabled_by` is the person who disabled it, if one did. A removed endpoint is also disabled; it
     is kept for the history of its deliveries, and its URL can be registered again. With
     `may_claim_tokens` the owner of its secret may claim new course tokens.
@@ -176,6 +177,7 @@ class Endpoint(Base):
     failed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     paused_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
     heartbeat_due_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    heartbeat_seconds: Mapped[int | None]
 
 
 class EndpointSecret(Base):

@@ -97,6 +97,7 @@ def upgrade() -> None:
         sa.Column("failed_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("paused_until", sa.DateTime(timezone=True), nullable=True),
         sa.Column("heartbeat_due_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("heartbeat_seconds", sa.Integer(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_endpoints")),
         sqlite_autoincrement=True,
     )

@@ -183,12 +183,21 @@ def record_heartbeat(
 ) -> None:
     """Count the result of a heartbeat as that of an attempt; deliveries keep their schedules.
 
-    Does nothing for a disabled endpoint.
+    A success counts only if no delivery is pending: an endpoint that fails events is failing. A
+    failure does not prolong a pause, after which a delivery is tried. Does nothing for a disabled
+    endpoint.
     """
     endpoint = _lock(session, endpoint_id)
-    if endpoint.disabled_at is None:
-        state = breaker_store.state_of(endpoint)
-        breaker_store.set_state(endpoint, record_results(state, [result], now=now))
+    if endpoint.disabled_at is not None:
+        return
+    before = breaker_store.state_of(endpoint)
+    after = record_results(before, [result], now=now)
+    if after.failures:
+        counts = not before.is_paused(now)
+    else:
+        counts = not deliveries.any_pending(session, endpoint_id)
+    if counts:
+        breaker_store.set_state(endpoint, after)
 
 
 def set_event_types(
@@ -233,6 +242,7 @@ def correct_url(
     except IntegrityError:
         raise EndpointExistsError(f"{url} is registered already") from None
     breaker_store.set_state(endpoint, BreakerState())
+    endpoint.heartbeat_seconds = None
     session.execute(delete(EndpointPing).where(EndpointPing.endpoint_id == endpoint_id))
     return due
 

@@ -21,7 +21,8 @@ from notifier.webhooks.retry_policy import Failure
 from notifier.worker.ping import PingResult, send_ping
 
 _log = logging.get_logger(__name__)
-# Heartbeats that a process sends at once, and endpoints that one transaction looks at.
+# Heartbeats that a process sends at once to healthy endpoints, and as many to failing ones; and
+# endpoints that one transaction looks at.
 _AT_ONCE, _MAX_ENDPOINTS = 8, 200
 # The shortest and the longest time between two heartbeats, as parts of the interval: if one of
 # them is lost, the next one still comes before two intervals are over.
@@ -33,7 +34,8 @@ _CHECKS_IN_INTERVAL, _MAX_CHECK_SECONDS = 20, 30.0
 class Heartbeats:
     """Sends the heartbeats that are due, on threads of their own.
 
-    A fleet of workers sends each once: what is due is claimed in the database.
+    A fleet of workers sends each once: what is due is claimed in the database. Failing endpoints
+    have threads of their own, so that no healthy one waits until they time out.
     """
 
     def __init__(
@@ -55,20 +57,25 @@ class Heartbeats:
     @contextmanager
     def running(self) -> Iterator[None]:
         """Send heartbeats until the end of the block; those in progress are finished."""
-        thread = threading.Thread(target=self._run, name="heartbeats", daemon=True)
-        thread.start()
+        threads = [
+            threading.Thread(target=self._run, args=[is_failing], name="heartbeats", daemon=True)
+            for is_failing in (False, True)
+        ]
+        for thread in threads:
+            thread.start()
         try:
             yield
         finally:
             self.stop()
-            thread.join()
+            for thread in threads:
+                thread.join()
 
-    def _run(self) -> None:
+    def _run(self, is_failing: bool) -> None:
         pause = min(self._interval.total_seconds() / _CHECKS_IN_INTERVAL, _MAX_CHECK_SECONDS)
         with ThreadPoolExecutor(_AT_ONCE, "heartbeat") as pool:
             while not self._stopped.is_set():
                 try:
-                    due = self.claim()
+                    due = self.claim(is_failing=is_failing)
                 except db.UNUSABLE as error:  # the worker says so, too
                     _log.debug("no heartbeats without the database", cause=db.cause(error))
                     due = []
@@ -82,16 +89,21 @@ class Heartbeats:
                 if not due:
                     self._stopped.wait(pause)
 
-    def claim(self) -> list[int]:
-        """Return some endpoints whose heartbeat is due, which no other worker sends then."""
+    def claim(self, *, is_failing: bool = False) -> list[int]:
+        """Return some endpoints whose heartbeat is due, which no other worker sends then.
+
+        They are healthy, or with `is_failing` they have failed since their last success.
+        """
         database = self._services.database
         with database.reading() as session:
-            is_due = _is_due(self._interval, db.now(session))
+            is_due = _is_due(self._interval, db.now(session), is_failing=is_failing)
             if session.scalar(select(Endpoint.id).where(is_due).limit(1)) is None:
                 return []
         with database.writing() as session:
             now = db.now(session)
-            return claim_due(session, self._interval, jitter=self._jitter, now=now)
+            return claim_due(
+                session, self._interval, is_failing=is_failing, jitter=self._jitter, now=now
+            )
 
     def _send(self, endpoint_id: int) -> None:
         try:
@@ -108,16 +120,26 @@ class Heartbeats:
 
 
 def claim_due(
-    session: Session, interval: timedelta, *, jitter: Callable[[], float], now: datetime
+    session: Session,
+    interval: timedelta,
+    *,
+    is_failing: bool = False,
+    jitter: Callable[[], float],
+    now: datetime,
 ) -> list[int]:
     """Return endpoints whose heartbeat is due, and set when their next one is.
 
     An event that was delivered counts as a heartbeat at the time of the event, so that a late
-    delivery or a replay, which a receiver may know already, does not. `jitter` is from 0 to 1.
+    delivery or a replay, which a receiver may know already, does not. No event counts before the
+    receiver was told the interval; until then it expects heartbeats at the interval that it was
+    told before, if that is shorter. `jitter` is from 0 to 1.
     """
 
-    def wait() -> timedelta:
-        return interval * (_EARLIEST + (_LATEST - _EARLIEST) * jitter())
+    def wait(endpoint: Endpoint) -> timedelta:
+        expected = min(interval, timedelta(seconds=endpoint.heartbeat_seconds or interval_seconds))
+        return expected * (_EARLIEST + (_LATEST - _EARLIEST) * jitter())
+
+    interval_seconds = int(interval.total_seconds())
 
     delivered_at = (
         select(func.max(Delivery.created_at))
@@ -126,30 +148,32 @@ def claim_due(
     )
     rows = session.execute(
         select(Endpoint, delivered_at)
-        .where(_is_due(interval, now))
+        .where(_is_due(interval, now, is_failing=is_failing))
         .order_by(Endpoint.heartbeat_due_at, Endpoint.id)
         .limit(_MAX_ENDPOINTS)
         .with_for_update(of=Endpoint, key_share=True, skip_locked=True)
     )
     due: list[int] = []
     for endpoint, last_at in rows:
-        next_at = None if last_at is None else last_at + wait()
-        if next_at is not None and next_at > now:
+        is_told = endpoint.heartbeat_seconds == interval_seconds
+        next_at = last_at + wait(endpoint) if is_told and last_at is not None else now
+        if next_at > now:
             endpoint.heartbeat_due_at = next_at
         elif len(due) < _AT_ONCE:
-            endpoint.heartbeat_due_at = now + wait()
+            endpoint.heartbeat_due_at = now + wait(endpoint)
             due.append(endpoint.id)
     return due
 
 
-def _is_due(interval: timedelta, now: datetime) -> ColumnElement[bool]:
+def _is_due(interval: timedelta, now: datetime, *, is_failing: bool) -> ColumnElement[bool]:
     """Return whether an endpoint may need a heartbeat.
 
-    Not at once after it was added: its secret has still to be entered at the receiver. At once
+    In a pause too: the heartbeat is all that tries an endpoint for which nothing is pending. Not at once after it was added: its secret has still to be entered at the receiver. At once
     if the interval was longer when the last one was sent.
     """
     return and_(
         Endpoint.disabled_at.is_(None),
+        Endpoint.failures > 0 if is_failing else Endpoint.failures == 0,
         or_(
             Endpoint.heartbeat_due_at <= now,
             Endpoint.heartbeat_due_at > now + interval,

@@ -72,8 +72,8 @@ def send_ping(services: Services, endpoint_id: int, *, is_heartbeat: bool = Fals
     """POST a signed test event to an endpoint, with no session open, and store the result.
 
     If it is accepted and the endpoint was failing, its waiting deliveries become due; if none are
-    waiting, it counts as healthy. If it is not accepted, it counts as a failure. A heartbeat counts
-    as an attempt does, and changes no delivery; it says when the next one is expected, as any ping
+    waiting, it counts as healthy. If it is not accepted, it counts as a failure. A heartbeat
+    changes no delivery (`endpoints.record_heartbeat`); it says when the next one is expected, as any ping
     does if none are sent.
     Raises EndpointUnknownError, EndpointRemovedError, EndpointDisabledError, or DecryptionError.
     """
@@ -131,12 +131,16 @@ def send_sample(
 
 @dataclass(frozen=True)
 class _Target:
-    """An endpoint with its secrets, the newest first, and the body of its pings."""
+    """An endpoint with its secrets, the newest first, and the body of its pings.
+
+    `heartbeat_seconds` is the interval in the body, if it has one.
+    """
 
     endpoint_id: int
     url: str
     keys: Sequence[Secret]
     body: bytes
+    heartbeat_seconds: int | None
 
 
 @dataclass(frozen=True)
@@ -160,12 +164,9 @@ def _read_target(services: Services, endpoint_id: int, *, is_heartbeat: bool = F
         encrypted = endpoints.encrypted_secrets(session, [endpoint_id], now=db.now(session))
     keys = [Secret.parse(services.vault.decrypt(one)) for one in encrypted[endpoint_id]]
     interval = services.settings.heartbeat_interval
-    body = events.dump_ping(
-        services.settings.source,
-        datetime.now(UTC),
-        heartbeat_seconds=interval if is_heartbeat or not interval else None,
-    )
-    return _Target(endpoint_id, endpoint.url, keys, body.encode())
+    seconds = interval if is_heartbeat or not interval else None
+    body = events.dump_ping(services.settings.source, datetime.now(UTC), heartbeat_seconds=seconds)
+    return _Target(endpoint_id, endpoint.url, keys, body.encode(), seconds)
 
 
 def _post(transport: "Transport", target: _Target, probe: Probe, webhook_id: str) -> _Posted:
@@ -193,6 +194,8 @@ def _store(
             due = endpoints.resume_after_ping(session, endpoint_id, now=now)
         else:
             endpoints.record_failed_ping(session, endpoint_id, result, now=now)
+        if accepted and target.heartbeat_seconds is not None:
+            endpoints.get(session, endpoint_id).heartbeat_seconds = target.heartbeat_seconds
         columns = {
             "started_at": now,
             "milliseconds": round(posted.took / timedelta(milliseconds=1)),

@@ -271,25 +271,37 @@ def test_accepted_ping_makes_an_endpoint_healthy_unless_something_is_pending(
 
 
 @pytest.mark.parametrize(
-    ("result", "failures"),
+    ("result", "at", "failures"),
     [
-        pytest.param(WebhookResponse(204), 0, id="accepted"),
-        pytest.param(WebhookResponse(422), 0, id="unknown to a receiver that works"),
-        pytest.param(WebhookResponse(500), 8, id="failed"),
+        pytest.param(WebhookResponse(204), NINE, 0, id="accepted"),
+        pytest.param(WebhookResponse(422), NINE, 0, id="unknown to a receiver that works"),
+        pytest.param(WebhookResponse(500), TEN, 8, id="failed"),
+        pytest.param(WebhookResponse(500), NINE, 7, id="failed in a pause"),
     ],
 )
-def test_heartbeat_counts_as_an_attempt_and_restarts_no_schedule(
-    store: Store, result: WebhookResponse, failures: int
+def test_heartbeat_counts_as_an_attempt_but_prolongs_no_pause(
+    store: Store, result: WebhookResponse, at: datetime, failures: int
 ) -> None:
+    endpoint = store.add_endpoint()
+    store.set_state(endpoint.id, FAILING)
+
+    store.write(endpoints.record_heartbeat, endpoint.id, result, now=at)
+
+    after = store.endpoint(endpoint.id)
+    assert after.failures == failures
+    assert after.paused_until == {0: None, 7: TEN, 8: TEN + HOUR / 4}[failures]
+
+
+def test_endpoint_that_accepts_heartbeats_alone_is_failing(store: Store) -> None:
     endpoint = store.add_endpoint()
     store.set_state(endpoint.id, FAILING)
     waiting = store.add_delivery(endpoint.id, due_at=TEN, attempts=3)
 
-    store.write(endpoints.record_heartbeat, endpoint.id, result, now=NINE)
+    store.write(endpoints.record_heartbeat, endpoint.id, WebhookResponse(204), now=NINE)
 
-    row = store.delivery(waiting)
+    after, row = store.endpoint(endpoint.id), store.delivery(waiting)
+    assert (after.failures, after.failing_since) == (7, NINE - HOUR)
     assert (row.attempts, row.due_at) == (3, TEN)
-    assert store.endpoint(endpoint.id).failures == failures
 
 
 def test_url_is_corrected_before_the_first_delivery(store: Store) -> None:

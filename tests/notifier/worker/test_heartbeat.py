@@ -7,13 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from sqlalchemy import update
 
 from foundation.db import session as db
 from notifier.config import Settings
-from notifier.models import DeliveryStatus, EndpointPing
+from notifier.models import DeliveryStatus, Endpoint, EndpointPing
 from notifier.services import Services
 from notifier.webhooks import endpoints
-from notifier.webhooks.circuit_breaker import EndpointStatus, status_details
+from notifier.webhooks.circuit_breaker import BreakerState, EndpointStatus, status_details
 from notifier.worker.heartbeat import Heartbeats, claim_due
 from tests.faults.processes import wait_until
 from tests.notifier.conftest import NINE, SITE, Reply, Sink, Store, running
@@ -64,14 +65,47 @@ def test_jitter_makes_it_earlier(store: Store, jitter: float, hours: float) -> N
     assert store.endpoint(made.id).heartbeat_due_at == NINE + HOUR + HOUR * hours
 
 
+def tell(store: Store, endpoint_id: int, seconds: int = 3600) -> None:
+    """Let a heartbeat with this interval be accepted."""
+    values = update(Endpoint).where(Endpoint.id == endpoint_id).values(heartbeat_seconds=seconds)
+    store.write(lambda session: session.execute(values))
+
+
 def test_event_that_was_delivered_is_a_heartbeat(store: Store) -> None:
     made, delivered = store.add_endpoint(), {"status": DeliveryStatus.DELIVERED}
+    tell(store, made.id)
     store.add_delivery(made.id, occurred_at=NINE + HOUR / 2, **delivered)
     store.add_delivery(made.id, occurred_at=NINE + HOUR, status=DeliveryStatus.PENDING)
 
     due = [claim(store, NINE + HOUR * hours) for hours in (1.0, 1.39, 1.41)]
 
     assert due == [0, 0, 1]
+
+
+@pytest.mark.parametrize("told", [None, 1800], ids=["never told", "told another"])
+def test_event_is_no_heartbeat_until_the_interval_is_told(store: Store, told: int | None) -> None:
+    made = store.add_endpoint()
+    if told:
+        tell(store, made.id, told)
+    store.add_delivery(made.id, occurred_at=NINE + HOUR, status=DeliveryStatus.DELIVERED)
+
+    before = claim(store, NINE + HOUR)
+    tell(store, made.id)
+    store.add_delivery(made.id, occurred_at=NINE + 1.9 * HOUR, status=DeliveryStatus.DELIVERED)
+
+    assert (before, claim(store, NINE + 1.9 * HOUR)) == (1, 0)
+
+
+def test_longer_interval_is_told_before_the_shorter_one_is_over(store: Store) -> None:
+    made = store.add_endpoint()
+    tell(store, made.id)
+    claim(store, NINE + HOUR)
+
+    due = [claim(store, NINE + HOUR * hours, interval=6 * HOUR) for hours in (1.8, 1.9, 2.7, 2.8)]
+    tell(store, made.id, 6 * 3600)
+    due += [claim(store, NINE + HOUR * hours, interval=6 * HOUR) for hours in (3.7, 8.9, 9.1)]
+
+    assert due == [0, 1, 0, 1, 1, 0, 1]
 
 
 @pytest.mark.parametrize("disabled", [True, False], ids=["disabled", "removed"])
@@ -149,6 +183,26 @@ def test_slow_endpoint_does_not_hold_up_deliveries(
 
     assert unfinished == []
     assert [ping.endpoint_id for ping in store.all(EndpointPing)] == [slow.id]
+
+
+def test_failing_endpoints_that_time_out_do_not_hold_up_heartbeats(
+    store: Store, make_worker: MakeWorker, make_heartbeats: MakeHeartbeats, sink: Sink
+) -> None:
+    released = threading.Event()
+    for number in range(10):
+        sink.always(Reply(after=released), f"/slow/{number}")
+        slow = store.add_endpoint(sink.url(f"/slow/{number}"))
+        store.set_state(slow.id, BreakerState(1, NINE, NINE))
+    healthy = store.add_endpoint(sink.url())
+    worker = make_worker()
+    worker.heartbeats = make_heartbeats()
+
+    with running(worker):
+        wait_until(lambda: store.all(EndpointPing), "the heartbeat of the healthy endpoint")
+        accepted = [ping.endpoint_id for ping in store.all(EndpointPing)]
+        released.set()
+
+    assert accepted == [healthy.id]
 
 
 def test_single_run_sends_no_heartbeats(

@@ -110,8 +110,11 @@ def test_ping_of_a_site_without_heartbeats_says_so(
     settings = here.settings.model_copy(update={"heartbeat_interval": 0})
     endpoint_id = store.add_endpoint(sink.url()).id
 
+    send_ping(here, endpoint_id, is_heartbeat=True)
     send_ping(here, endpoint_id)
+    told = store.endpoint(endpoint_id).heartbeat_seconds
     send_ping(Services(settings, store.database, store.vault), endpoint_id)
 
+    assert (told, store.endpoint(endpoint_id).heartbeat_seconds) == (3600, 0)
     data = [json.loads(one.body)["data"] for one in sink.received]
-    assert data == [{"source": "eassessment"}, {"source": "eassessment", "heartbeat_seconds": 0}]
+    assert [one.get("heartbeat_seconds") for one in data] == [3600, None, 0]
