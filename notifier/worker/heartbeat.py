@@ -168,8 +168,9 @@ def claim_due(
 def _is_due(interval: timedelta, now: datetime, *, is_failing: bool) -> ColumnElement[bool]:
     """Return whether an endpoint may need a heartbeat.
 
-    In a pause too: the heartbeat is all that tries an endpoint for which nothing is pending. Not at once after it was added: its secret has still to be entered at the receiver. At once
-    if the interval was longer when the last one was sent.
+    Not at once after it was added: its secret has still to be entered at the receiver. At once
+    if the interval was longer when the last one was sent. In a pause too: only a heartbeat tries
+    an endpoint for which nothing is pending.
     """
     return and_(
         Endpoint.disabled_at.is_(None),

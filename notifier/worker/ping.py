@@ -73,8 +73,8 @@ def send_ping(services: Services, endpoint_id: int, *, is_heartbeat: bool = Fals
 
     If it is accepted and the endpoint was failing, its waiting deliveries become due; if none are
     waiting, it counts as healthy. If it is not accepted, it counts as a failure. A heartbeat
-    changes no delivery (`endpoints.record_heartbeat`); it says when the next one is expected, as any ping
-    does if none are sent.
+    changes no delivery (`endpoints.record_heartbeat`); it says when the next one is expected, as
+    any ping does if none are sent.
     Raises EndpointUnknownError, EndpointRemovedError, EndpointDisabledError, or DecryptionError.
     """
     target = _read_target(services, endpoint_id, is_heartbeat=is_heartbeat)
