@@ -168,6 +168,21 @@ class ClaimsNotAllowedError(NotifierError):
         "endpoints set-token-claims",
         ("ENDPOINT_ID", "on"),
     )
+    disabled = Advice(
+        "Ask the eAssessment administrator to enable the endpoint; until then enter new tokens by "
+        "hand.",
+        "endpoints enable",
+        ("ENDPOINT_ID",),
+    )
+
+
+class ClaimRepeatedError(NotifierError):
+    """A claim has the `webhook-id` of one that was received before."""
+
+    problem = ProblemType.WEBHOOK_ID_REUSED
+    advice = Advice(
+        "Claim again with a new webhook-id; the tokens are the same until they are used."
+    )
 
 
 class SignatureRefusedError(NotifierError):
@@ -177,6 +192,10 @@ class SignatureRefusedError(NotifierError):
     advice = Advice(
         "Sign the exact bytes of the body with the current secret of the endpoint and the current "
         "time (Standard Webhooks 1.0). A course token is not enough."
+    )
+    replaced = Advice(
+        "Enter the newest secret of the endpoint in ELMS, with `receiver sources add-secret`. If "
+        "no one saved it, rotate it again."
     )
 
 

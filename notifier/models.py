@@ -193,6 +193,16 @@ class EndpointSecret(Base):
     expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 
+class TokenClaim(Base):
+    """The `webhook-id` of a claim that an endpoint sent, so that it is not answered again."""
+
+    __tablename__ = "token_claims"
+
+    endpoint_id: Mapped[int] = mapped_column(ForeignKey("endpoints.id"), primary_key=True)
+    webhook_id: Mapped[str] = mapped_column(String(255), primary_key=True)
+    received_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
 class Event(Base):
     """An event, written in the transaction of its cause; `id` is the webhook-id.
 

@@ -241,6 +241,16 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_endpoint_secrets_endpoint_id"), "endpoint_secrets", ["endpoint_id"])
     op.create_table(
+        "token_claims",
+        sa.Column("endpoint_id", sa.Integer(), nullable=False),
+        sa.Column("webhook_id", sa.String(length=255), nullable=False),
+        sa.Column("received_at", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["endpoint_id"], ["endpoints.id"], name=op.f("fk_token_claims_endpoint_id")
+        ),
+        sa.PrimaryKeyConstraint("endpoint_id", "webhook_id", name=op.f("pk_token_claims")),
+    )
+    op.create_table(
         "grades",
         sa.Column("course_pk", sa.Integer(), nullable=False),
         sa.Column("user_id", sa.String(length=255), nullable=False),

@@ -1,5 +1,6 @@
 """Claims of course tokens by ELMS, which signs them with the secret of its endpoint."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from flask import Blueprint, Response, request
@@ -11,6 +12,7 @@ from foundation import logging
 from foundation.db import audit
 from foundation.db import session as db
 from foundation.db.audit import Actor, Channel
+from foundation.errors import DecryptionError, Refusal
 from foundation.web.app import (
     client_address,
     guarded,
@@ -22,8 +24,8 @@ from foundation.web.app import (
 from notifier import services
 from notifier.courses import token_claims
 from notifier.courses.token_claims import ClaimedToken
-from notifier.errors import ClaimsNotAllowedError, SignatureRefusedError
-from notifier.models import Endpoint
+from notifier.errors import ClaimRepeatedError, NotifierError, SignatureRefusedError
+from notifier.models import EndpointSecret
 from notifier.webhooks import endpoints
 
 _MAX_BODY = 256 * 1024
@@ -36,25 +38,28 @@ _log = logging.get_logger(__name__)
 @guarded("webhook signature")
 def claim_tokens() -> Response:
     """Return the new tokens of courses to an endpoint that may claim them, until they are used."""
-    endpoint, raw = _verified()
-    if not endpoint.may_claim_tokens or endpoint.disabled_at is not None:
-        raise ClaimsNotAllowedError(
-            f"endpoint {endpoint.id} may not claim tokens",
-            advice=ClaimsNotAllowedError.advice.fill("ENDPOINT_ID", str(endpoint.id)),
-        )
+    secret, webhook_id, raw = _verified()
     require_json()
     course_ids = parse_json(ClaimRequest, raw).course_ids
     current = services.current()
     with current.writing() as (session, now):
-        outcomes = token_claims.claim(session, course_ids, vault=current.vault, now=now)
+        refusal: NotifierError | None = endpoints.lock_claimant(session, secret)
+        # That of a refused claim is stored too: it must not become good when the cause is gone.
+        if not token_claims.record(session, secret.endpoint_id, webhook_id, now=now):
+            refusal = ClaimRepeatedError(f"the claim {webhook_id} was received before")
+        outcomes: Sequence[ClaimedToken | Refusal] = ()
+        if refusal is None:
+            outcomes = token_claims.claim(session, course_ids, vault=current.vault, now=now)
         claimed = {
             one.course_id: one.token.token_id for one in outcomes if isinstance(one, ClaimedToken)
         }
-        actor = Actor(f"endpoint {endpoint.id}", Channel.API, client_address())
+        actor = Actor(f"endpoint {secret.endpoint_id}", Channel.API, client_address())
         audit.record_all(session, actor, "course.claim-token", claimed, details=claimed, now=now)
+    if refusal is not None:
+        raise refusal
     _log.info(
         "tokens claimed",
-        endpoint_id=endpoint.id,
+        endpoint_id=secret.endpoint_id,
         claimed=list(claimed),
         refused=[one for one in course_ids if one not in claimed],
     )
@@ -73,8 +78,8 @@ def claim_tokens() -> Response:
     return Response(body, content_type="application/json")
 
 
-def _verified() -> tuple[Endpoint, bytes]:
-    """Return the endpoint whose secret signed the request, and the body.
+def _verified() -> tuple[EndpointSecret, str, bytes]:
+    """Return the secret that signed the request, its `webhook-id` and its body.
 
     Raises SignatureRefusedError.
     """
@@ -85,14 +90,17 @@ def _verified() -> tuple[Endpoint, bytes]:
         raise SignatureRefusedError(str(error)) from None
     raw, current = read_body(_MAX_BODY), services.current()
     with current.database.reading() as session:
-        known = {endpoint.id: endpoint for endpoint in endpoints.list_all(session)}
-        encrypted = endpoints.encrypted_secrets(session, known, now=db.now(session))
+        known = endpoints.signing_secrets(session, now=db.now(session))
         session.expunge_all()
-    for endpoint_id, texts in encrypted.items():
-        keys = [Secret.parse(current.vault.decrypt(text)) for text in texts]
+    for secret in known:
         try:
-            signatures.verify_body(keys, parsed, raw)
+            key = Secret.parse(current.vault.decrypt(secret.encrypted))
+            signatures.verify_body([key], parsed, raw)
         except signatures.NoMatchError:
             continue
-        return known[endpoint_id], raw
+        except DecryptionError as error:
+            # The secret of one endpoint must not keep the others from claiming.
+            _log.error("secret not decrypted", endpoint_id=secret.endpoint_id, cause=str(error))
+            continue
+        return secret, parsed.webhook_id, raw
     raise SignatureRefusedError("no signature matches: the secret, id, timestamp or body differs")

@@ -78,15 +78,22 @@ def read_batch() -> Response:
 
 
 def _forget_used(results: Sequence[GradesOutcome]) -> None:
-    """End the claims of tokens that were used for the first time, before the response."""
+    """End the claims of tokens that were used for the first time, before the response.
+
+    If the database takes no writes, the grades are returned all the same, and the next request for
+    them does it.
+    """
     used = [
         result.access.token_id
         for result in results
         if not isinstance(result, NotifierError) and result.access.is_first_use
     ]
     if used:
-        with services.current().database.writing() as session:
-            token_claims.forget_used(session, used)
+        try:
+            with services.current().database.writing() as session:
+                token_claims.forget_used(session, used)
+        except db.UNUSABLE as error:
+            _log.warning("used tokens can still be claimed", token_ids=used, cause=db.cause(error))
 
 
 def _request_from_headers(course_id: str) -> GradesRequest:

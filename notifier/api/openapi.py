@@ -16,10 +16,10 @@ _ADMIN = (P.ADMIN_KEY_REFUSED, P.DATABASE_UNAVAILABLE)
 _TOKEN = (P.TOKEN_MISSING, P.TOKEN_MALFORMED, P.TOKEN_UNKNOWN, P.TOKEN_REGENERATED)
 
 _CLAIMED = {
-    "webhook-id": "An id of the request.",
+    "webhook-id": "An id of the request, new for each one.",
     "webhook-timestamp": "The time, in seconds since 1970.",
     "webhook-signature": "`v1,` and base64 of HMAC-SHA256 over `id.timestamp.body`, with the "
-    "secret of an endpoint that may claim tokens.",
+    "newest secret of an endpoint that may claim tokens.",
 }
 _OPERATIONS = {
     **health.OPERATIONS,
@@ -146,7 +146,13 @@ _OPERATIONS = {
         {200: ApiResponse("Each course, with its token or why it has none.", ClaimResponse)},
         bodies=[ClaimRequest],
         headers=_CLAIMED,
-        problems=(*_BODY, P.SIGNATURE_REFUSED, P.CLAIMS_NOT_ALLOWED, P.DATABASE_UNAVAILABLE),
+        problems=(
+            *_BODY,
+            P.SIGNATURE_REFUSED,
+            P.CLAIMS_NOT_ALLOWED,
+            P.WEBHOOK_ID_REUSED,
+            P.DATABASE_UNAVAILABLE,
+        ),
         example={"type": "tokens.claim", "course_ids": ["CS101-2026"]},
     ),
     "api.read_batch": Operation(

@@ -8,16 +8,21 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, exists, or_, select, update
+from sqlalchemy import ColumnElement, Row, delete, exists, or_, select, update
 from sqlalchemy.orm import Session
 
+from contract.signatures import TOLERANCE
 from contract.tokens import CourseToken
 from foundation.crypto import Vault
 from foundation.db import session as db
 from foundation.errors import DecryptionError, Refusal
 from foundation.text import format_timestamp
 from notifier.errors import CourseDeletedError, CourseUnknownError, TokenNotClaimableError
-from notifier.models import Course, Endpoint, IssuedToken
+from notifier.models import Course, Endpoint, IssuedToken, TokenClaim
+
+# How long the id of a claim is stored. Its signature is good for two tolerances, by one clock; the
+# third is for machines whose clocks differ.
+_REMEMBERED = 3 * TOLERANCE
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,19 @@ def is_kept(session: Session, token: CourseToken) -> bool:
     return bool(
         session.scalar(select(exists().where(IssuedToken.token_id == token.token_id, kept)))
     )
+
+
+def record(session: Session, endpoint_id: int, webhook_id: str, *, now: datetime) -> bool:
+    """Store the id of a claim; return False if it was received before."""
+    of_endpoint = delete(TokenClaim).where(TokenClaim.endpoint_id == endpoint_id)
+    session.execute(of_endpoint.where(TokenClaim.received_at < now - _REMEMBERED))
+    inserted = session.execute(
+        db.insert(session, TokenClaim)
+        .values(endpoint_id=endpoint_id, webhook_id=webhook_id, received_at=now)
+        .on_conflict_do_nothing()
+        .returning(TokenClaim.webhook_id)
+    )
+    return inserted.first() is not None
 
 
 def claim(
@@ -97,7 +115,7 @@ def _why_not(row: Row[Any], *, now: datetime) -> str | None:
         return "it was issued without an overlap, or while no endpoint was allowed to claim tokens"
     if row.claimable_until <= now:
         return f"the overlap ended at {format_timestamp(row.claimable_until)}"
-    gone = "it has been used, or no endpoint was allowed to claim it meanwhile"
+    gone = "it has been used once, by this ELMS or another, or claims were forbidden meanwhile"
     return gone if row.encrypted_token is None else None
 
 

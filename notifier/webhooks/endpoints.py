@@ -15,13 +15,17 @@ from foundation.crypto import Vault
 from foundation.db import session as db
 from foundation.errors import Advice
 from foundation.http.ssrf import Guard
+from foundation.text import format_timestamp
 from notifier import signals
 from notifier.errors import (
+    ClaimsNotAllowedError,
     EndpointChangedError,
     EndpointExistsError,
     EndpointRemovedError,
     EndpointUnknownError,
     EndpointUrlError,
+    NotifierError,
+    SignatureRefusedError,
 )
 from notifier.models import Endpoint, EndpointPing, EndpointSecret
 from notifier.webhooks import breaker_store, deliveries, url_policy
@@ -214,6 +218,30 @@ def set_name(session: Session, endpoint_id: int, name: str) -> None:
     _lock(session, endpoint_id).name = name
 
 
+def lock_claimant(session: Session, secret: EndpointSecret) -> NotifierError | None:
+    """Return why an endpoint may not claim tokens with a secret, or None.
+
+    It is locked, so that it is not forbidden before the transaction ends.
+    """
+    query = select(Endpoint).where(Endpoint.id == secret.endpoint_id).with_for_update(read=True)
+    endpoint = session.scalars(query.execution_options(populate_existing=True)).one()
+    (newest, *_) = secrets_of(session, endpoint.id) or [secret]
+    if newest.id != secret.id:
+        return SignatureRefusedError(
+            f"signed with an old secret of endpoint {endpoint.id}: claims need the one that "
+            f"replaced it at {format_timestamp(newest.created_at)}",
+            advice=SignatureRefusedError.replaced,
+        )
+    if not endpoint.may_claim_tokens or endpoint.disabled_at is not None:
+        allowed = endpoint.may_claim_tokens
+        advice = ClaimsNotAllowedError.disabled if allowed else ClaimsNotAllowedError.advice
+        return ClaimsNotAllowedError(
+            f"endpoint {endpoint.id} {'is disabled' if allowed else 'may not claim tokens'}",
+            advice=advice.fill("ENDPOINT_ID", str(endpoint.id)),
+        )
+    return None
+
+
 def set_token_claims(session: Session, endpoint_id: int, *, allowed: bool) -> None:
     """Allow the owner of an endpoint's secret to claim new course tokens, or forbid it."""
     _lock(session, endpoint_id).may_claim_tokens = allowed
@@ -296,6 +324,14 @@ def encrypted_secrets(
     for endpoint_id, encrypted in rows:
         secrets[endpoint_id] += (encrypted,)
     return dict(secrets)
+
+
+def signing_secrets(session: Session, *, now: datetime) -> list[EndpointSecret]:
+    """Return the secrets of all endpoints that sign now, encrypted, newest first."""
+    signs = or_(EndpointSecret.expires_at.is_(None), EndpointSecret.expires_at > now)
+    return list(
+        session.scalars(select(EndpointSecret).where(signs).order_by(EndpointSecret.id.desc()))
+    )
 
 
 def secrets_of(session: Session, endpoint_id: int) -> list[EndpointSecret]:

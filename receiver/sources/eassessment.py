@@ -60,7 +60,11 @@ class BatchItem:
 
 
 class ClaimFailedError(Exception):
-    """No token could be claimed from a site, and why."""
+    """No token could be claimed from a site, and why; `problem` is the type of its response."""
+
+    def __init__(self, detail: str, problem: ProblemType | None = None) -> None:
+        super().__init__(detail)
+        self.problem = problem
 
 
 class EAssessmentClient:
@@ -126,22 +130,20 @@ class EAssessmentClient:
         return _with_retry_after(outcome, response)
 
     def claim(
-        self, source_url: str, course_ids: Sequence[str], keys: Sequence[Secret], *, now: datetime
+        self, source_url: str, course_ids: Sequence[str], key: Secret, *, now: datetime
     ) -> dict[str, CourseToken | str]:
         """Return the current token of each course, or why it cannot be claimed.
 
         Raises ClaimFailedError if the site answered for none of them.
         """
         body = ClaimRequest(course_ids=tuple(course_ids)).model_dump_json().encode()
-        headers = signatures.sign(keys, f"claim_{secrets.token_hex(16)}", body, now=now)
-        headers["Content-Type"] = "application/json"
-        url = f"{source_url}/api/v1/tokens/claim"
-        try:
-            response = self._http_client.send("POST", url, headers, body)
-        except RequestFailedError as error:
-            raise ClaimFailedError(str(error)) from None
+        response = self._send_claim(source_url, body, key, now=now)
+        if response.status == ProblemType.WEBHOOK_ID_REUSED.status:
+            # The HTTP client sent the request twice, because a kept connection ended, and the
+            # site had received the first one. The claim of another id is a new one.
+            response = self._send_claim(source_url, body, key, now=now)
         if response.status != 200:
-            raise ClaimFailedError(f"responded {response.status}{_reason_of(response.body)}")
+            raise _claim_failed(response)
         try:
             strict_json.load(response.body)
             answers = ClaimResponse.model_validate_json(response.body).answers
@@ -152,6 +154,18 @@ class EAssessmentClient:
             for answer in answers
             if answer.course_id in course_ids
         }
+
+    def _send_claim(
+        self, source_url: str, body: bytes, key: Secret, *, now: datetime
+    ) -> HttpResponse:
+        headers = signatures.sign([key], f"claim_{secrets.token_hex(16)}", body, now=now)
+        headers["Content-Type"] = "application/json"
+        try:
+            return self._http_client.send(
+                "POST", f"{source_url}/api/v1/tokens/claim", headers, body
+            )
+        except RequestFailedError as error:
+            raise ClaimFailedError(str(error)) from None
 
     def _fetch_batch(self, queries: Sequence[GradeQuery]) -> list[FetchOutcome | None] | None:
         """Return an outcome for each query that has one, or None if the site has no batches."""
@@ -237,12 +251,15 @@ def _claimed(answer: ClaimResponseItem) -> CourseToken | str:
         return str(error)
 
 
-def _reason_of(body: bytes) -> str:
+def _claim_failed(response: HttpResponse) -> ClaimFailedError:
     try:
-        problem = type_of(strict_json.load(body))
+        document = strict_json.load(response.body)
     except strict_json.StrictJsonError:
-        return ""
-    return f" {problem}" if problem else ""
+        document = None
+    if not isinstance(document, dict) or (problem := type_of(document)) is None:
+        return ClaimFailedError(f"responded {response.status} without a known reason")
+    detail = f"responded {response.status} {problem}: {_detail(document)}"
+    return ClaimFailedError(detail, problem)
 
 
 def url_of(query: GradeQuery) -> str:

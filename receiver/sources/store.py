@@ -249,6 +249,11 @@ def secrets_of(source: Source, *, vault: Vault) -> list[Secret]:
     return [Secret.parse(vault.decrypt(row.encrypted)) for row in source.secrets]
 
 
+def newest_secret(source: Source, *, vault: Vault) -> Secret | None:
+    """Return the decrypted secret of a source that was added last, or None if it has none."""
+    return Secret.parse(vault.decrypt(source.secrets[-1].encrypted)) if source.secrets else None
+
+
 def add_secret(
     session: Session, source: Source, secret: Secret, *, vault: Vault, now: datetime
 ) -> SourceSecret:

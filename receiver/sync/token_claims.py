@@ -5,12 +5,14 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from contract.claims import MAX_CLAIMS
+from contract.problems import ProblemType
 from contract.signatures import Secret
 from contract.tokens import CourseToken
 from foundation import logging
 from foundation.crypto import Vault
 from foundation.db import session as db
 from foundation.db.session import Database
+from foundation.errors import Advice, fields_of
 from receiver.models import Entry, Source
 from receiver.registry import entries as registry
 from receiver.registry.history import Actor, ActorKind
@@ -21,9 +23,17 @@ from receiver.sync.results import to_internal_failure
 from receiver.sync.run_control import StopSignal
 
 _log = logging.get_logger(__name__)
-_NEXT_STEP = (
+_ENTER_TOKENS = Advice(
     "Enter the new tokens by hand, or ask the eAssessment administrator to allow token claims; "
-    "until their overlap ends the courses are synced with their old tokens."
+    "until their overlap ends the courses are synced with their old tokens.",
+    "registry set-token",
+    ("COURSE_ID",),
+)
+_ENTER_SECRET = Advice(
+    "Enter the newest secret of the endpoint: claims are signed with the one that was entered "
+    "last. Until the overlap of their tokens ends the courses are synced with their old tokens.",
+    "sources add-secret",
+    ("SOURCE",),
 )
 
 
@@ -62,22 +72,25 @@ class TokenClaims:
                 _log.warning("tokens not claimed", source=source.name, cause=failure.detail)
 
     def _claim_all(self, source: Source, entries: Sequence[Entry]) -> None:
-        client, keys = self.clients.open(source), sources.secrets_of(source, vault=self.vault)
-        if not isinstance(client, EAssessmentClient) or not keys:
+        client, key = self.clients.open(source), sources.newest_secret(source, vault=self.vault)
+        if not isinstance(client, EAssessmentClient) or key is None:
             return
         for batch in _batches(entries):
             if self.stop.is_set:
                 return
             try:
-                self._claim(client, source, keys, batch)
+                self._claim(client, source, key, batch)
             except ClaimFailedError as error:
                 # The others of this site would fail for the same reason.
+                is_signature = error.problem is ProblemType.SIGNATURE_REFUSED
+                enter_secret = _ENTER_SECRET.fill("SOURCE", source.name)
+                advice = enter_secret if is_signature else _ENTER_TOKENS
                 _log.warning(
                     "tokens not claimed",
                     source=source.name,
                     courses=len(entries),
                     cause=str(error),
-                    next_step=_NEXT_STEP,
+                    **fields_of(advice),
                 )
                 return
 
@@ -85,13 +98,13 @@ class TokenClaims:
         self,
         client: EAssessmentClient,
         source: Source,
-        keys: Sequence[Secret],
+        key: Secret,
         entries: Sequence[Entry],
     ) -> None:
         with self.database.reading() as session:
             now = db.now(session)
         course_ids = [entry.course_id for entry in entries]
-        answers = client.claim(source.url, course_ids, keys, now=now)
+        answers = client.claim(source.url, course_ids, key, now=now)
         tokens = {
             entry.id: token
             for entry in entries

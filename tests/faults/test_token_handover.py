@@ -67,6 +67,7 @@ class Fault(Enum):
     NONE = "nothing"
     CLAIM_REQUEST_LOST = "the claim does not arrive"
     CLAIM_RESPONSE_LOST = "its response does not arrive"
+    CLAIM_SENT_TWICE = "its connection ends, and the HTTP client sends it again"
     KILLED_BEFORE_CLAIM = "killed before the claim"
     KILLED_AFTER_CLAIM = "killed with the response in hand"
     KILLED_WHILE_STORING = "killed in the transaction that stores the tokens"
@@ -84,6 +85,7 @@ class FailingClient:
         self.fault = Fault.NONE
         self.claimed: list[tuple[str, str]] = []
         self.refused: list[str] = []
+        self.captured: list[tuple[Mapping[str, str], bytes]] = []
 
     def cancel(self) -> None:
         """Do nothing: no request takes time."""
@@ -105,11 +107,20 @@ class FailingClient:
         }
         if failure := before.get((path, self.fault)):
             raise failure
+        if path == CLAIM:
+            self.captured.append((headers, body))
+            if self.fault is Fault.CLAIM_SENT_TWICE:
+                self.fault = Fault.NONE
+                self.post_claim(headers, body)
         response = self._client.open(path, method=method, headers=dict(headers), data=body)
-        self._note(path, json.loads(response.data)["answers"])
+        self._note(path, json.loads(response.data).get("answers", []))
         if failure := after.get((path, self.fault)):
             raise failure
         return HttpResponse(response.status_code, response.headers, response.data)
+
+    def post_claim(self, headers: Mapping[str, str], body: bytes) -> int:
+        """Send a claim, and return the status of the response."""
+        return self._client.post(CLAIM, headers=dict(headers), data=body).status_code
 
     def _note(self, path: str, answers: list[dict[str, str]]) -> None:
         for answer in answers:
@@ -149,9 +160,11 @@ class Both:
         with self.notifier.writing() as session:
             tokens = {one: courses.add_course(session, one, one, now=now) for one in COURSES}
             url = "https://elms.example/webhooks/eassessment"
-            _, secret = endpoints.register(
+            endpoint, secret = endpoints.register(
                 session, url, may_claim_tokens=True, vault=self.vault, guard=Guard(), now=now
             )
+            self.endpoint_id = endpoint.id
+        self.not_entered: list[Secret] = []
         actor = Actor(ActorKind.ADMINISTRATOR, "ada")
         with self.receiver.writing() as session:
             source = sources.add(session, SITE, "http://app", now=now)
@@ -167,6 +180,22 @@ class Both:
         with self.notifier.writing() as session:
             now = datetime.now(UTC)
             courses.regenerate_token(session, course_id, overlap=DAY, vault=self.vault, now=now)
+
+    def rotate_secret(self) -> None:
+        """Replace the secret of the endpoint with an overlap of a day."""
+        with self.notifier.writing() as session:
+            secret = endpoints.rotate_secret(
+                session, self.endpoint_id, overlap=DAY, vault=self.vault, now=datetime.now(UTC)
+            )
+        self.not_entered.append(secret)
+
+    def enter_secrets(self) -> None:
+        """Enter at ELMS the secrets that are not there yet."""
+        with self.receiver.writing() as session:
+            source, now = sources.get(session, SITE), datetime.now(UTC)
+            for secret in self.not_entered:
+                sources.add_secret(session, source, secret, vault=self.vault, now=now)
+        self.not_entered.clear()
 
     def deliver(self, *, lost: Callable[[], bool] = lambda: False) -> None:
         """Deliver the webhooks that were not delivered yet, except those that are lost now."""
@@ -219,7 +248,7 @@ class Both:
 
 
 class Machine(RuleBasedStateMachine):
-    """Regenerations, webhooks that are late, and runs that fail, in any order."""
+    """Regenerations, rotations, webhooks that are late, and runs that fail, in any order."""
 
     def __init__(self, both: Both) -> None:
         super().__init__()
@@ -229,11 +258,23 @@ class Machine(RuleBasedStateMachine):
     def begin(self) -> None:
         self.both.begin()
         self.both.http.claimed.clear()
+        self.both.http.captured.clear()
 
     @rule(course_ids=st.lists(st.sampled_from(COURSES), min_size=1, max_size=3))
     def regenerate(self, course_ids: list[str]) -> None:
         for course_id in course_ids:
             self.both.regenerate(course_id)
+
+    @rule(entered=st.booleans())
+    def rotate_secret(self, entered: bool) -> None:
+        self.both.rotate_secret()
+        if entered:
+            self.both.enter_secrets()
+
+    @rule()
+    def send_captured_claims_again(self) -> None:
+        captured = self.both.http.captured
+        assert {self.both.http.post_claim(*one) for one in captured} <= {409}
 
     @rule(late=st.booleans())
     def deliver(self, late: bool) -> None:
@@ -260,6 +301,7 @@ class Machine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """Take over what is left in runs without faults, though webhooks may still be missing."""
+        self.both.enter_secrets()
         runs = [self.both.sync() for _ in range(2)]
         assert {one.token_id for one in self.both.stored().values()} == {
             *self.both.current().values()
@@ -310,6 +352,34 @@ def test_no_course_is_skipped_while_its_tokens_are_replaced(both: Both) -> None:
     assert outcomes <= {CourseOutcome.SYNCED, CourseOutcome.UNCHANGED}
     assert both.http.refused == []
     assert len({text for _, text in both.http.claimed}) >= 150
+
+
+def test_claim_that_arrived_twice_heals_in_the_same_run(both: Both) -> None:
+    both.begin()
+    both.regenerate("CS101")
+    both.deliver()
+
+    run = both.sync(Fault.CLAIM_SENT_TWICE)
+
+    assert run is not None
+    assert run.exit_code == 0
+    assert both.stored()["CS101"].token_id == both.current()["CS101"]
+
+
+def test_claims_wait_for_the_newest_secret(both: Both) -> None:
+    both.begin()
+    both.regenerate("CS101")
+    both.deliver()
+    both.rotate_secret()
+
+    run = both.sync()
+    before = both.stored()["CS101"].token_id
+    both.enter_secrets()
+    both.sync()
+
+    assert run is not None
+    assert (run.exit_code, both.http.refused) == (0, [])
+    assert before != both.current()["CS101"] == both.stored()["CS101"].token_id
 
 
 def test_other_secret_claims_nothing(both: Both) -> None:

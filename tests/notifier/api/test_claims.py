@@ -1,19 +1,28 @@
 """Claims of tokens at the API: who may claim, what is answered, what is recorded."""
 
-from collections.abc import Callable
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from secrets import token_hex
 from typing import Any
 
 import pytest
+from cryptography.fernet import Fernet
 from flask.testing import FlaskClient
+from pydantic import SecretStr
+from sqlalchemy import event, update
 from werkzeug.test import TestResponse
 
 from contract import events, signatures, strict_json
 from contract.signatures import Secret
 from contract.tokens import CourseToken
+from foundation.crypto import Vault
 from foundation.db.audit import AuditEntry
+from foundation.text import format_timestamp
+from notifier.api import claims
 from notifier.courses import service as courses
-from notifier.models import IssuedToken
+from notifier.models import EndpointSecret, IssuedToken
 from notifier.webhooks import endpoints
 from tests.notifier.app_fixtures import Admin, Refused
 from tests.notifier.conftest import Registered, Store
@@ -47,12 +56,16 @@ def claim(client: FlaskClient, endpoint: Registered) -> Claim:
     """Return a function that claims tokens, by default that of CS101 with the right secret."""
 
     def send(
-        *course_ids: str, secret: Secret | None = None, raw: bytes | None = None, **document: Any
+        *course_ids: str,
+        secrets: Sequence[Secret] = (),
+        raw: bytes | None = None,
+        webhook_id: str = "",
+        **document: Any,
     ) -> TestResponse:
         given = {"type": "tokens.claim", "course_ids": course_ids or ["CS101"], **document}
         body = raw or strict_json.dump(given).encode()
-        keys, now = [secret or endpoint.secret], datetime.now(UTC)
-        headers = signatures.sign(keys, "claim_1", body, now=now)
+        keys, now = secrets or [endpoint.secret], datetime.now(UTC)
+        headers = signatures.sign(keys, webhook_id or f"claim_{token_hex(16)}", body, now=now)
         return client.post(PATH, data=body, headers=headers, content_type="application/json")
 
     return send
@@ -108,23 +121,149 @@ def test_old_token_is_not_enough(
 
 
 def test_other_secret_is_refused(claim: Claim, refused: Refused, store: Store) -> None:
-    refused(claim(secret=Secret.generate()), 401, "signature-refused")
+    refused(claim(secrets=[Secret.generate()]), 401, "signature-refused")
 
     assert store.all(AuditEntry) == []
 
 
-@pytest.mark.parametrize("state", ["not allowed", "disabled"])
+def test_claim_that_is_sent_again_is_refused(
+    claim: Claim, refused: Refused, store: Store, tokens: list[CourseToken]
+) -> None:
+    first = claim(webhook_id="claim_1")
+    document = refused(claim(webhook_id="claim_1"), 409, "webhook-id-reused")
+
+    assert (first.status_code, claim().status_code) == (200, 200)
+    assert "a new webhook-id" in document["next_step"]
+    assert len(store.all(AuditEntry)) == 2
+
+
+def test_replaced_secret_claims_nothing(
+    claim: Claim, refused: Refused, store: Store, endpoint: Registered, tokens: list[CourseToken]
+) -> None:
+    now = datetime.now(UTC)
+    new = store.write(
+        endpoints.rotate_secret,
+        endpoint.id,
+        overlap=timedelta(days=1),
+        vault=store.vault,
+        now=now,
+    )
+
+    document = refused(claim(), 401, "signature-refused")
+
+    assert document["detail"] == (
+        f"signed with an old secret of endpoint {endpoint.id}: claims need the one that replaced "
+        f"it at {format_timestamp(now)}"
+    )
+    assert "receiver sources add-secret" in document["next_step"]
+    for keys in ([new], [endpoint.secret, new]):
+        assert claim(secrets=keys).json["answers"][0]["token"] == tokens[1].reveal()
+
+
+@pytest.mark.parametrize(
+    ("state", "action"),
+    [
+        pytest.param("not allowed", "endpoints set-token-claims {} on", id="not allowed"),
+        pytest.param("disabled", "endpoints enable {}", id="disabled"),
+    ],
+)
 def test_endpoint_must_be_enabled_and_allowed(
-    claim: Claim, refused: Refused, store: Store, endpoint: Registered, state: str
+    claim: Claim,
+    refused: Refused,
+    store: Store,
+    endpoint: Registered,
+    tokens: list[CourseToken],
+    state: str,
+    action: str,
 ) -> None:
     if state == "disabled":
         store.write(endpoints.disable, endpoint.id, "moved", now=datetime.now(UTC))
     else:
         store.write(endpoints.set_token_claims, endpoint.id, allowed=False)
 
-    document = refused(claim(), 403, "claims-not-allowed")
+    document = refused(claim(webhook_id="claim_1"), 403, "claims-not-allowed")
 
-    assert document["action"] == f"endpoints set-token-claims {endpoint.id} on"
+    store.write(endpoints.enable, endpoint.id, now=datetime.now(UTC))
+    store.write(endpoints.set_token_claims, endpoint.id, allowed=True)
+    assert document["action"] == action.format(endpoint.id)
+    refused(claim(webhook_id="claim_1"), 409, "webhook-id-reused")
+    assert claim().json["answers"][0]["token"] == tokens[1].reveal()
+
+
+def test_endpoint_that_is_forbidden_meanwhile_gets_nothing(
+    claim: Claim,
+    refused: Refused,
+    store: Store,
+    endpoint: Registered,
+    tokens: list[CourseToken],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def forbid() -> None:
+        store.write(endpoints.set_token_claims, endpoint.id, allowed=False)
+
+    monkeypatch.setattr(claims, "require_json", forbid)
+
+    refused(claim(), 403, "claims-not-allowed")
+
+
+def test_secret_that_cannot_be_decrypted_affects_no_other_endpoint(
+    claim: Claim, store: Store, tokens: list[CourseToken]
+) -> None:
+    other = store.add_endpoint(may_claim_tokens=True)
+    lost = update(EndpointSecret).where(EndpointSecret.endpoint_id == other.id)
+    store.write(lambda session: session.execute(lost.values(encrypted=encrypted_elsewhere())))
+
+    assert claim().json["answers"][0]["token"] == tokens[1].reveal()
+
+
+def test_copy_that_cannot_be_decrypted_affects_no_other_course(
+    claim: Claim, store: Store, tokens: list[CourseToken]
+) -> None:
+    store.add_course("CS102")
+    now = datetime.now(UTC)
+    hour = timedelta(hours=1)
+    token = store.write(courses.regenerate_token, "CS102", overlap=hour, vault=store.vault, now=now)
+    lost = update(IssuedToken).where(IssuedToken.token_id == token.token_id)
+    store.write(lambda session: session.execute(lost.values(encrypted_token=encrypted_elsewhere())))
+
+    failed, claimed = claim("CS102", "CS101").json["answers"]
+
+    assert (failed["status"], claimed["token"]) == (500, tokens[1].reveal())
+    assert failed["problem"]["type"] == "urn:problem-type:internal-error"
+
+
+def encrypted_elsewhere() -> str:
+    """Return a text that is encrypted with another key."""
+    return Vault(SecretStr(Fernet.generate_key().decode())).encrypt("secret")
+
+
+def test_grades_are_read_when_nothing_can_be_written(
+    claim: Claim, client: FlaskClient, store: Store, tokens: list[CourseToken]
+) -> None:
+    bearer = {"Authorization": f"Bearer {tokens[1].reveal()}"}
+
+    with read_only(store):
+        during = client.get("/api/v1/courses/CS101/grades", headers=bearer)
+    (before,) = claim().json["answers"]
+    client.get("/api/v1/courses/CS101/grades", headers=bearer)
+    (after,) = claim().json["answers"]
+
+    assert (during.status_code, before["status"], after["status"]) == (200, 200, 409)
+
+
+@contextmanager
+def read_only(store: Store) -> Iterator[None]:
+    """Open every connection as one to a read-only file."""
+
+    def connected(raw: sqlite3.Connection, _: object) -> None:
+        raw.execute("PRAGMA query_only=ON")
+
+    engine = store.database.engine
+    engine.dispose()
+    event.listen(engine, "connect", connected)
+    yield
+    event.remove(engine, "connect", connected)
+    engine.dispose()
 
 
 def test_signature_of_a_webhook_is_no_claim(claim: Claim, refused: Refused) -> None:

@@ -4,13 +4,14 @@ from datetime import datetime, timedelta
 
 import pytest
 
+from contract.signatures import TOLERANCE
 from contract.tokens import CourseToken
 from foundation.errors import Refusal
 from notifier.courses import service as courses
 from notifier.courses import token_claims
 from notifier.courses.token_claims import ClaimedToken
 from notifier.errors import CourseDeletedError, CourseUnknownError, TokenNotClaimableError
-from notifier.models import IssuedToken
+from notifier.models import IssuedToken, TokenClaim
 from notifier.webhooks import endpoints
 from tests.notifier.conftest import NINE, Store
 
@@ -93,7 +94,10 @@ def test_token_is_forgotten_when_it_is_used(store: Store, endpoint_id: int) -> N
     store.write(token_claims.forget_used, [token.token_id])
 
     (refused,) = claim(store)
-    assert (kept(store), "it has been used" in str(refused)) == ([], True)
+    assert (kept(store), "it has been used once, by this ELMS or another" in str(refused)) == (
+        [],
+        True,
+    )
 
 
 def test_nothing_is_stored_without_a_claimant(store: Store) -> None:
@@ -125,6 +129,29 @@ def test_tokens_are_forgotten_once_no_endpoint_may_claim_them(
     store.write(token_claims.forget_expired, now=NINE)
 
     assert kept(store) == []
+
+
+def test_tokens_are_stored_while_their_endpoint_is_disabled(store: Store, endpoint_id: int) -> None:
+    before = regenerate(store)
+    store.write(endpoints.disable, endpoint_id, "moved", now=NINE)
+    store.write(token_claims.forget_expired, now=NINE)
+    during = claim(store)
+
+    meanwhile = regenerate(store)
+
+    assert during == [ClaimedToken("CS101", before)]
+    assert kept(store) == [meanwhile.token_id]
+
+
+def test_claim_is_remembered_while_its_signature_is_good(store: Store, endpoint_id: int) -> None:
+    other = store.add_endpoint().id
+    times = [NINE, NINE, NINE + 2 * TOLERANCE, NINE + 4 * TOLERANCE]
+
+    are_new = [store.write(token_claims.record, endpoint_id, "claim_1", now=at) for at in times]
+    is_new_elsewhere = store.write(token_claims.record, other, "claim_1", now=NINE)
+
+    assert (are_new, is_new_elsewhere) == ([True, False, False, True], True)
+    assert len(store.all(TokenClaim)) == 2
 
 
 def test_restored_course_can_be_claimed_again(store: Store, endpoint_id: int) -> None:

@@ -11,7 +11,7 @@ from sqlalchemy import text
 from foundation.db.session import Database
 from notifier.courses import grades
 from notifier.courses import service as courses
-from notifier.errors import CourseNotDeletedError, ReplayRefusedError
+from notifier.errors import ClaimsNotAllowedError, CourseNotDeletedError, ReplayRefusedError
 from notifier.models import SOURCE, Course, Delivery, Endpoint, Grade
 from notifier.webhooks import breaker_store, deliveries, endpoints
 from notifier.webhooks import replay as replays
@@ -128,6 +128,21 @@ def test_replay_during_a_disable_waits_and_is_refused(
     with pytest.raises(ReplayRefusedError):
         replaying.result(timeout=10)
     assert store.statuses(delivery_id) == ["held"]
+
+
+def test_endpoint_is_forbidden_after_its_claim(store: Store, other: ThreadPoolExecutor) -> None:
+    endpoint = store.add_endpoint(may_claim_tokens=True)
+    (secret,) = store.read(endpoints.secrets_of, endpoint.id)
+
+    with store.database.writing() as session:
+        assert endpoints.lock_claimant(session, secret) is None
+        forbidding = other.submit(
+            store.write, endpoints.set_token_claims, endpoint.id, allowed=False
+        )
+        wait_for_a_waiter(store)
+
+    forbidding.result(timeout=10)
+    assert isinstance(store.write(endpoints.lock_claimant, secret), ClaimsNotAllowedError)
 
 
 def test_course_that_is_restored_meanwhile_keeps_its_grades(

@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
@@ -125,20 +125,26 @@ def test_grades_in_an_overlap_name_the_current_token() -> None:
 
 
 @dataclass
-class OneResponse:
-    """An HTTP client that returns one response."""
+class Responses:
+    """An HTTP client that returns prepared responses, and records the ids of the requests."""
 
-    response: HttpResponse
+    responses: list[HttpResponse]
+    webhook_ids: list[str] = field(default_factory=list)
 
-    def send(self, *_: object) -> HttpResponse:
-        return self.response
+    def send(self, method: str, url: str, headers: dict[str, str], body: bytes) -> HttpResponse:
+        self.webhook_ids.append(headers["webhook-id"])
+        return self.responses.pop(0)
 
 
 def claim(status: int, body: bytes) -> dict[str, CourseToken | str]:
     """Claim the tokens of CS101 and CS102 from a site that responds like this."""
-    client: Any = OneResponse(HttpResponse(status, {}, body))
-    keys = [Secret.generate()]
-    return EAssessmentClient(client).claim("http://one", ["CS101", "CS102"], keys, now=AT)
+    return claim_over(Responses([HttpResponse(status, {}, body)]))
+
+
+def claim_over(client: Any) -> dict[str, CourseToken | str]:
+    """Claim the tokens of CS101 and CS102 over an HTTP client."""
+    key = Secret.generate()
+    return EAssessmentClient(client).claim("http://one", ["CS101", "CS102"], key, now=AT)
 
 
 def test_claim_returns_tokens_and_refusals() -> None:
@@ -152,6 +158,20 @@ def test_claim_returns_tokens_and_refusals() -> None:
     claimed = claim(200, json.dumps({"answers": answers}).encode())
 
     assert claimed == {"CS101": TOKEN, "CS102": ProblemType.TOKEN_NOT_CLAIMABLE}
+
+
+def test_claim_that_arrived_twice_is_sent_again_with_another_id() -> None:
+    repeated = HttpResponse(409, {}, refusal(ProblemType.WEBHOOK_ID_REUSED))
+    answers = [{"course_id": "CS101", "status": 200, "token": TOKEN.reveal()}]
+    answered = HttpResponse(200, {}, json.dumps({"answers": answers}).encode())
+    healed, refused = Responses([repeated, answered]), Responses([repeated, repeated])
+
+    claimed = claim_over(healed)
+    with pytest.raises(ClaimFailedError, match="responded 409 webhook-id-reused"):
+        claim_over(refused)
+
+    assert claimed == {"CS101": TOKEN}
+    assert len({*healed.webhook_ids, *refused.webhook_ids}) == 4
 
 
 @pytest.mark.parametrize(

@@ -45,10 +45,12 @@ def test_webhook_source_has_the_decrypted_secrets_of_its_source(
 
     with store.database.reading() as session:
         found = sources.get_webhook_source(session, "one", vault=store.vault)
+        newest = sources.newest_secret(sources.get(session, "one"), vault=store.vault)
         with pytest.raises(DecryptionError, match="a key that is not in the settings"):
             sources.get_webhook_source(session, "one", vault=other_vault)
 
     assert found == sources.WebhookSource(source.id, "one", (old, new))
+    assert newest == new
     assert old.reveal() not in store.everything() + repr(found)
 
 
