@@ -31,7 +31,6 @@ from foundation.db.session import Database
 from notifier.models import Attempt, Delivery, DeliveryStatus, Event
 from notifier.signals import CourseChange
 from notifier.webhooks import outbox
-from notifier.webhooks.circuit_breaker import BreakerState
 from notifier.worker import claims
 
 _FRESH_PATH = "/fresh"
@@ -190,7 +189,7 @@ def _claim(database: Database) -> tuple[float, float, int]:
     cpu, begun = time.process_time(), time.perf_counter()
     with database.writing() as session:
         now = db.now(session)
-        due: dict[int, BreakerState] = {}
+        due: dict[int, bool] = {}
         after: int | None = 0
         while after is not None:
             found, after = claims.find_due(session, after, now=now)

@@ -4,11 +4,12 @@ from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
 
 from foundation.db import session as db
 from foundation.db.bulk import RowsStatement
+from foundation.db.session import UtcDateTime
 from notifier.models import Endpoint
 from notifier.webhooks.circuit_breaker import BreakerState
 
@@ -43,6 +44,25 @@ def read_states(
     query, values = (_STATES, {}) if only is None else (_STATES_OF, {"ids": [*only]})
     # KEY SHARE: a transaction that writes a delivery for the endpoint need not wait for this one.
     rows = session.execute(query.with_for_update(key_share=True) if lock else query, values)
+    return {endpoint_id: BreakerState(*columns) for endpoint_id, *columns in rows}
+
+
+_HALF_OPEN = _STATES_OF.where(
+    _ENDPOINT.c.paused_until <= bindparam("now", type_=UtcDateTime())
+).with_for_update(key_share=True, skip_locked=True)
+
+
+def lock_half_open(
+    session: Session, endpoint_ids: Collection[int], *, now: datetime
+) -> dict[int, BreakerState]:
+    """Lock those of some endpoints that are half-open, and return their states.
+
+    One that another transaction has locked is left out: this one may have locked deliveries, and
+    must not wait for endpoints.
+    """
+    if not endpoint_ids:
+        return {}
+    rows = session.execute(_HALF_OPEN, {"ids": [*endpoint_ids], "now": now})
     return {endpoint_id: BreakerState(*columns) for endpoint_id, *columns in rows}
 
 

@@ -1,7 +1,7 @@
 """The state of deliveries: create, settle, mark dead, hold, release, cancel, restart."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -51,24 +51,28 @@ class Claimed(signals.DeliveryIdentity):
 
 
 @dataclass(frozen=True)
-class Settlement:
-    """The record of an attempt, and the decision what to do next."""
+class Finished:
+    """An attempt that was made, and its result; `jitter`, from 0 to 1, delays a retry."""
 
     claimed: Claimed
     started_at: datetime
     milliseconds: int
-    decision: Decision
-    status: int | None = None
-    failure: str | None = None
-    detail: str | None = None
+    result: AttemptResult
+    jitter: float = 0.0
 
 
 @dataclass(frozen=True)
-class SettleResult:
-    """The settlements that changed their delivery's state, and those that came too late."""
+class Settlement:
+    """An attempt and what follows from it; `is_late` if its delivery can no longer change."""
 
-    applied: Sequence[Settlement]
-    superseded: Sequence[Settlement]
+    attempt: Finished
+    decision: Decision
+    is_late: bool = False
+
+    @property
+    def claimed(self) -> Claimed:
+        """The delivery."""
+        return self.attempt.claimed
 
 
 def result_columns(result: AttemptResult) -> dict[str, Any]:
@@ -100,17 +104,20 @@ def create(
     wakeup.notify(session, CHANNEL)
 
 
-def settle(session: Session, settlements: Sequence[Settlement], *, now: datetime) -> SettleResult:
+def settle(
+    session: Session, settlements: Sequence[Settlement], *, now: datetime
+) -> list[Settlement]:
     """Record attempts, and apply each decision if its worker still holds the lease.
 
-    A settlement is fenced if its lease went to another worker, or if the schedule was restarted:
-    its success still counts, its failure does not.
+    Returns the settlements with `is_late` set for those that changed nothing. A settlement is
+    fenced if its lease went to another worker, or if the schedule was restarted: its success still
+    counts, its failure does not.
     """
     rows = _lock(session, {one.claimed.delivery_id for one in settlements})
     known = [one for one in settlements if one.claimed.delivery_id in rows]
-    applied, superseded = _judge(known, rows)
+    applied = _judge(known, rows)
     _apply(session, applied, rows, now)
-    _end_leases(session, rows, superseded)
+    _end_leases(session, rows, [one for one in known if not _is_in(applied, one)])
     attempts = [_attempt(one, fenced=_is_fenced(one, rows)) for one in known]
     bulk.insert(session, Attempt, attempts)
     dead = [
@@ -119,7 +126,7 @@ def settle(session: Session, settlements: Sequence[Settlement], *, now: datetime
         if isinstance(one.decision, Dead)
     ]
     _signal_dead(session, dead)
-    return SettleResult(list(applied.values()), superseded)
+    return [one if _is_in(applied, one) else replace(one, is_late=True) for one in settlements]
 
 
 def mark_dead(session: Session, dead: Sequence[signals.DeadDelivery], *, now: datetime) -> None:
@@ -272,25 +279,23 @@ _SETTLE = RowsStatement(
 )
 
 
-def _judge(
-    settlements: Sequence[Settlement], rows: Mapping[int, _Row]
-) -> tuple[dict[int, Settlement], list[Settlement]]:
-    """Return the settlements that change their deliveries, by id, and those that came too late."""
+def _judge(settlements: Sequence[Settlement], rows: Mapping[int, _Row]) -> dict[int, Settlement]:
+    """Return the settlements that change their deliveries, by the delivery's id."""
     delivered = {row.id for row in rows.values() if row.status == DeliveryStatus.DELIVERED}
-    changed: dict[int, Settlement] = {}
-    superseded = []
+    applied: dict[int, Settlement] = {}
     for one in settlements:
         delivery_id = one.claimed.delivery_id
         is_success = isinstance(one.decision, Delivered)
-        if delivery_id in delivered or (_is_fenced(one, rows) and not is_success):
-            superseded.append(one)
-            continue
-        if delivery_id in changed:  # a failure, and after it the late success of an earlier claim
-            superseded.append(changed[delivery_id])
-        changed[delivery_id] = one
-        if is_success:
-            delivered.add(delivery_id)
-    return changed, superseded
+        if delivery_id not in delivered and (is_success or not _is_fenced(one, rows)):
+            # It may replace a failure: the late success of an earlier claim.
+            applied[delivery_id] = one
+            if is_success:
+                delivered.add(delivery_id)
+    return applied
+
+
+def _is_in(applied: Mapping[int, Settlement], one: Settlement) -> bool:
+    return applied.get(one.claimed.delivery_id) is one
 
 
 def _is_fenced(one: Settlement, rows: Mapping[int, _Row]) -> bool:
@@ -349,11 +354,9 @@ def _state(
 def _attempt(one: Settlement, *, fenced: bool) -> dict[str, Any]:
     return {
         "delivery_id": one.claimed.delivery_id,
-        "started_at": one.started_at,
-        "milliseconds": one.milliseconds,
-        "status": one.status,
-        "failure": one.failure,
-        "detail": one.detail,
+        "started_at": one.attempt.started_at,
+        "milliseconds": one.attempt.milliseconds,
+        **result_columns(one.attempt.result),
         "decided": _decided(one.decision, fenced=fenced),
     }
 

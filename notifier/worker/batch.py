@@ -12,24 +12,13 @@ from foundation.db.audit import Actor, Channel
 from foundation.text import readable
 from notifier.webhooks import breaker_store, circuit_breaker, deliveries, endpoints, retry_policy
 from notifier.webhooks.circuit_breaker import BreakerState
-from notifier.webhooks.deliveries import Claimed, Settlement, SettleResult
+from notifier.webhooks.deliveries import Claimed, Finished, Settlement
 from notifier.webhooks.retry_policy import AttemptResult, Disable
 from notifier.worker import claims, metrics
 from notifier.worker.claims import ExpiredClaim
 
 # Who disables an endpoint that is gone or keeps failing, in the audit table.
 _WORKER = Actor("worker", Channel.WORKER)
-
-
-@dataclass(frozen=True)
-class Finished:
-    """An attempt that was made, and its result; `jitter`, from 0 to 1, delays a retry."""
-
-    claimed: Claimed
-    started_at: datetime
-    milliseconds: int
-    result: AttemptResult
-    jitter: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -55,19 +44,15 @@ class BreakerChange:
 class SettledBatch:
     """What settling did.
 
-    `superseded` are the settlements that came too late to change their deliveries. `changed` holds
-    the endpoints whose breakers changed, `disabled` those that were disabled, and the reason.
-    Nothing may be sent now to the endpoints in `blocked`; those in `on_trial` may be tried once,
-    and are locked.
+    `changed` holds the endpoints whose breakers changed, `disabled` those that were disabled, and
+    the reason. Nothing may be sent now to the endpoints in `blocked`.
     """
 
     settlements: Sequence[Settlement]
-    superseded: Sequence[Settlement]
     expired: Sequence[ExpiredClaim]
     changed: Mapping[int, BreakerChange]
     disabled: Mapping[int, str]
     blocked: Collection[int]
-    on_trial: Mapping[int, BreakerState]
 
 
 def settle(
@@ -76,7 +61,6 @@ def settle(
     *,
     unsent: Sequence[Claimed] = (),
     queued: Collection[int] = (),
-    half_open: Collection[int] = (),
     reclaim: bool = True,
     disable_after: timedelta,
     now: datetime,
@@ -84,81 +68,73 @@ def settle(
     """Settle finished attempts, update the breakers of their endpoints, reclaim expired claims.
 
     An endpoint that has been failing for `disable_after` is disabled. `unsent` are claims to give
-    back, `queued` the endpoints of claims that are still to be sent, `half_open` those for which
-    `claim` may claim one delivery. `now` is the database's clock. Endpoints are locked before
-    deliveries, both in the order of their ids, as in every transaction that locks both. A success
-    of a healthy endpoint locks none.
+    back, `queued` the endpoints of claims that are still to be sent. `now` is the database's clock.
+    Endpoints are locked before deliveries, both in the order of their ids, as in every transaction
+    that locks both. A success of a healthy endpoint locks none.
     """
     settled = [_settlement(attempt, now) for attempt in finished]
     results = _by_endpoint(finished)
-    watched = {*results, *queued, *half_open}
+    watched = {*results, *queued}
     states = breaker_store.read_states(session, only=watched) if watched else {}
     disabling = {one.claimed.endpoint_id for one in settled if isinstance(one.decision, Disable)}
     changing = {
         one for one, state in states.items() if _record(state, results.get(one), now) != state
     }
-    changing |= disabling.union(half_open)
+    changing |= disabling
     before = breaker_store.read_states(session, only=changing, lock=True) if changing else {}
     after = {one: _record(state, results.get(one), now) for one, state in before.items()}
     changed = {one: state for one, state in after.items() if state != before[one]}
     if unsent:
         deliveries.lock(session, [one.claimed for one in finished] + [*unsent])
         claims.give_back(session, unsent)
-    applied = _settle(session, settled, now)
-    disabled = _disable_gone(session, applied, now) | _disable_failing(
+    settled = deliveries.settle(session, settled, now=now) if settled else []
+    disabled = _disable_gone(session, settled, now) | _disable_failing(
         session, changed, disable_after, now
     )
     expired = claims.reclaim_expired(session, now=now) if reclaim else []
     breaker_store.write_states(session, changed)
-    counters.add(session, metrics.of_batch(settled, applied, expired, now=now))
+    counters.add(session, metrics.of_batch(settled, expired, now=now))
     states |= after
     blocked = {
         one
         for one in watched
         if one not in states or one in disabled or one in disabling or states[one].is_paused(now)
     }
-    on_trial = {
-        one: after[one]
-        for one in half_open
-        if one not in blocked and one in after and after[one].is_half_open(now)
-    }
     changes = {one: BreakerChange(before[one], state, now) for one, state in changed.items()}
-    return SettledBatch(
-        applied.applied, applied.superseded, expired, changes, disabled, blocked, on_trial
-    )
+    return SettledBatch(settled, expired, changes, disabled, blocked)
 
 
 def claim(
     session: Session,
-    rooms: Mapping[int, int],
+    wanted: Mapping[int, int],
     settled: SettledBatch,
     *,
+    half_open: Collection[int],
     newest_first: bool,
     lease: timedelta,
     now: datetime,
 ) -> list[Claimed]:
-    """Claim due deliveries within `rooms`, in the transaction of `settle`.
+    """Claim up to the `wanted` number of due deliveries by endpoint, in `settle`'s transaction.
 
-    A half-open endpoint is paused again, so that one worker tries it at a time.
+    A `half_open` endpoint gets one, and is paused again: one worker tries it at a time.
     """
-    allowed = {one: room for one, room in rooms.items() if room > 0 and one not in settled.blocked}
-    claimed = claims.claim(session, allowed, newest_first=newest_first, lease=lease, now=now)
-    tried = {one.endpoint_id for one in claimed}
-    breaker_store.write_states(
-        session,
-        {
-            one: state.pause_for_trial(now + lease)
-            for one, state in settled.on_trial.items()
-            if one in tried
-        },
-    )
+    wanted = {one: number for one, number in wanted.items() if one not in settled.blocked}
+    on_trial = breaker_store.lock_half_open(session, wanted.keys() & half_open, now=now)
+    numbers = {
+        endpoint_id: min(number, 1) if endpoint_id in on_trial else number
+        for endpoint_id, number in wanted.items()
+        if endpoint_id in on_trial or endpoint_id not in half_open
+    }
+    claimed = claims.claim(session, numbers, newest_first=newest_first, lease=lease, now=now)
+    tried = on_trial.keys() & {one.endpoint_id for one in claimed}
+    paused = {one: on_trial[one].pause_for_trial(now + lease) for one in tried}
+    breaker_store.write_states(session, paused)
     return claimed
 
 
 def _settlement(one: Finished, now: datetime) -> Settlement:
     decision = retry_policy.decide(one.result, one.claimed.attempts, now=now, jitter=one.jitter)
-    columns = deliveries.result_columns(one.result)
-    return Settlement(one.claimed, one.started_at, one.milliseconds, decision, **columns)
+    return Settlement(one, decision)
 
 
 def _by_endpoint(finished: Sequence[Finished]) -> Mapping[int, Sequence[AttemptResult]]:
@@ -174,16 +150,12 @@ def _record(
     return circuit_breaker.record_results(state, results, now=now) if results else state
 
 
-def _settle(session: Session, settled: Sequence[Settlement], now: datetime) -> SettleResult:
-    return deliveries.settle(session, settled, now=now) if settled else SettleResult([], [])
-
-
-def _disable_gone(session: Session, settled: SettleResult, now: datetime) -> dict[int, str]:
+def _disable_gone(session: Session, settled: Sequence[Settlement], now: datetime) -> dict[int, str]:
     """Disable the endpoints that responded with 410; return those that were enabled."""
     gone = {
         one.claimed.endpoint_id: one.decision.reason
-        for one in settled.applied
-        if isinstance(one.decision, Disable)
+        for one in settled
+        if isinstance(one.decision, Disable) and not one.is_late
     }
     return {
         endpoint_id: reason

@@ -28,7 +28,6 @@ from foundation.db.session import UtcDateTime
 from notifier.models import Attempt, Delivery, DeliveryStatus, Endpoint, Event
 from notifier.signals import DeadDelivery, DeliveryIdentity
 from notifier.webhooks import deliveries, endpoints
-from notifier.webhooks.circuit_breaker import BreakerState
 from notifier.webhooks.deliveries import Claimed
 from notifier.webhooks.failure_advice import FailureKind
 from notifier.webhooks.retry_policy import MAX_ATTEMPTS
@@ -51,24 +50,23 @@ class ExpiredClaim(DeliveryIdentity):
     dead_reason: str | None
 
 
-def find_due(
-    session: Session, after: int, *, now: datetime
-) -> tuple[Mapping[int, BreakerState], int | None]:
+def find_due(session: Session, after: int, *, now: datetime) -> tuple[dict[int, bool], int | None]:
     """Return some endpoints with an id above `after` that have something due and may be sent to.
 
-    Also returns the id after which to go on, None after the last endpoint. The cost grows with the
-    endpoints that have pending deliveries, not with all endpoints or deliveries: the query jumps in
-    an index from one such endpoint to the next.
+    The values are True for those that are half-open. Also returns the id after which to go on, None
+    after the last endpoint. The cost grows with the endpoints that have pending deliveries, not
+    with all endpoints or deliveries: the query jumps in an index from one such endpoint to the
+    next.
     """
     rows = session.execute(_FIND_DUE, {"after": after, "now": now}).all()
-    found = {row.endpoint_id: BreakerState(*row[1:5]) for row in rows if row.is_due}
+    found = {row.endpoint_id: row.is_half_open for row in rows if row.is_due}
     return found, rows[-1].endpoint_id if len(rows) == _MAX_ENDPOINTS else None
 
 
 def any_lost(session: Session, *, now: datetime) -> bool:
     """Return True if there is a lease to reclaim, or a delivery to be claimed alone."""
-    queries = (select(Delivery.id).where(_is_expired(now)), _alone_query(now))
-    return any(session.scalar(query.limit(1)) is not None for query in queries)
+    expired = select(_DELIVERY.c.id).where(_is_expired(now))
+    return bool(session.scalar(select(or_(expired.exists(), _alone_query(now).exists()))))
 
 
 def claim(
@@ -227,10 +225,7 @@ def _find_due_query() -> Select[Any]:
     return (
         select(
             hops.c.endpoint_id,
-            _ENDPOINT.c.failures,
-            _ENDPOINT.c.failing_since,
-            _ENDPOINT.c.failed_at,
-            _ENDPOINT.c.paused_until,
+            _ENDPOINT.c.paused_until.is_not(None).label("is_half_open"),
             and_(_is_sent_to(now), is_due).label("is_due"),
         )
         .join(_ENDPOINT, _ENDPOINT.c.id == hops.c.endpoint_id)

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from foundation.db.counters import Amounts, CounterMetric, HistogramMetric
-from notifier.webhooks.deliveries import Settlement, SettleResult
+from notifier.webhooks.deliveries import Settlement
 from notifier.webhooks.failure_advice import FailureKind
-from notifier.webhooks.retry_policy import Dead, Delivered
+from notifier.webhooks.retry_policy import AttemptResult, Dead, Delivered, Failure
 from notifier.worker.claims import ExpiredClaim
 
 SETTLED = CounterMetric(
@@ -33,19 +33,16 @@ ALL = (SETTLED, ATTEMPTS, CLAIM_TO_SETTLE, EVENT_TO_DELIVERY)
 
 
 def of_batch(
-    settlements: Sequence[Settlement],
-    result: SettleResult,
-    expired: Sequence[ExpiredClaim],
-    *,
-    now: datetime,
+    settlements: Sequence[Settlement], expired: Sequence[ExpiredClaim], *, now: datetime
 ) -> Amounts:
     """Return what a batch adds to the counters."""
-    attempts = [(_status_class(one.status), one.failure or "") for one in settlements]
+    applied = [one for one in settlements if not one.is_late]
+    attempts = [_labels(one.attempt.result) for one in settlements]
     attempts += [("none", FailureKind.WORKER_LOST)] * len(expired)
-    delivered = [one.claimed for one in result.applied if isinstance(one.decision, Delivered)]
+    delivered = [one.claimed for one in applied if isinstance(one.decision, Delivered)]
     settled = [("delivered", one.event_type) for one in delivered]
     settled += [
-        ("dead", one.claimed.event_type) for one in result.applied if isinstance(one.decision, Dead)
+        ("dead", one.claimed.event_type) for one in applied if isinstance(one.decision, Dead)
     ]
     settled += [("dead", one.event_type) for one in expired if one.dead_reason]
     return {
@@ -58,5 +55,7 @@ def of_batch(
     }
 
 
-def _status_class(status: int | None) -> str:
-    return "none" if status is None else f"{status // 100}xx"
+def _labels(result: AttemptResult) -> tuple[str, str]:
+    if isinstance(result, Failure):
+        return "none", result.kind
+    return f"{result.status // 100}xx", ""

@@ -11,7 +11,7 @@ from foundation.errors import Advice, fields_of
 from foundation.logging import Logger
 from notifier.signals import DeliveryIdentity
 from notifier.webhooks import failure_advice
-from notifier.webhooks.deliveries import Settlement
+from notifier.webhooks.deliveries import Settlement, result_columns
 from notifier.webhooks.failure_advice import FailureKind
 from notifier.webhooks.retry_policy import Dead, Delivered, Disable, RetryAt
 from notifier.worker.batch import BreakerChange, SettledBatch
@@ -45,6 +45,9 @@ def report(batch: SettledBatch, totals: WorkerTotals) -> None:
     failing = {one for one, change in batch.changed.items() if change.before.failures}
     dead: list[_Dead] = []
     for settlement in batch.settlements:
+        if settlement.is_late:
+            _log_late(log, settlement)
+            continue
         match settlement.decision:
             case Delivered():
                 totals.delivered += 1
@@ -56,8 +59,6 @@ def report(batch: SettledBatch, totals: WorkerTotals) -> None:
                 dead.append(_Dead(settlement.claimed, reason, _failed_fields(settlement)))
             case Disable():
                 totals.held += 1
-    for settlement in batch.superseded:
-        _log_superseded(log, settlement)
     for claim in batch.expired:
         if claim.dead_reason:
             dead.append(_Dead(claim, claim.dead_reason, _expired_fields(claim)))
@@ -86,7 +87,8 @@ class _Dead:
 
 def _log_delivered(log: Logger, one: Settlement) -> None:
     if log.is_enabled_for(INFO):
-        log.info("event delivered", **_attempt_fields(one), status=one.status)
+        status = result_columns(one.attempt.result)["status"]
+        log.info("event delivered", **_attempt_fields(one), status=status)
 
 
 def _log_failed(log: Logger, one: Settlement, due_at: datetime, failing: set[int]) -> None:
@@ -96,11 +98,12 @@ def _log_failed(log: Logger, one: Settlement, due_at: datetime, failing: set[int
     if not (is_first or log.is_enabled_for(DEBUG)):
         return
     failing.add(endpoint_id)
-    advice = failure_advice.advice_for(one.failure, one.status, endpoint_id)
+    fields = _failed_fields(one)
+    advice = failure_advice.advice_for(fields["failure"], fields["status"], endpoint_id)
     log.log(
         WARNING if is_first else DEBUG,
         "attempt failed, will be retried",
-        **_failed_fields(one),
+        **fields,
         due_at=due_at,
         **fields_of(advice),
     )
@@ -127,12 +130,10 @@ def _log_change(log: Logger, endpoint_id: int, change: BreakerChange) -> None:
         )
 
 
-def _log_superseded(log: Logger, one: Settlement) -> None:
+def _log_late(log: Logger, one: Settlement) -> None:
     log.warning(
         "result came too late and changes nothing",
-        **_attempt_fields(one),
-        status=one.status,
-        failure=one.failure,
+        **_failed_fields(one),
         next_step="No action needed: the delivery was sent again, or has been settled.",
     )
 
@@ -188,19 +189,14 @@ def _attempt_fields(one: Settlement) -> dict[str, Any]:
         **_delivery_fields(one.claimed),
         "url": one.claimed.url.partition("?")[0],
         "attempt": one.claimed.attempts,
-        "milliseconds": one.milliseconds,
+        "milliseconds": one.attempt.milliseconds,
         "trace_id": one.claimed.span.trace_id,
         "span_id": one.claimed.span.span_id,
     }
 
 
 def _failed_fields(one: Settlement) -> dict[str, Any]:
-    return {
-        **_attempt_fields(one),
-        "status": one.status,
-        "failure": one.failure,
-        "detail": one.detail,
-    }
+    return _attempt_fields(one) | result_columns(one.attempt.result)
 
 
 def _expired_fields(one: ExpiredClaim) -> dict[str, Any]:

@@ -12,9 +12,8 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from notifier.webhooks.circuit_breaker import PAUSED_AFTER
-from notifier.webhooks.deliveries import Claimed
+from notifier.webhooks.deliveries import Claimed, Finished
 from notifier.webhooks.retry_policy import AttemptResult, EndpointHealth, health_of, is_gone
-from notifier.worker.batch import Finished
 
 # The most claims that a worker holds: what a crash may send twice.
 MAX_CLAIMS = 256
@@ -138,7 +137,7 @@ class Senders:
         with self._lock:
             return {one for one, endpoint in self._endpoints.items() if endpoint.queue}
 
-    def rooms(self, endpoint_ids: Sequence[int]) -> dict[int, int]:
+    def wanted(self, endpoint_ids: Sequence[int]) -> dict[int, int]:
         """Return how many deliveries may be claimed for each endpoint; zero is left out.
 
         If they are too many in total, each endpoint gets the same, and the last ones one more.

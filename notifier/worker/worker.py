@@ -7,13 +7,11 @@ ahead, while the senders post from memory.
 import queue
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-
-from sqlalchemy.orm import Session
 
 from contract import signatures
 from contract.signatures import Secret
@@ -25,13 +23,11 @@ from foundation.db.session import Database
 from foundation.errors import DecryptionError
 from foundation.tracing import HEADER
 from notifier.courses import token_claims
-from notifier.webhooks.circuit_breaker import BreakerState
-from notifier.webhooks.deliveries import CHANNEL, Claimed
+from notifier.webhooks.deliveries import CHANNEL, Claimed, Finished
 from notifier.webhooks.failure_advice import FailureKind
 from notifier.webhooks.http_client import Transport
 from notifier.webhooks.retry_policy import AttemptResult, Failure
 from notifier.worker import batch, claims, reporter
-from notifier.worker.batch import Finished
 from notifier.worker.heartbeat import Heartbeats
 from notifier.worker.reporter import WorkerTotals
 from notifier.worker.senders import Senders
@@ -41,8 +37,6 @@ _log = logging.get_logger(__name__)
 _GATHER_SECONDS = 0.06
 # Seconds from one turn to the next, however often the worker is woken.
 _TURN_SECONDS = 0.005
-# Seconds between two looks for expired leases.
-_RECLAIM_SECONDS = 1.0
 # Seconds between two looks for tokens that can no longer be claimed.
 _FORGET_SECONDS = 60.0
 # Seconds to wait while the database is unavailable.
@@ -86,7 +80,7 @@ class Worker:
         self._finished: list[Finished] = []
         self._unsent: list[Claimed] = []
         self._search_after = 0
-        self._reclaimed_at = self._forgot_at = float("-inf")
+        self._forgot_at = float("-inf")
         self._stopping = self._throttled = False
         self._newest_first = True
         self._back_off = 0.0
@@ -163,20 +157,17 @@ class Worker:
         """Settle, give back and claim; return False if there was nothing to do."""
         self._finished += senders.take_finished()
         self._unsent += senders.withdraw(None if self._stopping else ())
-        if self._finished or self._unsent:
-            self._process(senders, None)
-            return True
-        if self._stopping:
-            return False
-        self._forget_tokens()
-        with self.database.reading() as session:
-            now = db.now(session)
-            due = self._search(session, now)
-            is_lost = claims.any_lost(session, now=now)
+        due, is_lost = ({}, False) if self._stopping else self._search()
+        # In random order: not always the same ones get what is left.
+        wanted = senders.wanted(random.sample(list(due), len(due)))
         self._throttled = senders.is_throttled(due)
-        if is_lost or senders.rooms(list(due)):
-            self._process(senders, due)
-        return bool(is_lost or due)
+        found = bool(self._finished or self._unsent or due or is_lost)
+        if self._finished or self._unsent or wanted or is_lost:
+            half_open = {endpoint_id for endpoint_id in wanted if due[endpoint_id]}
+            self._process(senders, wanted, half_open, reclaim=is_lost)
+        elif not self._stopping:
+            self._forget_tokens()
+        return found
 
     def _forget_tokens(self) -> None:
         """Delete the copies of tokens that can no longer be claimed, now and then."""
@@ -190,52 +181,52 @@ class Worker:
                 token_claims.forget_expired(session, now=db.now(session))
         self._forgot_at = begun
 
-    def _search(self, session: Session, now: datetime) -> Mapping[int, BreakerState]:
-        """Return endpoints with something due, from where the last search ended."""
-        for start in (self._search_after, 0):
-            after: int | None = start
-            while after is not None:
-                due, after = claims.find_due(session, after, now=now)
-                if due:
-                    self._search_after = after or 0
-                    return due
-        return {}
+    def _search(self) -> tuple[dict[int, bool], bool]:
+        """Return endpoints with something due, from where the last search ended, as `find_due`.
 
-    def _process(self, senders: Senders, due: Mapping[int, BreakerState] | None) -> None:
-        """Settle, give back and claim in one transaction; None: search what is due in it."""
+        Also returns True if a claim was lost. Nothing is written, so that a worker that has nothing
+        to do does not lock a SQLite file.
+        """
+        with self.database.reading() as session:
+            now = db.now(session)
+            is_lost = claims.any_lost(session, now=now)
+            for start in (self._search_after, 0):
+                after: int | None = start
+                while after is not None:
+                    due, after = claims.find_due(session, after, now=now)
+                    if due:
+                        self._search_after = after or 0
+                        return due, is_lost
+        return {}, is_lost
+
+    def _process(
+        self, senders: Senders, wanted: dict[int, int], half_open: set[int], *, reclaim: bool
+    ) -> None:
+        """Settle, give back and claim in one transaction."""
         begun, options = time.monotonic(), self.options
-        reclaim = due is not None or begun - self._reclaimed_at >= _RECLAIM_SECONDS
         self._newest_first = not self._newest_first
         with self.database.writing() as session:
             now = db.now(session)
-            if due is None:
-                due, after = claims.find_due(session, self._search_after, now=now)
-                self._search_after = after or 0
-            # In random order: not always the same ones get what is left.
-            rooms = {} if self._stopping else senders.rooms(random.sample(list(due), len(due)))
-            half_open = {one for one in rooms if due[one].is_half_open(now)}
             settled = batch.settle(
                 session,
                 self._finished,
                 unsent=self._unsent,
                 queued=senders.queued_endpoints(),
-                half_open=half_open,
                 reclaim=reclaim,
                 disable_after=options.disable_after,
                 now=now,
             )
             claimed = batch.claim(
                 session,
-                rooms | dict.fromkeys(half_open, 1),
+                wanted,
                 settled,
+                half_open=half_open,
                 newest_first=self._newest_first,
                 lease=options.lease,
                 now=now,
             )
-            if reclaim and not (self._stopping or senders.sends_alone):
+            if reclaim and not senders.sends_alone:
                 claimed += claims.claim_alone(session, lease=options.lease, now=now)
-        if reclaim:
-            self._reclaimed_at = begun
         # Before the failures are forgotten: nothing more is sent to what is paused now.
         withdrawn = senders.withdraw(settled.blocked)
         senders.mark_settled([*(one.claimed for one in self._finished), *self._unsent])

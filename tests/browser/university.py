@@ -28,10 +28,9 @@ from notifier.courses import service as courses
 from notifier.models import SCHEMA as NOTIFIER
 from notifier.models import SOURCE
 from notifier.webhooks import endpoints, outbox
-from notifier.webhooks.deliveries import Claimed
+from notifier.webhooks.deliveries import Claimed, Finished
 from notifier.webhooks.retry_policy import Failure, RetryAt, WebhookResponse
 from notifier.worker import batch, claims
-from notifier.worker.batch import Finished
 from receiver.gradebook.base import ScoreCounts
 from receiver.models import SCHEMA as RECEIVER
 from receiver.registry import entries as registry

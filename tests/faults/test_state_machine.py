@@ -30,10 +30,10 @@ from notifier.courses import service as courses
 from notifier.errors import ReplayRefusedError
 from notifier.models import SCHEMA, SOURCE, Course, Delivery, Event
 from notifier.webhooks import endpoints, outbox, replay
-from notifier.webhooks.deliveries import Claimed
+from notifier.webhooks.deliveries import Claimed, Finished
 from notifier.webhooks.retry_policy import Failure, WebhookResponse
 from notifier.worker import batch, claims
-from notifier.worker.batch import Finished, SettledBatch
+from notifier.worker.batch import SettledBatch
 from receiver.models import SCHEMA as ELMS_SCHEMA
 from receiver.models import Entry, InboxMessage
 from receiver.sources import store as sources
@@ -350,14 +350,16 @@ class Machine(RuleBasedStateMachine):
         ]
         with self.notifier.writing() as session:
             due, _ = claims.find_due(session, 0, now=self.now)
-            half_open = [one for one in due if due[one].is_half_open(self.now)]
-            settled = batch.settle(
-                session, real, half_open=half_open, disable_after=timedelta(days=5), now=self.now
-            )
-            rooms = dict.fromkeys(due, limit) | dict.fromkeys(half_open, min(limit, 1))
+            settled = batch.settle(session, real, disable_after=timedelta(days=5), now=self.now)
             claimed = [
                 *batch.claim(
-                    session, rooms, settled, newest_first=False, lease=LEASE, now=self.now
+                    session,
+                    dict.fromkeys(due, limit),
+                    settled,
+                    half_open={one for one in due if due[one]},
+                    newest_first=False,
+                    lease=LEASE,
+                    now=self.now,
                 ),
                 *(claims.claim_alone(session, lease=LEASE, now=self.now) if limit else ()),
             ]

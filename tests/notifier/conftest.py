@@ -45,9 +45,9 @@ from notifier.models import (
 )
 from notifier.webhooks import breaker_store, deliveries, delivery_queries, endpoints, outbox
 from notifier.webhooks.circuit_breaker import BreakerState
-from notifier.webhooks.deliveries import Claimed, Settlement
+from notifier.webhooks.deliveries import Claimed, Finished, Settlement
 from notifier.webhooks.http_client import Transport
-from notifier.webhooks.retry_policy import Decision
+from notifier.webhooks.retry_policy import Decision, WebhookResponse
 from notifier.worker import claims
 from notifier.worker.reporter import WorkerTotals
 from notifier.worker.worker import Worker
@@ -279,7 +279,10 @@ class Store:
 
     def settle(self, *settled: tuple[Claimed, Decision]) -> None:
         """Settle claims in one transaction, a second after nine."""
-        settlements = [Settlement(claimed, NINE, 12, decision) for claimed, decision in settled]
+        settlements = [
+            Settlement(Finished(claimed, NINE, 12, WebhookResponse(200)), decision)
+            for claimed, decision in settled
+        ]
         self.write(deliveries.settle, settlements, now=NINE + timedelta(seconds=1))
 
 

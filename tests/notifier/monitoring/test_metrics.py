@@ -10,10 +10,9 @@ from notifier.models import DeliveryStatus
 from notifier.monitoring import metrics
 from notifier.webhooks import endpoints
 from notifier.webhooks.circuit_breaker import BreakerState
-from notifier.webhooks.deliveries import Claimed
+from notifier.webhooks.deliveries import Claimed, Finished
 from notifier.webhooks.retry_policy import MAX_ATTEMPTS, Failure, WebhookResponse
 from notifier.worker import batch
-from notifier.worker.batch import Finished
 from tests.notifier.conftest import NINE, Store
 
 # The SQL of counters is tested in foundation/db.

@@ -15,10 +15,10 @@ from foundation.db import audit
 from notifier.models import Delivery, Event
 from notifier.webhooks import endpoints
 from notifier.webhooks.circuit_breaker import PAUSED_AFTER, SHORTEST_PAUSE, BreakerState
-from notifier.webhooks.deliveries import Claimed
+from notifier.webhooks.deliveries import Claimed, Finished
 from notifier.webhooks.retry_policy import MAX_ATTEMPTS, AttemptResult, Failure, WebhookResponse
 from notifier.worker import batch, claims, reporter
-from notifier.worker.batch import Finished, SettledBatch
+from notifier.worker.batch import SettledBatch
 from notifier.worker.reporter import WorkerTotals
 from tests.notifier.conftest import MINUTE, NINE, SITE, Store
 
@@ -34,10 +34,16 @@ def process(
     made = [Finished(claimed, NINE, 12, result) for claimed, result in finished]
     with store.database.writing() as session:
         due, _ = claims.find_due(session, 0, now=now)
-        half_open = [one for one in due if due[one].is_half_open(now)]
-        settled = batch.settle(session, made, half_open=half_open, disable_after=5 * DAY, now=now)
-        rooms = {one: 1 if one in half_open else 9 for one in due}
-        claimed = batch.claim(session, rooms, settled, newest_first=False, lease=MINUTE, now=now)
+        settled = batch.settle(session, made, disable_after=5 * DAY, now=now)
+        claimed = batch.claim(
+            session,
+            dict.fromkeys(due, 9),
+            settled,
+            half_open={one for one in due if due[one]},
+            newest_first=False,
+            lease=MINUTE,
+            now=now,
+        )
     return settled, claimed
 
 

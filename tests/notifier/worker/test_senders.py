@@ -9,9 +9,8 @@ import pytest
 
 from foundation.tracing import new_span
 from notifier.webhooks.circuit_breaker import PAUSED_AFTER
-from notifier.webhooks.deliveries import Claimed
+from notifier.webhooks.deliveries import Claimed, Finished
 from notifier.webhooks.retry_policy import AttemptResult, Failure, WebhookResponse
-from notifier.worker.batch import Finished
 from notifier.worker.senders import MAX_CLAIMS, Senders
 from tests.faults.processes import wait_until
 from tests.notifier.conftest import NINE
@@ -124,7 +123,7 @@ def send(senders: Senders, *claimed: Claimed) -> None:
 
 
 def test_new_endpoint_gets_no_more_than_its_concurrency(make_senders: MakeSenders) -> None:
-    assert make_senders().rooms([1, 2]) == {1: 4, 2: 4}
+    assert make_senders().wanted([1, 2]) == {1: 4, 2: 4}
 
 
 def test_quick_endpoint_gets_claims_ahead(make_senders: MakeSenders) -> None:
@@ -132,7 +131,7 @@ def test_quick_endpoint_gets_claims_ahead(make_senders: MakeSenders) -> None:
 
     send(senders, make_claimed(1))
 
-    assert senders.rooms([1]) == {1: MAX_CLAIMS}
+    assert senders.wanted([1]) == {1: MAX_CLAIMS}
 
 
 def test_claims_in_total_are_shared(make_senders: MakeSenders) -> None:
@@ -140,7 +139,7 @@ def test_claims_in_total_are_shared(make_senders: MakeSenders) -> None:
     for endpoint_id in (1, 2, 3):
         send(senders, make_claimed(endpoint_id, endpoint_id))
 
-    rooms = senders.rooms([1, 2, 3, 4])
+    rooms = senders.wanted([1, 2, 3, 4])
 
     assert sum(rooms.values()) == MAX_CLAIMS
     assert (rooms[4], {rooms[1], rooms[2], rooms[3]}) == (4, {84})
@@ -154,17 +153,17 @@ def test_failing_endpoint_gets_no_claims_ahead(
 
     send(senders, make_claimed(1))
 
-    assert senders.rooms([1]) == {1: 4}
+    assert senders.wanted([1]) == {1: 4}
 
 
 def test_rate_limits_claims(make_senders: MakeSenders, receiver: Receiver) -> None:
     senders = make_senders(rate=2.0)
 
-    first = senders.rooms([1])
+    first = senders.wanted([1])
     send(senders, make_claimed(1), make_claimed(2))
-    used_up, is_throttled = senders.rooms([1]), senders.is_throttled([1])
+    used_up, is_throttled = senders.wanted([1]), senders.is_throttled([1])
     receiver.now += 0.5
-    later = senders.rooms([1])
+    later = senders.wanted([1])
 
     assert (first, used_up, is_throttled, later) == ({1: 2}, {}, True, {1: 1})
 
@@ -189,7 +188,7 @@ def test_nothing_more_is_sent_before_failures_are_settled(
     wait_until(lambda: not senders.posting, "all that may be sent is sent")
 
     assert len(receiver.posted) == sent + 1
-    assert senders.rooms([1]) == {}
+    assert senders.wanted([1]) == {}
     assert len(senders.withdraw({1})) == 9 - sent
 
 
@@ -259,7 +258,7 @@ def test_endpoint_that_hangs_gets_no_claims_ahead(
 
     receiver.now = 0.6
 
-    wait_until(lambda: senders.rooms([1]) == {1: 3}, "the endpoint counts as slow")
+    wait_until(lambda: senders.wanted([1]) == {1: 3}, "the endpoint counts as slow")
 
 
 def test_slow_endpoint_has_few_slots_if_many_are_slow(
@@ -270,9 +269,9 @@ def test_slow_endpoint_has_few_slots_if_many_are_slow(
     senders.put([make_claimed(n, n) for n in range(40)], send_before=SOON)
     wait_until(lambda: receiver.passes(0.03) and len(receiver.posting) == 40, "they are sent")
 
-    before = senders.rooms([1])
+    before = senders.wanted([1])
     receiver.now = 1.1
-    wait_until(lambda: senders.rooms([1]) == {1: 1}, "the endpoints count as slow")
+    wait_until(lambda: senders.wanted([1]) == {1: 1}, "the endpoints count as slow")
 
     assert before == {1: 3}
 
@@ -310,12 +309,12 @@ def test_claims_that_are_being_settled_leave_room_for_others(
     senders = make_senders(per_endpoint=2)
     senders.put([make_claimed(1), make_claimed(2)], send_before=SOON)
     wait_until(lambda: len(receiver.posted) == 2 and not senders.posting, "both are sent")
-    before = senders.rooms([1])
+    before = senders.wanted([1])
 
     finished = senders.take_finished()
 
     assert (before, len(finished)) == ({1: MAX_CLAIMS - 2}, 2)
-    assert senders.rooms([1]) == {1: MAX_CLAIMS}
+    assert senders.wanted([1]) == {1: MAX_CLAIMS}
 
 
 def test_owner_is_notified_of_the_first_and_of_the_last(receiver: Receiver) -> None:
