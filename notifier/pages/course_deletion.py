@@ -223,7 +223,7 @@ def _ids(selection: Selection, text: str) -> list[str]:
 def _preview(selection: Selection, ids: Sequence[str]) -> str:
     with services.current().database.reading() as session:
         rows = courses.find_courses(session, ids)
-        subscribers = endpoints.subscribed_to(session, EVENT, lock=False)
+        subscribers = endpoints.subscribed_to(session, EVENT)
         now = db.now(session)
     grace = services.current().settings.grace_period
     known = {row.course_id for row in rows}

@@ -271,7 +271,7 @@ def _about(session: Session, course: Course) -> dict[str, Any]:
         "course": course,
         "page": page,
         "last": delivery_queries.last_attempts(session, [row.id for row in page.rows]),
-        "subscribers": endpoints.subscribed_to(session, "token.regenerated", lock=False),
+        "subscribers": endpoints.subscribed_to(session, "token.regenerated"),
         "now": db.now(session),
     }
 

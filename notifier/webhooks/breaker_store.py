@@ -1,6 +1,6 @@
 """The breaker states of endpoints in the database: read, lock, write."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -29,22 +29,23 @@ def set_state(endpoint: Endpoint, state: BreakerState) -> None:
 
 _ENDPOINT: Any = Endpoint.__table__
 _COLUMNS = ("id", "failures", "failing_since", "failed_at", "paused_until")
-_STATES = (
-    select(*(_ENDPOINT.c[name] for name in _COLUMNS))
-    .where(_ENDPOINT.c.disabled_at.is_(None))
-    .order_by(_ENDPOINT.c.id)
-)
+_STATES = select(
+    _ENDPOINT.c.disabled_at.is_(None), *(_ENDPOINT.c[name] for name in _COLUMNS)
+).order_by(_ENDPOINT.c.id)
 _STATES_OF = _STATES.where(db.among_given(_ENDPOINT.c.id, "ids"))
 
 
 def read_states(
     session: Session, *, only: Collection[int] | None = None, lock: bool = False
 ) -> dict[int, BreakerState]:
-    """Return the state of each enabled endpoint by id; `lock` locks the rows, in this order."""
+    """Return the state of each enabled endpoint by id.
+
+    `lock` locks the rows, in this order, and those of disabled endpoints with them.
+    """
     query, values = (_STATES, {}) if only is None else (_STATES_OF, {"ids": [*only]})
     # KEY SHARE: a transaction that writes a delivery for the endpoint need not wait for this one.
     rows = session.execute(query.with_for_update(key_share=True) if lock else query, values)
-    return {endpoint_id: BreakerState(*columns) for endpoint_id, *columns in rows}
+    return _by_id(rows)
 
 
 _HALF_OPEN = _STATES_OF.where(
@@ -62,8 +63,15 @@ def lock_half_open(
     """
     if not endpoint_ids:
         return {}
-    rows = session.execute(_HALF_OPEN, {"ids": [*endpoint_ids], "now": now})
-    return {endpoint_id: BreakerState(*columns) for endpoint_id, *columns in rows}
+    return _by_id(session.execute(_HALF_OPEN, {"ids": [*endpoint_ids], "now": now}))
+
+
+def _by_id(rows: Iterable[Any]) -> dict[int, BreakerState]:
+    return {
+        endpoint_id: BreakerState(*columns)
+        for is_enabled, endpoint_id, *columns in rows
+        if is_enabled
+    }
 
 
 _WRITE_STATES = RowsStatement(

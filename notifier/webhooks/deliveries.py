@@ -1,11 +1,15 @@
-"""The state of deliveries: create, settle, mark dead, hold, release, cancel, restart."""
+"""The state of deliveries: create, settle, mark dead, hold, release, cancel, restart.
+
+A transaction locks endpoints before deliveries, both in the order of their ids. Deliveries of which
+it changes some after others are locked together before.
+"""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Select, bindparam, select, update
+from sqlalchemy import Select, and_, bindparam, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from contract.events import OPERATIONAL_TYPES
@@ -139,12 +143,8 @@ def mark_dead(session: Session, dead: Sequence[signals.DeadDelivery], *, now: da
 
 def hold(session: Session, endpoint_id: int) -> None:
     """Hold an endpoint's pending deliveries; an attempt in progress may still settle."""
-    session.execute(
-        update(Delivery)
-        .where(Delivery.id.in_(_lock_query(endpoint_id, DeliveryStatus.PENDING)))
-        .values(status=DeliveryStatus.HELD)
-        .execution_options(synchronize_session=False)
-    )
+    pending = _lock_query(endpoint_id, DeliveryStatus.PENDING)
+    _update(session, pending, status=DeliveryStatus.HELD)
 
 
 def release(session: Session, endpoint_id: int, *, now: datetime) -> int:
@@ -163,13 +163,8 @@ def cancel(session: Session, endpoint_id: int, reason: str, *, now: datetime) ->
     An attempt in progress is fenced: only its success still counts.
     """
     opened = _lock_query(endpoint_id, DeliveryStatus.PENDING, DeliveryStatus.HELD)
-    cancelled = session.execute(
-        update(Delivery)
-        .where(Delivery.id.in_(opened))
-        .values(status=DeliveryStatus.CANCELLED, settled_at=now, reason=reason, **_NO_LEASE)
-        .returning(Delivery.id)
-    )
-    return len(cancelled.all())
+    state = {"status": DeliveryStatus.CANCELLED, "settled_at": now, "reason": reason}
+    return _update(session, opened, **state, **_NO_LEASE)
 
 
 def make_due_now(session: Session, endpoint_id: int, *, now: datetime) -> int:
@@ -211,13 +206,14 @@ def _start_schedule(
 ) -> int:
     """Make deliveries pending, due now, with no attempts counted; return how many there were."""
     wakeup.notify(session, CHANNEL)
-    started = session.execute(
-        update(Delivery)
-        .where(Delivery.id.in_(ids))
-        .values(status=DeliveryStatus.PENDING, due_at=now, attempts=0, lost_claims=0, **columns)
-        .returning(Delivery.id)
-    )
-    return len(started.all())
+    columns |= {"status": DeliveryStatus.PENDING, "due_at": now, "attempts": 0, "lost_claims": 0}
+    return _update(session, ids, **columns)
+
+
+def _update(session: Session, ids: Sequence[int] | Select[tuple[int]], **columns: Any) -> int:
+    """Change deliveries, and return how many there were; objects in the session are not changed."""
+    result: Any = session.execute(update(_TABLE).where(_TABLE.c.id.in_(ids)).values(columns))
+    return int(result.rowcount)
 
 
 def _lock_query(endpoint_id: int, *statuses: DeliveryStatus) -> Select[tuple[int]]:
@@ -246,9 +242,18 @@ class _Row(NamedTuple):
     attempts: int
 
 
-def lock(session: Session, claimed: Sequence[Claimed]) -> None:
-    """Lock deliveries in the order of their ids, before parts of them are changed one by one."""
-    _lock(session, {one.delivery_id for one in claimed})
+def lock(session: Session, claimed: Sequence[Claimed], *, pending_of: Collection[int] = ()) -> None:
+    """Lock deliveries in the order of their ids, before parts of them are changed one by one.
+
+    `pending_of` are endpoints whose pending deliveries are locked with them.
+    """
+    is_pending = and_(
+        db.among(Delivery.endpoint_id, pending_of), Delivery.status == DeliveryStatus.PENDING
+    )
+    is_claimed = db.among(Delivery.id, {one.delivery_id for one in claimed})
+    locked = select(Delivery.id).where(or_(is_claimed, is_pending) if pending_of else is_claimed)
+    locked = locked.order_by(Delivery.id).with_for_update()
+    session.execute(select(func.count()).select_from(locked.subquery()))
 
 
 def _lock(session: Session, ids: Collection[int]) -> dict[int, _Row]:

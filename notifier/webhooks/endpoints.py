@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import bindparam, delete, or_, select, update
+from sqlalchemy import Select, bindparam, delete, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -90,13 +90,31 @@ def list_all(session: Session, *, removed: bool = False) -> list[Endpoint]:
     return list(session.scalars(query if removed else query.where(Endpoint.removed_at.is_(None))))
 
 
-def subscribed_to(session: Session, event_type: str, *, lock: bool = True) -> list[Endpoint]:
-    """Return the endpoints subscribed to an event type, including disabled ones.
+def subscribed_to(session: Session, event_type: str) -> list[Endpoint]:
+    """Return the endpoints subscribed to an event type, including disabled ones."""
+    return _subscribed(session, event_type, _REGISTERED)
 
-    The rows are locked, so that none is disabled meanwhile: its delivery would stay pending.
+
+def lock_subscribed(session: Session, event_type: str, *, wait: bool) -> list[Endpoint]:
+    """Return what `subscribed_to` does, locked so that none is removed meanwhile.
+
+    With `wait` none is disabled meanwhile either: its delivery would be pending where it must be
+    held. Without, which is for transactions that have locked deliveries already, those that are
+    being removed are left out.
     """
-    query = select(Endpoint).where(Endpoint.removed_at.is_(None)).order_by(Endpoint.id)
-    rows = session.scalars(query.with_for_update(read=True) if lock else query)
+    if wait:
+        return _subscribed(session, event_type, _REGISTERED.with_for_update(read=True))
+    kept = _REGISTERED.with_for_update(read=True, key_share=True, skip_locked=True)
+    return _subscribed(session, event_type, kept)
+
+
+_REGISTERED = select(Endpoint).where(Endpoint.removed_at.is_(None)).order_by(Endpoint.id)
+
+
+def _subscribed(
+    session: Session, event_type: str, query: Select[tuple[Endpoint]]
+) -> list[Endpoint]:
+    rows = session.scalars(query)
     return [row for row in rows if event_type in (row.event_types or EVENT_TYPES)]
 
 
@@ -361,8 +379,10 @@ def _add_secret(session: Session, endpoint: Endpoint, *, vault: Vault, now: date
 
 
 def _lock(session: Session, endpoint_id: int, *, removed: bool = False) -> Endpoint:
-    # KEY SHARE: a transaction that writes a delivery for the endpoint need not wait for this one.
-    query = select(Endpoint).where(Endpoint.id == endpoint_id).with_for_update(key_share=True)
+    # KEY SHARE: a transaction that writes a delivery for the endpoint need not wait for this one,
+    # unless it is removed.
+    query = select(Endpoint).where(Endpoint.id == endpoint_id)
+    query = query.with_for_update(key_share=not removed)
     endpoint = session.scalar(query.execution_options(populate_existing=True))
     if endpoint is None:
         raise EndpointUnknownError(f"there is no endpoint {endpoint_id}")

@@ -72,9 +72,9 @@ def on_changes_complete(session: Session) -> None:
         return
     event_type, at = added[0].type, added[0].timestamp  # of all: a signal has one type of event
     is_operational = event_type in events.OPERATIONAL_TYPES
-    # For an operational event without a lock: deliveries are locked already, and endpoints must be
-    # locked before those.
-    subscribers = endpoints.subscribed_to(session, event_type, lock=not is_operational)
+    # At an operational event deliveries are locked already, and endpoints must be locked before
+    # those, or without waiting.
+    subscribers = endpoints.lock_subscribed(session, event_type, wait=not is_operational)
     if is_operational and not subscribers:
         return
     rows = [_row(event) for event in added]

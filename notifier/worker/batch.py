@@ -84,13 +84,18 @@ def settle(
     before = breaker_store.read_states(session, only=changing, lock=True) if changing else {}
     after = {one: _record(state, results.get(one), now) for one, state in before.items()}
     changed = {one: state for one, state in after.items() if state != before[one]}
+    failing = {
+        one: state
+        for one, state in changed.items()
+        if circuit_breaker.is_failing_for(state, disable_after, now=now)
+    }
+    if unsent or disabling or failing:
+        claimed = [*(one.claimed for one in finished), *unsent]
+        deliveries.lock(session, claimed, pending_of=disabling.union(failing))
     if unsent:
-        deliveries.lock(session, [one.claimed for one in finished] + [*unsent])
         claims.give_back(session, unsent)
     settled = deliveries.settle(session, settled, now=now) if settled else []
-    disabled = _disable_gone(session, settled, now) | _disable_failing(
-        session, changed, disable_after, now
-    )
+    disabled = _disable_gone(session, settled, now) | _disable_failing(session, failing, now)
     expired = claims.reclaim_expired(session, now=now) if reclaim else []
     breaker_store.write_states(session, changed)
     counters.add(session, metrics.of_batch(settled, expired, now=now))
@@ -165,12 +170,11 @@ def _disable_gone(session: Session, settled: Sequence[Settlement], now: datetime
 
 
 def _disable_failing(
-    session: Session, failing: Mapping[int, BreakerState], disable_after: timedelta, now: datetime
+    session: Session, failing: Mapping[int, BreakerState], now: datetime
 ) -> dict[int, str]:
     disabled = {
         endpoint_id: f"it has been failing since {readable(state.failing_since)}"
         for endpoint_id, state in failing.items()
-        if circuit_breaker.is_failing_for(state, disable_after, now=now)
     }
     for endpoint_id, reason in disabled.items():
         _disable(session, endpoint_id, reason, now)

@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.orm import Session
 
 from foundation.db.session import Database
 from notifier.courses import grades
@@ -16,9 +17,14 @@ from notifier.models import SOURCE, Course, Delivery, Endpoint, Grade
 from notifier.webhooks import breaker_store, deliveries, endpoints
 from notifier.webhooks import replay as replays
 from notifier.webhooks.circuit_breaker import BreakerState
+from notifier.webhooks.deliveries import Claimed
+from notifier.webhooks.retry_policy import AttemptResult, WebhookResponse
+from notifier.worker import batch
+from notifier.worker.batch import Finished
 from tests.notifier.conftest import NINE, SITE, Store, make_score
 
-HOUR = timedelta(hours=1)
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+GONE = WebhookResponse(410)
 PAUSED = BreakerState(5, NINE - HOUR, NINE, NINE + HOUR)
 
 pytestmark = pytest.mark.parametrize("database_kind", ["postgresql"])  # SQLite has one writer
@@ -77,6 +83,72 @@ def test_delivery_is_written_for_an_endpoint_that_another_holds(
         deliveries.create(writing, [event_id], [writing.get_one(Endpoint, endpoint.id)], now=NINE)
 
     assert [one.endpoint_id for one in store.all(Delivery)].count(endpoint.id) == 1
+
+
+def settle(session: Session, *finished: tuple[Claimed, AttemptResult]) -> None:
+    """Settle attempts as a worker does."""
+    made = [Finished(claimed, NINE, 12, result) for claimed, result in finished]
+    batch.settle(session, made, disable_after=5 * DAY, now=NINE)
+
+
+def test_endpoint_that_is_gone_is_locked_before_its_deliveries(
+    store: Store, impatient: Database, other: ThreadPoolExecutor
+) -> None:
+    endpoint = store.add_endpoint()
+    delivery_id = store.add_delivery(endpoint.id)
+    (claimed,) = store.claim()
+    store.write(endpoints.disable, endpoint.id, "moved", by="ada", now=NINE)
+
+    with impatient.writing() as session:
+        session.get_one(Endpoint, endpoint.id, with_for_update=True)
+        settling = other.submit(store.write, settle, (claimed, GONE))
+        wait_for_a_waiter(store)
+        endpoints.enable(session, endpoint.id, now=NINE)
+
+    settling.result(timeout=10)
+    assert store.endpoint(endpoint.id).disabled_at is None
+    assert store.statuses(delivery_id) == ["pending"]
+
+
+def test_held_deliveries_are_locked_in_the_order_of_a_settlement(
+    store: Store, impatient: Database, other: ThreadPoolExecutor
+) -> None:
+    gone = store.add_endpoint()
+    ids = store.add_deliveries(gone.id, 2)
+    first, second = sorted(store.claim(), key=lambda one: one.delivery_id)
+
+    with impatient.writing() as session:
+        deliveries.lock(session, [first])
+        settling = other.submit(store.write, settle, (second, GONE))
+        wait_for_a_waiter(store)
+        deliveries.lock(session, [second])
+
+    settling.result(timeout=10)
+    assert store.statuses(*ids) == ["held", "held"]
+
+
+@pytest.mark.parametrize("removed_first", [True, False])
+def test_endpoint_that_is_removed_meanwhile_has_nothing_pending(
+    store: Store, other: ThreadPoolExecutor, removed_first: bool
+) -> None:
+    observer = store.add_endpoint(event_types=["endpoint.disabled"])
+    changes: list[Callable[[Session], object]] = [
+        lambda session: endpoints.remove(session, observer.id, by="ada", now=NINE),
+        lambda session: endpoints.disable(session, store.add_endpoint().id, "gone", now=NINE),
+    ]
+    first, second = changes if removed_first else reversed(changes)
+
+    with store.database.writing() as session:
+        first(session)
+        changing = other.submit(store.write, second)
+        if removed_first:
+            changing.result(timeout=10)
+        else:
+            wait_for_a_waiter(store)
+
+    changing.result(timeout=10)
+    statuses = [one.status for one in store.all(Delivery)]
+    assert statuses == ([] if removed_first else ["cancelled"])
 
 
 def test_replay_locks_endpoints_in_their_order(
