@@ -255,13 +255,16 @@ class CourseRestored(CourseResponse):
 
 
 class ChangeOutcome(StrEnum):
-    """What became of a course that was to be deleted or restored."""
+    """What became of a course that was to be deleted or restored, or get a new token."""
 
     DELETED = "deleted"
     ALREADY_DELETED = "already_deleted"
     RESTORED = "restored"
     NOT_DELETED = "not_deleted"
     FINAL = "final"
+    REGENERATED = "regenerated"
+    ALREADY_REGENERATED = "already_regenerated"
+    ISSUED_BY_MOODLE = "issued_by_moodle"
     UNKNOWN = "unknown"
 
 
@@ -275,10 +278,22 @@ class ChangeResult(Response):
 
 
 class CourseChanges(Response):
-    """The results of deleting or restoring courses; `not_reached` of them were not tried."""
+    """The results of changing many courses; `not_reached` of them were not tried."""
 
-    courses: list[ChangeResult]
+    courses: Sequence[ChangeResult]
     not_reached: int
+
+
+class TokenChanges(CourseChanges):
+    """The results of regenerating tokens, and the file of the new ones, if there is one.
+
+    The old ones are good until `valid_until` at least, or ended at once. `claimable`: ELMS can
+    claim the new ones until then.
+    """
+
+    tokens_file: str | None
+    valid_until: Timestamp | None
+    claimable: bool
 
 
 class GradesLoaded(Response):

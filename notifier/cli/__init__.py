@@ -10,10 +10,9 @@ main = new_program(
         "courses": LazyGroup(
             "courses",
             {
+                **commands_of("notifier.cli.courses", "add", "list", "show", "announce-token"),
                 **commands_of(
-                    "notifier.cli.courses",
-                    *("add", "list", "show", "delete", "restore"),
-                    *("regenerate-token", "announce-token"),
+                    "notifier.cli.course_changes", "delete", "restore", "regenerate-token"
                 ),
                 **commands_of("notifier.cli.course_import", "import"),
             },
@@ -24,6 +23,7 @@ main = new_program(
                 "notifier courses list --matching databases --not-deleted",
                 "notifier courses delete --from-file ids.txt",
                 "notifier courses restore CS101-2026",
+                "notifier courses regenerate-token --from-file ids.txt --now --tokens-to new.csv",
             ),
         ),
         "grades": LazyGroup(

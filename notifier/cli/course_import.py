@@ -1,8 +1,6 @@
-"""The command that imports courses, and the file of their tokens."""
+"""The command that imports courses."""
 
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -14,11 +12,11 @@ from foundation.cli.params import read_text
 from foundation.db import audit
 from foundation.text import count, printable
 from notifier.api.schemas import CoursesImported
+from notifier.cli import token_file
 from notifier.courses import course_import
 from notifier.courses.course_import import CourseRow, ImportedCourses
 from notifier.services import Services
 
-_HEADER = ",".join(course_import.TOKEN_COLUMNS)
 _SHOWN_IDS = 20
 
 
@@ -48,7 +46,7 @@ def import_(file: BinaryIO, tokens_to: Path, as_json: bool) -> None:
     services: Services = context.checked_services()
     rows = course_import.read(read_text(file))
     imported = ImportedCourses()
-    with _open_tokens(tokens_to) as tokens:
+    with token_file.appending(tokens_to) as tokens:
         try:
             with output.progress_bar(len(rows), "Importing courses", hidden=as_json) as advance:
                 for start in range(0, len(rows), course_import.AT_ONCE):
@@ -62,7 +60,7 @@ def import_(file: BinaryIO, tokens_to: Path, as_json: bool) -> None:
 
 
 def _import(services: Services, rows: Sequence[CourseRow], tokens: BinaryIO) -> ImportedCourses:
-    with _restored_on_error(tokens), services.writing() as (session, now):
+    with token_file.restored_on_error(tokens), services.writing() as (session, now):
         imported = course_import.import_courses(session, rows, now=now)
         audit.record_all(
             session, context.actor(), "course.add", imported.tokens, "imported", now=now
@@ -71,38 +69,8 @@ def _import(services: Services, rows: Sequence[CourseRow], tokens: BinaryIO) -> 
         audit.record_all(
             session, context.actor(), "course.set-title", titles, details=titles, now=now
         )
-        # Before the commit, or a crash could lose the tokens of stored courses.
-        tokens.write(course_import.tokens_csv(imported.tokens).encode())
-        tokens.flush()
-        os.fsync(tokens.fileno())
+        token_file.write(tokens, imported.tokens)
     return imported
-
-
-@contextmanager
-def _open_tokens(path: Path) -> Iterator[BinaryIO]:
-    """Open the file at its end, for its owner only; a new one gets a header."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
-    with os.fdopen(descriptor, "r+b") as file:
-        header = f"{_HEADER}\n".encode()
-        first = file.readline()
-        if first not in {b"", header}:
-            raise click.UsageError(f"{path}: the file exists and does not begin with {_HEADER}")
-        os.fchmod(descriptor, 0o600)
-        file.seek(0, os.SEEK_END)
-        if not first:
-            file.write(header)
-            file.flush()
-        yield file
-
-
-@contextmanager
-def _restored_on_error(file: BinaryIO) -> Iterator[None]:
-    size = file.tell()
-    try:
-        yield
-    except BaseException:
-        file.truncate(size)
-        raise
 
 
 def _print_result(imported: ImportedCourses, wanted: int, path: Path, *, as_json: bool) -> None:
@@ -115,8 +83,7 @@ def _print_result(imported: ImportedCourses, wanted: int, path: Path, *, as_json
     if done < wanted:
         click.echo("Run the command again to import the others.")
     if imported.counts.added:
-        click.echo(f"Their tokens are in {printable(str(path))}; send it to the ELMS administrator")
-        click.echo("over a secure channel, for `receiver registry import`, then delete it.")
+        click.echo(token_file.what_next(path, "receiver registry import"))
     if imported.deleted:
         deleted = count(len(imported.deleted), "course is deleted", "courses are deleted")
         more = ", …" if len(imported.deleted) > _SHOWN_IDS else ""

@@ -30,6 +30,9 @@ def _parse_token_id(value: str) -> str:
     return value
 
 
+SEARCHED = "courses whose id and title contain all words of TEXT, in any case"
+"""What a search finds, in the help of its option."""
+
 ROW_ID = whole_number(1, MAX_ID)
 TITLE = text_of(minimum=1)
 ENDPOINT_NAME = text_of(maximum=MAX_NAME)

@@ -12,19 +12,15 @@ from contract.events import CourseId
 from contract.tokens import CourseToken
 from foundation import csv_reader, csv_writer
 from foundation.csv_reader import Row, Table
-from foundation.db import bulk
 from foundation.db import session as db
 from foundation.import_result import ImportResult
 from notifier.courses import listing, search
 from notifier.courses import service as courses
-from notifier.models import Course, IssuedToken
+from notifier.models import Course
 
 COLUMNS = ("course_id", "title")
 # Columns that an export writes and an import ignores.
 IGNORED = tuple(name for name in listing.COLUMNS if name not in COLUMNS)
-
-TOKEN_COLUMNS = ("course_id", "token")
-"""The columns of a file of tokens."""
 
 AT_ONCE = 500
 """Courses to import in one transaction; other writers wait meanwhile."""
@@ -84,19 +80,8 @@ def import_courses(
     values = [courses.columns_of(row.course_id, row.title, now=now) for row in rows]
     added = set(session.scalars(insert.returning(table.c.course_id), values)) if values else set()
     stored = courses.lock_known(session, [row.course_id for row in rows])
-    tokens = {row.course_id: CourseToken.generate() for row in rows if row.course_id in added}
-    bulk.insert(
-        session,
-        IssuedToken,
-        [
-            {
-                "course_pk": stored[course_id].id,
-                "token_id": token.token_id,
-                "secret_sha256": token.secret_sha256(),
-                "created_at": now,
-            }
-            for course_id, token in tokens.items()
-        ],
+    tokens = courses.issue_tokens(
+        session, [stored[row.course_id] for row in rows if row.course_id in added], now=now
     )
     titles: dict[str, str] = {}
     deleted = []
@@ -112,12 +97,6 @@ def import_courses(
     unchanged = len(rows) - len(added) - len(titles) - len(deleted)
     counts = ImportResult(len(added), len(titles), unchanged)
     return ImportedCourses(counts, tokens, titles, tuple(deleted))
-
-
-def tokens_csv(tokens: dict[str, CourseToken]) -> str:
-    """Return tokens by course id as lines of the CSV file that ELMS imports, without a header."""
-    rows = [{"course_id": one, "token": token.reveal()} for one, token in tokens.items()]
-    return csv_writer.write(TOKEN_COLUMNS, rows).partition("\n")[2]
 
 
 def _parse_row(row: Row) -> CourseRow:

@@ -1,7 +1,7 @@
 """Courses: add, delete, restore, regenerate or announce a token; each change sends a signal."""
 
 import secrets
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from contract.tokens import CourseToken
 from foundation.crypto import Vault
+from foundation.db import bulk
 from foundation.db import session as db
 from foundation.errors import Advice
 from foundation.text import format_timestamp
@@ -46,7 +47,7 @@ def add_course(session: Session, course_id: str, title: str, *, now: datetime) -
             advice=CourseExistsError.advice.fill("COURSE_ID", course_id),
             course_id=course_id,
         )
-    return _issue_token(session, get_course(session, course_id), now=now)
+    return issue_tokens(session, [get_course(session, course_id)], now=now)[course_id]
 
 
 def ensure_course(session: Session, course_id: str, title: str, *, now: datetime) -> bool:
@@ -170,30 +171,39 @@ def regenerate_token(
     version: int | None = None,
     now: datetime,
 ) -> CourseToken:
-    """Replace a course's token and return the new one, which is shown only this once.
-
-    If there is a vault and an endpoint may claim tokens, it can be claimed until the overlap ends.
-    The old one is good until the overlap ends; without one it ends at once, as do the tokens
-    before it, whose overlap may not have ended. None of them is good longer than before.
+    """Replace a course's token and return the new one, as `regenerate_tokens` does.
 
     Raises CourseUnknownError, CourseDeletedError, CourseChangedError if the course is not at
     `version`, or TokenIssuerError if a Moodle issues its tokens.
     """
     course = _lock(session, course_id, version)
-    if current_token(session, course) is None:
-        raise TokenIssuerError(
-            f"the tokens of the course {course_id!r} are issued by its Moodle",
-            course_id=course_id,
-        )
-    valid_until = end_of(overlap, now=now)
-    _end_tokens(session, course, valid_until, now=now)
-    token = _issue_token(session, course, now=now)
-    if valid_until and vault and token_claims.has_claimant(session):
-        token_claims.keep(session, token, vault, until=valid_until)
-    _advance(course, now)
-    change = replace(_change(course, token.token_id, now), valid_until=valid_until)
-    signals.send(signals.token_regenerated, session, change)
-    return token
+    result = _regenerate(session, [course], overlap=overlap, vault=vault, now=now)[course_id]
+    if isinstance(result, NotifierError):
+        raise result
+    return result
+
+
+def regenerate_tokens(
+    session: Session,
+    course_ids: Collection[str],
+    *,
+    overlap: timedelta = timedelta(0),
+    vault: Vault | None = None,
+    now: datetime,
+) -> dict[str, CourseToken | NotifierError]:
+    """Replace the tokens of several courses; return the new one of each, or why it was refused.
+
+    Each token is returned only this once. If there is a vault and an endpoint may claim tokens,
+    they can be claimed until the overlap ends. The old ones are good until the overlap ends;
+    without one they end at once, as do the tokens before them, whose overlap may not have ended.
+    None of them is good longer than before. The number of statements does not grow with the number
+    of courses.
+    """
+    rows = lock_known(session, course_ids)
+    refusals = {one: _refusal(one, rows.get(one)) for one in dict.fromkeys(course_ids)}
+    locked = [rows[one] for one, refusal in refusals.items() if not refusal]
+    results = _regenerate(session, locked, overlap=overlap, vault=vault, now=now)
+    return {one: refusal or results[one] for one, refusal in refusals.items()}
 
 
 def end_of(overlap: timedelta, *, now: datetime) -> datetime | None:
@@ -253,6 +263,35 @@ def current_tokens(session: Session, course_pks: Collection[int]) -> dict[int, s
         )
     )
     return {row.course_pk: row.token_id for row in rows}
+
+
+def issue_tokens(
+    session: Session,
+    courses: Iterable[Course],
+    *,
+    vault: Vault | None = None,
+    claimable_until: datetime | None = None,
+    now: datetime,
+) -> dict[str, CourseToken]:
+    """Store a new token for each course and return them by course id.
+
+    Only a hash is stored, unless there is a vault: then the token can be claimed until a time.
+    """
+    pks = {course.course_id: course.id for course in courses}
+    tokens = {course_id: CourseToken.generate() for course_id in pks}
+    rows = [
+        {
+            "course_pk": pks[course_id],
+            "token_id": token.token_id,
+            "secret_sha256": token.secret_sha256(),
+            "created_at": now,
+            "encrypted_token": vault and vault.encrypt(token.reveal()),
+            "claimable_until": vault and claimable_until,
+        }
+        for course_id, token in tokens.items()
+    ]
+    bulk.insert(session, IssuedToken, rows)
+    return tokens
 
 
 def lock_courses(session: Session, course_ids: Collection[str]) -> dict[str, Course]:
@@ -318,12 +357,49 @@ def _delete(session: Session, courses: Sequence[Course], *, now: datetime) -> No
     signals.send(signals.course_deleted, session, *changes)
 
 
+def _regenerate(
+    session: Session,
+    courses: Sequence[Course],
+    *,
+    overlap: timedelta,
+    vault: Vault | None,
+    now: datetime,
+) -> dict[str, CourseToken | NotifierError]:
+    issued = current_tokens(session, [course.id for course in courses])
+    refusals = {
+        course.course_id: TokenIssuerError(
+            f"the tokens of the course {course.course_id!r} are issued by its Moodle",
+            course_id=course.course_id,
+        )
+        for course in courses
+        if course.id not in issued
+    }
+    changed = [course for course in courses if course.id in issued]
+    valid_until = end_of(overlap, now=now)
+    _end_tokens(session, [course.id for course in changed], valid_until, now=now)
+    is_claimable = valid_until and vault and token_claims.has_claimant(session)
+    tokens = issue_tokens(
+        session,
+        changed,
+        vault=vault if is_claimable else None,
+        claimable_until=valid_until,
+        now=now,
+    )
+    changes = []
+    for course in changed:
+        _advance(course, now)
+        change = _change(course, tokens[course.course_id].token_id, now)
+        changes.append(replace(change, valid_until=valid_until))
+    signals.send(signals.token_regenerated, session, *changes)
+    return {**refusals, **tokens}
+
+
 def _end_tokens(
-    session: Session, course: Course, valid_until: datetime | None, *, now: datetime
+    session: Session, course_pks: Collection[int], valid_until: datetime | None, *, now: datetime
 ) -> None:
-    """End the tokens of a course at a time, or at once; those that end before then still do."""
+    """End the tokens of courses at a time, or at once; those that end before then still do."""
     ends = valid_until or now
-    tokens = update(IssuedToken).where(IssuedToken.course_pk == course.id)
+    tokens = update(IssuedToken).where(db.among(IssuedToken.course_pk, course_pks))
     session.execute(tokens.where(IssuedToken.valid_until > ends).values(valid_until=ends))
     session.execute(
         tokens.where(IssuedToken.superseded_at.is_(None)).values(
@@ -346,20 +422,6 @@ def _lock(session: Session, course_id: str, version: int | None = None) -> Cours
             course_version=course.version,
         )
     return course
-
-
-def _issue_token(session: Session, course: Course, *, now: datetime) -> CourseToken:
-    token = CourseToken.generate()
-    session.add(
-        IssuedToken(
-            course_pk=course.id,
-            token_id=token.token_id,
-            secret_sha256=token.secret_sha256(),
-            created_at=now,
-        )
-    )
-    session.flush()
-    return token
 
 
 def _change(course: Course, token_id: str, now: datetime) -> signals.CourseChange:

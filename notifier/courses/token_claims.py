@@ -38,15 +38,6 @@ def has_claimant(session: Session) -> bool:
     return bool(session.scalar(select(_has_claimant())))
 
 
-def keep(session: Session, token: CourseToken, vault: Vault, *, until: datetime) -> None:
-    """Store a token encrypted, so that it can be claimed."""
-    session.execute(
-        update(IssuedToken)
-        .where(IssuedToken.token_id == token.token_id)
-        .values(encrypted_token=vault.encrypt(token.reveal()), claimable_until=until)
-    )
-
-
 def is_kept(session: Session, token: CourseToken) -> bool:
     """Return True if a token can be claimed until its overlap ends."""
     kept = IssuedToken.encrypted_token.is_not(None)

@@ -14,9 +14,7 @@ from foundation import logging
 from foundation.csv_reader import CsvError
 from foundation.db import audit
 from foundation.db import session as db
-from foundation.errors import Advice
 from foundation.pages import forms, redirects
-from foundation.pages.error_pages import render_refusal
 from foundation.pages.guards import signed_in, signed_in_file
 from foundation.pages.sessions import actor
 from foundation.text import count
@@ -27,6 +25,8 @@ from notifier.courses import service as courses
 from notifier.courses.listing import CourseFilter
 from notifier.errors import NotifierError
 from notifier.models import Course
+from notifier.pages import course_selection
+from notifier.pages.course_selection import SELECT_COURSES, SHOWN, SelectedCourses, Selection
 from notifier.pages.params import query_of
 from notifier.webhooks import endpoints
 from notifier.webhooks.delivery_filter import DeliveryFilter
@@ -38,28 +38,13 @@ EVENT = "course.deleted"
 MAX_DELETED = 10_000
 """The limit of courses that are deleted after one confirmation."""
 _MAX_NAMED = 3
-# The number of courses that the confirmation names.
-_SHOWN = 20
 _INSTANT = timedelta(microseconds=1)
-_SELECT_COURSES = Advice("Go back to the courses and select some of them.")
 
 
-class Selection(forms.Form):
-    """The courses that are ticked, entered as `text`, or `everything` that a search found.
+class Deletion(Selection):
+    """The courses to delete; `expected`: how many the confirmation named."""
 
-    `expected`: how many the confirmation named.
-    """
-
-    course_id: tuple[str, ...] = ()
-    text: str = ""
-    everything: bool = False
-    q: forms.Search = ""
     expected: int = 0
-
-    @property
-    def criteria(self) -> CourseFilter:
-        """The active courses that the search finds."""
-        return CourseFilter(self.q, deleted=False)
 
 
 class Restoration(forms.Form):
@@ -69,22 +54,15 @@ class Restoration(forms.Form):
     deleted_at: tuple[WireTime, ...] = ()
 
 
-@course_deletion.get("/courses/delete")
-@signed_in
-def enter() -> str:
-    """Show the form for a list of courses."""
-    return _entry_form(None)
-
-
 @course_deletion.post("/courses/delete")
 @signed_in_file
 def preview() -> str | tuple[str, int]:
     """Show what deleting the courses does, without changing anything."""
-    selection = _selection()
+    selection = Deletion.of_form()
     try:
         ids = _ids(selection, forms.pasted_or_uploaded())
     except CsvError as refusal:
-        return _entry_form(render_refusal(refusal)), 422
+        return course_selection.refused(refusal)
     return _preview(selection, ids)
 
 
@@ -92,7 +70,7 @@ def preview() -> str | tuple[str, int]:
 @signed_in_file
 def delete() -> Response | tuple[str, int]:
     """Delete the courses in batches, and redirect to the resulting deliveries."""
-    selection = _selection()
+    selection = Deletion.of_form()
     ids = _ids(selection, selection.text)
     if selection.everything and len(ids) != selection.expected:
         flash("Other courses match the search by now. Check the number again.", "error")
@@ -110,7 +88,7 @@ def delete() -> Response | tuple[str, int]:
 def restore() -> Response:
     """Undo the deletion of courses in batches, and redirect to the resulting deliveries."""
     restoration = forms.require_valid(
-        forms.parse_form(Restoration, lists={"course_id", "deleted_at"}), advice=_SELECT_COURSES
+        forms.parse_form(Restoration, lists={"course_id", "deleted_at"}), advice=SELECT_COURSES
     )
     ids = list(dict.fromkeys(restoration.course_id))
     with services.current().database.reading() as session:
@@ -120,7 +98,7 @@ def restore() -> Response:
         flash("These courses were restored already.", "error")
         return redirect(url_for("courses.listed"), 303)
     if not ids:
-        raise RequestInvalidError("no course is selected", advice=_SELECT_COURSES)
+        raise RequestInvalidError("no course is selected", advice=SELECT_COURSES)
     grace = services.current().settings.grace_period
     changes = _change_all(ids, "course.restore", partial(courses.restore_courses, grace=grace))
     if changes.done:
@@ -197,48 +175,22 @@ def _show(changes: _Changes, participle: str, event_type: str) -> Response:
     return redirect(url_for("deliveries.listed", **query_of(caused)), 303)
 
 
-def _selection() -> Selection:
-    return forms.require_valid(
-        forms.parse_form(Selection, lists={"course_id"}), advice=_SELECT_COURSES
-    )
-
-
 def _ids(selection: Selection, text: str) -> list[str]:
-    if selection.everything and selection.criteria.is_search:
-        with services.current().database.reading() as session:
-            ids = listing.ids(session, selection.criteria, limit=MAX_DELETED + 1)
-    else:
-        lines = (line.strip() for line in text.splitlines())
-        ids = list(dict.fromkeys([*selection.course_id, *filter(None, lines)]))
-    if not ids:
-        raise RequestInvalidError("no course is selected", advice=_SELECT_COURSES)
-    if len(ids) > MAX_DELETED:
-        raise RequestInvalidError(
-            f"more than {MAX_DELETED:,} courses are selected, which is too many at once",
-            advice=Advice("Select fewer, or use the command.", "courses delete"),
-        )
-    return ids
+    return selection.ids(text, limit=MAX_DELETED, command="courses delete")
 
 
 def _preview(selection: Selection, ids: Sequence[str]) -> str:
     with services.current().database.reading() as session:
-        rows = courses.find_courses(session, ids)
+        found = SelectedCourses.of(session, ids)
         subscribers = endpoints.subscribed_to(session, EVENT)
         now = db.now(session)
     grace = services.current().settings.grace_period
-    known = {row.course_id for row in rows}
     return render_template(
         "notifier/courses_delete.html",
         selection=selection,
-        found=[row for row in rows if row.deleted_at is None],
-        already_deleted=[row for row in rows if row.deleted_at is not None],
-        unknown=[course_id for course_id in ids if course_id not in known],
-        shown=_SHOWN,
+        found=found,
+        shown=SHOWN,
         subscribers=subscribers,
         restorable_until=now + grace if grace else None,
         cancel_url=redirects.referring_page() or url_for("courses.listed"),
     )
-
-
-def _entry_form(fault: str | None) -> str:
-    return render_template("notifier/courses_delete_list.html", fault=fault)

@@ -1,7 +1,5 @@
 """Import of courses, pasted or from a CSV file; the new tokens are shown once."""
 
-from base64 import b64encode
-
 from flask import Blueprint, g, render_template, request
 
 from foundation import logging
@@ -14,6 +12,7 @@ from foundation.pages.guards import signed_in, signed_in_file
 from foundation.pages.sessions import actor
 from notifier import services
 from notifier.courses import course_import as core
+from notifier.courses import token_file
 
 course_import = Blueprint("course_import", __name__, template_folder="templates")
 _log = logging.get_logger(__name__)
@@ -51,13 +50,8 @@ def run() -> str | tuple[str, int]:
         titles = imported.titles
         audit.record_all(session, actor(), "course.set-title", titles, details=titles, now=now)
     _log.info("courses imported", added=imported.counts.added, user=g.current_user.name)
-    tokens = f"{','.join(core.TOKEN_COLUMNS)}\n{core.tokens_csv(imported.tokens)}"
-    return render_template(
-        "notifier/courses_imported.html",
-        imported=imported,
-        tokens=tokens,
-        encoded_tokens=b64encode(tokens.encode()).decode(),
-    )
+    tokens = token_file.document(imported.tokens)
+    return render_template("notifier/courses_imported.html", imported=imported, tokens=tokens)
 
 
 def _form(fault: str | None) -> str:

@@ -1,7 +1,7 @@
 """Courses: search, show, add, regenerate a token, announce a new Moodle token."""
 
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from flask import Blueprint, flash, g, redirect, render_template, request, url_for
@@ -26,6 +26,7 @@ from notifier.courses import service as core
 from notifier.courses.listing import CourseFilter
 from notifier.errors import CourseExistsError
 from notifier.models import Course
+from notifier.pages.token_regeneration import OVERLAPS, OverlapName
 from notifier.webhooks import delivery_queries, endpoints
 from notifier.webhooks.delivery_filter import DeliveryFilter
 
@@ -33,13 +34,6 @@ courses = Blueprint("courses", __name__, template_folder="templates")
 _log = logging.get_logger(__name__)
 
 _ROWS = 50
-# How long the old token stays good after a regeneration; the first is the default.
-_OVERLAPS = {
-    "none": ("not at all", timedelta(0)),
-    "1h": ("1 hour", timedelta(hours=1)),
-    "24h": ("24 hours", timedelta(hours=24)),
-    "7d": ("7 days", timedelta(days=7)),
-}
 _STATES = (("", "Any"), ("present", "active"), ("deleted", "deleted"))
 _IS_DELETED = {"present": False, "deleted": True}
 _GO_BACK = Advice("Go back to the page of the course and try again.")
@@ -106,7 +100,7 @@ class CourseVersion(forms.Form):
 class Regeneration(CourseVersion):
     """How long the old token stays good."""
 
-    overlap: Literal["none", "1h", "24h", "7d"] = "none"
+    overlap: OverlapName = "none"
 
 
 class Announcement(CourseVersion):
@@ -171,7 +165,7 @@ def show() -> str:
         "notifier/course.html",
         current_token=current_token,
         valid_until=max(ends, default=None),
-        overlaps=[(value, word) for value, (word, _) in _OVERLAPS.items()],
+        overlaps=[(value, word) for value, (word, _) in OVERLAPS.items()],
         tokens=tokens,
         scores=scores,
         changes=changes,
@@ -230,7 +224,7 @@ def regenerate() -> str:
     A form that is sent twice is refused, because the course has another version by then.
     """
     form = forms.require_valid(forms.parse_form(Regeneration), advice=_GO_BACK)
-    _, overlap = _OVERLAPS[form.overlap]
+    _, overlap = OVERLAPS[form.overlap]
     with services.current().writing() as (session, now):
         token = core.regenerate_token(
             session,

@@ -8,11 +8,13 @@ from foundation.pages.site import Link, NavItem, Site
 from notifier.models import DeliveryStatus
 from notifier.pages.course_deletion import course_deletion
 from notifier.pages.course_import import course_import
+from notifier.pages.course_selection import course_selection
 from notifier.pages.courses import courses
 from notifier.pages.deliveries import deliveries
 from notifier.pages.endpoint_secrets import endpoint_secrets
 from notifier.pages.endpoints import endpoints
 from notifier.pages.overview import overview
+from notifier.pages.token_regeneration import token_regeneration
 from notifier.webhooks.circuit_breaker import EndpointStatus
 from notifier.webhooks.failure_advice import advice_for
 
@@ -81,7 +83,11 @@ SITE = Site(
     "notifier",
     (
         NavItem("overview.show", "Overview"),
-        NavItem("courses.listed", "Courses", ("course_deletion", "course_import")),
+        NavItem(
+            "courses.listed",
+            "Courses",
+            ("course_selection", "course_deletion", "token_regeneration", "course_import"),
+        ),
         NavItem("deliveries.listed", "Deliveries"),
         NavItem("endpoints.listed", "Endpoints", ("endpoint_secrets",)),
         NavItem("audit.listed", "Audit"),
@@ -89,7 +95,9 @@ SITE = Site(
     (
         overview,
         courses,
+        course_selection,
         course_deletion,
+        token_regeneration,
         course_import,
         deliveries,
         endpoints,

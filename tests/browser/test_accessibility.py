@@ -22,7 +22,7 @@ EASSESSMENT = [
     "/courses",
     "/courses?q=zzz",
     "/courses/new",
-    "/courses/delete",
+    "/courses/select",
     "/courses/import",
     *(f"/courses/one?course_id={course_id}" for course_id in ("CS101-2026", "7731", *TITLES)),
     "/deliveries",

@@ -32,6 +32,8 @@ NOTIFIER_ROUTES = {
     "course_deletion.preview": None,  # reads
     "course_deletion.delete": "course.delete",
     "course_deletion.restore": "course.restore",
+    "token_regeneration.preview": None,  # reads
+    "token_regeneration.regenerate": "course.regenerate-token",
     "deliveries.replay_one": "delivery.replay",
     "deliveries.replay": "delivery.replay",
     "endpoints.ping": None,  # a test; its result is kept with the endpoint

@@ -47,6 +47,7 @@ STORIES = {
         courses list --limit 1
         courses show CS101
         courses regenerate-token CS101
+        courses regenerate-token CS101 CS102 --tokens-to new.csv --now
         courses announce-token 7 --unknown
         grades import - < course_id,user_id,score_given,score_maximum\\nCS101,u1,1,2\\n
         grades forget --course CS101

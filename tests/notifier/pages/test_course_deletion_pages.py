@@ -150,7 +150,7 @@ def test_all_that_a_search_found_are_deleted(ada: Browser, store: Store) -> None
     before = store.rows()["events"]
     deleted = ada.send(CONFIRMED, everything="true", q="2025 cs", expected=60)
 
-    assert 'form="delete-found">Delete all 59 found…</button>' in listed.partition("<table")[0]
+    assert 'form="found">Delete all 59 found…</button>' in listed.partition("<table")[0]
     assert "Delete 59 courses?" in preview
     assert "and 39 more" in preview
     assert (changed.status_code, deleted.status_code) == (409, 303)
@@ -168,7 +168,7 @@ def test_list_of_ids_is_deleted_in_batches(
     unknown = [f"{number:040}" for number in range(9_000)]
     file = io.BytesIO("\r\n".join([*three, "", *unknown, three[0]]).encode())
 
-    form = ada.look(PREVIEW)
+    form = ada.look("/courses/select")
     preview = ada.send(PREVIEW, file=(file, "ids.txt"), text="").text
     (ids,) = re.findall(r'<textarea name="text" hidden>\n(.*?)</textarea>', preview, re.DOTALL)
     padded = ids + "".join(f"\r\n{number:080}" for number in range(7_000))

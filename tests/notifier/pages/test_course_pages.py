@@ -146,6 +146,7 @@ def test_names_are_escaped(ada: Browser, store: Store) -> None:
         ada.look("/courses/one", course_id=course_id),
         ada.send("/courses/new", course_id=course_id, title="x").text,
         ada.send("/courses/delete", course_id=course_id).text,
+        ada.send("/courses/tokens", course_id=course_id).text,
         ada.send("/courses/token", course_id=course_id, version=1).text,
         ada.look("/deliveries"),
         ada.look("/deliveries/1"),
