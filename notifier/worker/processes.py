@@ -4,10 +4,10 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess, parent_process
+from multiprocessing.process import BaseProcess
 
 from foundation import logging
 from foundation.cli import signals
@@ -48,10 +48,10 @@ class WorkerProcesses:
         running: dict[int, BaseProcess] = {}
         for _ in range(self._number):
             pipe, end = _FORK.Pipe()
-            process = _FORK.Process(target=_work, args=(self._make, once, end))
+            self._pipes.append(pipe)
+            process = _FORK.Process(target=_work, args=(self._make, once, end, self._pipes))
             process.start()
             end.close()
-            self._pipes.append(pipe)
             running[process.sentinel] = process
         if self._stopping:  # before all were started
             self.stop()
@@ -74,7 +74,11 @@ class WorkerProcesses:
         self.stop()
 
 
-def _work(make: Callable[[], Worker], once: bool, pipe: Connection) -> None:
+def _work(
+    make: Callable[[], Worker], once: bool, pipe: Connection, copied: Sequence[Connection]
+) -> None:
+    for one in copied:  # else they stay open when the parent is killed
+        one.close()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets it too, and says so
     worker = make()
     signals.on_stop(lambda _: worker.stop(), signals=(signal.SIGTERM,))
@@ -88,11 +92,13 @@ def _work(make: Callable[[], Worker], once: bool, pipe: Connection) -> None:
 
 def _follow(worker: Worker, pipe: Connection) -> None:
     """Stop the worker when the parent says so or is killed; if both happen, end at once."""
-    parent = parent_process()
-    assert parent is not None  # noqa: S101 - this process was started by one
-    if parent.sentinel not in wait([parent.sentinel, pipe]):
-        worker.stop()
-        wait([parent.sentinel])
+    is_told = False
+    with suppress(EOFError, OSError):
+        while True:
+            pipe.recv()
+            is_told = True
+            worker.stop()
+    if is_told:
         os.kill(os.getpid(), signal.SIGKILL)
     worker.stop()
 
