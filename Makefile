@@ -9,6 +9,7 @@ FUZZ_REQUESTS ?= 20000
 # Use memory for temporary files where there is enough: no test waits for a disk.
 MEMORY := $(shell [ "$$(df -Pk /dev/shm 2>/dev/null | awk 'NR == 2 {print $$4}')" -gt 2000000 ] 2>/dev/null && echo TMPDIR=/dev/shm)
 PYTEST := env PYTHONDONTWRITEBYTECODE= $(MEMORY) $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+REGENERATIONS := $(BIN)/python -m tests.faults.regenerations --count 1000
 TORTURE := $(BIN)/python -m tests.faults.torture --cycles $(TORTURE_CYCLES) $(TORTURE_SEED:%=--seed %)
 
 .PHONY: help demo test test-all bench pictures settings torture lint types imports clean
@@ -21,7 +22,7 @@ help:
 	@echo "make bench    measure what a grade sync costs; a few minutes"
 	@echo "make pictures make the pictures of the pages in docs/pictures; needs chromium"
 	@echo "make settings write .env.example and docs/settings.md from the settings classes"
-	@echo "make torture  kill -9 cycles, fuzzing, an outage, long histories (TORTURE_CYCLES, TORTURE_SEED)"
+	@echo "make torture  kill -9 cycles, fuzzing, an outage, new tokens, long histories (TORTURE_CYCLES, TORTURE_SEED)"
 	@echo "make lint     ruff: style and errors"
 	@echo "make types    mypy, strict"
 	@echo "make imports  import-linter: which package may import which"
@@ -65,6 +66,10 @@ ifdef TEST_POSTGRES_URL
 endif
 	@$(BIN)/python -m tests.faults.fuzz --requests $(FUZZ_REQUESTS)
 	@$(BIN)/python -m tests.faults.outage --events 100000
+	@$(REGENERATIONS)
+ifdef TEST_POSTGRES_URL
+	@$(REGENERATIONS) --database-url "$(TEST_POSTGRES_URL)"
+endif
 	@$(BIN)/pytest -q -m torture
 
 lint: $(READY)

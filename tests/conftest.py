@@ -39,6 +39,7 @@ LONG = (
     "faults/crashes",
     "faults/test_traffic.py",
     "faults/test_silence.py",
+    "faults/test_regenerations.py",
     "faults/test_state_machine.py",
     "integration/serve/test_commands_without_room.py",
     "receiver/cli/test_sync_stops.py",

@@ -234,7 +234,7 @@ def set_token_claims(endpoint_id: int, allowed: str, as_json: bool) -> None:
     """Allow ENDPOINT_ID to claim new course tokens, or forbid it.
 
     With `on`, ELMS takes over a token that was regenerated with an overlap itself. Its request is
-    signed with the secret of the endpoint.
+    signed with the newest secret of the endpoint.
     """
     with context.writing() as (session, now):
         endpoints.set_token_claims(session, endpoint_id, allowed=allowed == "on")
@@ -260,7 +260,8 @@ def rotate_secret(
 ) -> None:
     """Generate a new secret for ENDPOINT_ID and print it; it is shown only once.
 
-    Enter it at the receiver before the overlap ends.
+    Enter it at the receiver before the overlap ends. New course tokens can be claimed with the new
+    secret only.
     """
     if at_once and overlap is not None:
         raise click.UsageError("give either --now or --overlap")

@@ -30,8 +30,9 @@ _ENTER_TOKENS = Advice(
     ("COURSE_ID",),
 )
 _ENTER_SECRET = Advice(
-    "Enter the newest secret of the endpoint: claims are signed with the one that was entered "
-    "last. Until the overlap of their tokens ends the courses are synced with their old tokens.",
+    "Enter the newest secret of the endpoint, and remove any that was entered after it: claims are "
+    "signed with the last one. Until the overlap of their tokens ends the courses are synced with "
+    "their old tokens.",
     "sources add-secret",
     ("SOURCE",),
 )
