@@ -61,6 +61,8 @@ def pages(deliveries: int) -> dict[str, str]:
         "a course": f"/courses/one?course_id={last}",
         "deliveries": "/deliveries",
         "deliveries, the next page": f"/deliveries?before={max(deliveries - 30, 1)}",
+        "deliveries, oldest first": "/deliveries?sort=occurred",
+        "deliveries, dead, oldest first": "/deliveries?sort=occurred&status=dead",
         "deliveries, pending": "/deliveries?status=pending",
         "deliveries, dead": "/deliveries?status=dead",
         "deliveries, held": "/deliveries?status=held",

@@ -20,7 +20,7 @@ from notifier.courses import service as courses
 from notifier.courses.listing import CourseFilter
 from notifier.models import MAX_ID
 from notifier.webhooks import delivery_queries, endpoints, replay
-from notifier.webhooks.delivery_filter import DeliveryFilter
+from notifier.webhooks.delivery_filter import SORTS, DeliveryFilter
 
 admin_api = Blueprint("admin_api", __name__, url_prefix="/api/v1/admin")
 
@@ -194,11 +194,20 @@ def remove_endpoint(endpoint_id: int) -> Json:
 @admin_api.get("/deliveries")
 @admin_only
 def list_deliveries() -> Json:
-    """List deliveries, newest first; for the next page set `before` to `next`."""
+    """List deliveries, newest first; for the next page set `before` to `next`.
+
+    With `sort=occurred` the oldest are first; for the next page set `after` to `next`.
+    """
     page = parse_query(schemas.DeliveryListParams)
+    sort = Sort.parse(page.sort, SORTS)
+    if (page.after if sort.descending else page.before) is not None:
+        raise RequestInvalidError(
+            "`before` goes with newest first, `after` with `sort=occurred`", errors=[]
+        )
     with services.current().database.reading() as session:
-        request = PageRequest(after=(page.before,) if page.before else None)
-        found = delivery_queries.page(session, page, request, limit=page.limit)
+        cursor = page.before or page.after
+        request = PageRequest(after=(cursor,) if cursor else None)
+        found = delivery_queries.page(session, page, request, sort=sort, limit=page.limit)
         last = delivery_queries.last_attempts(session, [row.id for row in found.rows])
         return _json(schemas.Deliveries.of_page(found, last))
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from enum import StrEnum
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -112,7 +112,9 @@ class DeliveryFilterParams(DeliveryFilter):
 class DeliveryListParams(DeliveryFilterParams):
     """Which deliveries to list."""
 
+    sort: Literal["occurred", "-occurred"] = "-occurred"
     before: RowId | None = None
+    after: RowId | None = None
     limit: Annotated[int, Field(ge=1, le=1000)] = 100
 
 

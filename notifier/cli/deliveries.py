@@ -9,9 +9,9 @@ import click
 from contract.events import EVENT_TYPES, OPERATIONAL_TYPES
 from foundation.cli import context, output
 from foundation.cli.output import csv_option, json_option
-from foundation.cli.params import TEXT, limit_option, text_of, time_options
+from foundation.cli.params import TEXT, Parsed, limit_option, text_of, time_options
 from foundation.db import audit
-from foundation.db.pagination import COUNTED, PageRequest
+from foundation.db.pagination import COUNTED, PageRequest, Sort
 from foundation.text import count
 from notifier.api.schemas import (
     AttemptResponse,
@@ -24,9 +24,10 @@ from notifier.cli.params import ROW_ID
 from notifier.models import Attempt, DeliveryStatus
 from notifier.webhooks import delivery_export, delivery_queries, failure_advice
 from notifier.webhooks import replay as replays
-from notifier.webhooks.delivery_filter import DeliveryFilter
+from notifier.webhooks.delivery_filter import SORTS, DeliveryFilter
 
 _SHOWN_IDS = 20
+_SORT = Parsed("column", lambda text: Sort.parse(text, SORTS))
 
 
 def _filter_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -71,21 +72,38 @@ _FILTER = (
 
 @click.command("list")
 @_filter_options
+@click.option(
+    "--sort",
+    type=_SORT,
+    default="-occurred",
+    metavar="[-]COLUMN",
+    help="Sort by occurred, the time of the event; -occurred, the default, is newest first.",
+)
 @click.option("--before", type=ROW_ID, help="Start before this delivery id (next page).")
+@click.option("--after", type=ROW_ID, help="The same for oldest first: start after this id.")
 @limit_option("deliveries")
 @csv_option
 @json_option
 def list_(
-    criteria: DeliveryFilter, before: int | None, limit: int, as_csv: bool, as_json: bool
+    criteria: DeliveryFilter,
+    sort: Sort,
+    before: int | None,
+    after: int | None,
+    limit: int,
+    as_csv: bool,
+    as_json: bool,
 ) -> None:
     """List deliveries, newest first, each with its last attempt."""
+    if (after if sort.descending else before) is not None:
+        raise click.UsageError("--before goes with newest first, --after with --sort occurred")
     if as_csv:
-        batches = delivery_export.export(context.checked_services().database, criteria)
+        batches = delivery_export.export(context.checked_services().database, criteria, sort)
         output.print_csv(delivery_export.COLUMNS, batches, as_json=as_json)
         return
     with context.reading() as session:
-        page_request = PageRequest(after=(before,) if before else None)
-        page = delivery_queries.page(session, criteria, page_request, limit=limit)
+        cursor = before or after
+        page_request = PageRequest(after=(cursor,) if cursor else None)
+        page = delivery_queries.page(session, criteria, page_request, sort=sort, limit=limit)
         rows = page.rows
         total = delivery_queries.count(session, criteria)
         last = delivery_queries.last_attempts(session, [row.id for row in rows])
@@ -109,7 +127,7 @@ def list_(
         ],
         empty="No deliveries match.",
     )
-    more = f"--before {page.after[0]}" if page.after else ""
+    more = f"--{'before' if sort.descending else 'after'} {page.after[0]}" if page.after else ""
     output.print_total(len(rows), total, "delivery", "deliveries", more=more)
 
 

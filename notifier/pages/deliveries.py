@@ -49,7 +49,8 @@ def listed() -> str:
 @signed_in
 def export() -> Response:
     """Return all deliveries that match a filter as a CSV file."""
-    rows = delivery_export.export(services.current().database, _params())
+    params = _params()
+    rows = delivery_export.export(services.current().database, params, params.sort)
     return downloads.csv_file("deliveries", delivery_export.COLUMNS, rows)
 
 
@@ -140,7 +141,9 @@ def _choices(words: Iterable[str]) -> list[tuple[str, str]]:
 
 def _found(params: DeliveryParams) -> dict[str, Any]:
     with services.current().database.reading() as session:
-        page = delivery_queries.page(session, params, params.page_request, limit=_ROWS)
+        page = delivery_queries.page(
+            session, params, params.page_request, sort=params.sort, limit=_ROWS
+        )
         last = delivery_queries.last_attempts(session, [row.id for row in page.rows])
         counts = delivery_queries.count_by_status(session, params, limit=COUNTED + 1)
         return {

@@ -6,11 +6,11 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from foundation.db import pagination
-from foundation.db.pagination import Cursor, Page, PageRequest
+from foundation.db.pagination import Cursor, Page, PageRequest, Sort
 from foundation.db.session import Database
 from notifier.models import Attempt, Delivery, DeliveryStatus
 from notifier.webhooks import delivery_queries
-from notifier.webhooks.delivery_filter import DeliveryFilter
+from notifier.webhooks.delivery_filter import NEWEST_FIRST, DeliveryFilter
 
 COLUMNS = (
     *("delivery_id", "webhook_id", "event_type", "course_id", "course_version", "endpoint_id"),
@@ -20,12 +20,14 @@ COLUMNS = (
 """The columns of an exported list."""
 
 
-def export(database: Database, criteria: DeliveryFilter) -> Iterator[Sequence[dict[str, Any]]]:
-    """Yield batches of rows with `COLUMNS`, newest first, each read in its own transaction."""
+def export(
+    database: Database, criteria: DeliveryFilter, sort: Sort = NEWEST_FIRST
+) -> Iterator[Sequence[dict[str, Any]]]:
+    """Yield batches of rows with `COLUMNS`, each read in its own transaction."""
 
     def read(session: Session, cursor: Cursor | None) -> Page[dict[str, Any]]:
         request = PageRequest(after=cursor)
-        found = delivery_queries.page(session, criteria, request, limit=pagination.BATCH)
+        found = delivery_queries.page(session, criteria, request, sort=sort, limit=pagination.BATCH)
         last = delivery_queries.last_attempts(session, [row.id for row in found.rows])
         return Page([_row(one, last.get(one.id)) for one in found.rows], None, found.after)
 

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from foundation.db import pagination
 from foundation.db import session as db
+from foundation.db.pagination import Sort
 from notifier.models import Course, Delivery, DeliveryStatus, Endpoint, Event
 
 # Up to this many events are looked up one by one; beyond that deliveries are scanned in order.
@@ -130,6 +131,9 @@ def count(
 # The position of a delivery among all: the time of its event, its id.
 _ORDER = (Delivery.created_at, Delivery.id)
 _Position = tuple[datetime, int]
+SORTS: dict[str, tuple[pagination.Key, ...]] = {"occurred": _ORDER}
+"""The columns that a list can be sorted by: those that an index has for every filter."""
+NEWEST_FIRST = Sort("occurred", _ORDER, descending=True)
 
 
 @dataclass(frozen=True)

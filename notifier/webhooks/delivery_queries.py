@@ -10,11 +10,11 @@ from sqlalchemy.orm import Session, joinedload, undefer
 
 from foundation.db import pagination
 from foundation.db import session as db
-from foundation.db.pagination import COUNTED, Page, PageRequest
+from foundation.db.pagination import COUNTED, Page, PageRequest, Sort
 from notifier.errors import DeliveryUnknownError
 from notifier.models import Attempt, Delivery, DeliveryStatus, Endpoint, Event, Replay
 from notifier.webhooks import delivery_filter
-from notifier.webhooks.delivery_filter import DeliveryFilter
+from notifier.webhooks.delivery_filter import NEWEST_FIRST, DeliveryFilter
 
 DEFAULT_LIMIT = 100
 # A worker retries an endpoint within this time after its pause has ended.
@@ -52,12 +52,13 @@ def page(
     criteria: DeliveryFilter,
     page_request: PageRequest,
     *,
+    sort: Sort = NEWEST_FIRST,
     limit: int = DEFAULT_LIMIT,
 ) -> Page[Delivery]:
     """Return a page of deliveries as `find` does; a cursor is the id of a delivery."""
     scope = delivery_filter.scope_of(session, criteria)
     (cursor,) = page_request.cursor or (None,)
-    if page_request.backwards:
+    if sort.descending is page_request.backwards:
         ids = delivery_filter.oldest(session, scope, after=cursor, limit=limit + 1)
     else:
         ids = delivery_filter.newest(session, scope, before=cursor, limit=limit + 1)

@@ -274,12 +274,21 @@ def test_delivery_is_listed_with_its_status(admin: Admin, store: Store, dead: in
         pytest.param("course_id=CS101&status=dead&event_type=course.deleted", id="fields"),
         pytest.param("until=2026-11-22T10:01:00%2B01:00", id="another time zone"),
         pytest.param("before=2&limit=1", id="page"),
+        pytest.param("sort=occurred&limit=1", id="oldest first"),
     ],
 )
 def test_deliveries_are_filtered(admin: Admin, dead: int, query: str) -> None:
     response: TestResponse = admin("GET", f"/deliveries?{query}")
 
     assert [one["delivery_id"] for one in response.json["deliveries"]] == [dead]
+
+
+def test_cursor_of_the_other_order_is_refused(admin: Admin, dead: int) -> None:
+    older = admin("GET", "/deliveries?sort=occurred&before=2")
+    newer = admin("GET", "/deliveries?after=1")
+
+    assert (older.status_code, newer.status_code) == (422, 422)
+    assert "`after` with `sort=occurred`" in newer.json["detail"]
 
 
 def test_replay_by_id_records_who(admin: Admin, dead: int, store: Store) -> None:

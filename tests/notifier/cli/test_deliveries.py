@@ -145,6 +145,20 @@ def test_list_pages_newest_first(run: Run, read_json: ReadJson, three: dict[str,
     assert none.stdout == "No deliveries match.\n"
 
 
+def test_list_sorts_oldest_first(run: Run, read_json: ReadJson, three: dict[str, int]) -> None:
+    oldest, *others = sorted(three.values())
+
+    first = run("deliveries", "list", "--sort", "occurred", "--limit", "1")
+    rest = read_json("deliveries", "list", "--sort", "occurred", "--after", oldest)["deliveries"]
+    mixed = run("deliveries", "list", "--sort", "occurred", "--before", oldest)
+    as_csv = run("deliveries", "list", "--sort", "occurred", "--csv").stdout.splitlines()
+
+    assert first.stdout.endswith(f"1 of 3 deliveries. More: add --after {oldest}\n")
+    assert [one["delivery_id"] for one in rest] == others
+    assert [int(line.partition(",")[0]) for line in as_csv[1:]] == [oldest, *others]
+    assert (mixed.exit_code, "--after with --sort occurred" in mixed.stderr) == (2, True)
+
+
 def test_replay_by_id_records_who(
     store: Store, run: Run, three: dict[str, int], environment: pytest.MonkeyPatch
 ) -> None:

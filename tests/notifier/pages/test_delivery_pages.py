@@ -156,6 +156,15 @@ def test_list_has_pages(ada: Browser, store: Store, monkeypatch: pytest.MonkeyPa
     assert 'rel="next"' not in second
     assert 'rel="prev"' not in first
 
+    oldest = ada.look("/deliveries", sort="occurred")
+    newer = follow(oldest, "next")
+    assert (ids_on(oldest), ids_on(newer)) == ([ids[0], ids[1]], [ids[2]])
+    assert ids_on(follow(newer, "prev")) == ids_on(oldest)
+    assert 'aria-sort="ascending"' in oldest
+    assert "3 deliveries, oldest first." in oldest
+    assert "Replay results" not in oldest
+    assert 'href="/deliveries.csv?sort=occurred"' in oldest
+
 
 def test_page_shows_all_attempts(ada: Browser, store: Store) -> None:
     delivery_id = store.add_delivery(1, **DEAD)
