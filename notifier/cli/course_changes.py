@@ -411,9 +411,9 @@ class _Regeneration(_Change):
             self.is_claimable = token_claims.is_kept(session, next(iter(tokens.values())))
             if self.path is None and not self.is_claimable:
                 raise TokenNotClaimableError(
-                    "no endpoint may claim tokens",
+                    "no endpoint may claim tokens, or it is disabled",
                     advice=Advice(
-                        "Let the endpoint of ELMS claim them, or use --tokens-to.",
+                        "Let the endpoint of ELMS claim them and enable it, or use --tokens-to.",
                         *("endpoints set-token-claims", ("ENDPOINT_ID", "on")),
                     ),
                 )

@@ -23,6 +23,8 @@ from notifier.models import Course, Endpoint, IssuedToken, TokenClaim
 # How long the id of a claim is stored. Its signature is good for two tolerances, by one clock; the
 # third is for machines whose clocks differ.
 _REMEMBERED = 3 * TOLERANCE
+# The endpoints that are allowed to claim, disabled or not.
+_MAY_CLAIM = Endpoint.may_claim_tokens & Endpoint.removed_at.is_(None)
 
 
 @dataclass(frozen=True)
@@ -34,8 +36,8 @@ class ClaimedToken:
 
 
 def has_claimant(session: Session) -> bool:
-    """Return True if an endpoint may claim tokens."""
-    return bool(session.scalar(select(_has_claimant())))
+    """Return True if an endpoint may claim tokens, and is enabled."""
+    return bool(session.scalar(select(exists().where(_MAY_CLAIM, Endpoint.disabled_at.is_(None)))))
 
 
 def is_kept(session: Session, token: CourseToken) -> bool:
@@ -103,7 +105,7 @@ def _why_not(row: Row[Any], *, now: datetime) -> str | None:
     if row.token_id is None:
         return "a Moodle issues it"
     if row.claimable_until is None:
-        return "it was issued without an overlap, or while no endpoint was allowed to claim tokens"
+        return "it was issued without an overlap, or while no endpoint could claim tokens"
     if row.claimable_until <= now:
         return f"the overlap ended at {format_timestamp(row.claimable_until)}"
     gone = "it has been used once, by this ELMS or another, or claims were forbidden meanwhile"
@@ -125,7 +127,10 @@ def any_to_forget(session: Session, *, now: datetime) -> bool:
 
 
 def forget_expired(session: Session, *, now: datetime) -> None:
-    """Delete the encrypted copies whose overlap is over, and all if no endpoint may claim them."""
+    """Delete the encrypted copies whose overlap is over, and all if no endpoint may claim them.
+
+    A disabled endpoint may claim them when it is enabled again.
+    """
     session.execute(update(IssuedToken).where(_expired(now)).values(encrypted_token=None))
 
 
@@ -140,9 +145,5 @@ def reencrypt(session: Session, *, vault: Vault) -> int:
 
 def _expired(now: datetime) -> ColumnElement[bool]:
     return IssuedToken.encrypted_token.is_not(None) & or_(
-        IssuedToken.claimable_until <= now, ~_has_claimant()
+        IssuedToken.claimable_until <= now, ~exists().where(_MAY_CLAIM)
     )
-
-
-def _has_claimant() -> ColumnElement[bool]:
-    return exists().where(Endpoint.may_claim_tokens, Endpoint.removed_at.is_(None))
