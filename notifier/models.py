@@ -338,7 +338,7 @@ class MoodleEventReceipt(Base):
 
 
 class Replay(Base):
-    """A replay of a delivery: by whom, when, and the status before."""
+    """A replay of a delivery: when, and the status before; the audit table has by whom."""
 
     __tablename__ = "replays"
     __table_args__ = (NEVER_REUSED,)
@@ -346,7 +346,6 @@ class Replay(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     delivery_id: Mapped[int] = mapped_column(ForeignKey("deliveries.id"), index=True)
     replayed_at: Mapped[datetime] = mapped_column(UtcDateTime)
-    replayed_by: Mapped[str] = mapped_column(String(255))
     previous_status: Mapped[str] = mapped_column(String(10))
 
 

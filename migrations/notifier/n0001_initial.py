@@ -320,7 +320,6 @@ def upgrade() -> None:
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("delivery_id", sa.Integer(), nullable=False),
         sa.Column("replayed_at", sa.DateTime(timezone=True), nullable=False),
-        sa.Column("replayed_by", sa.String(length=255), nullable=False),
         sa.Column("previous_status", sa.String(length=10), nullable=False),
         sa.ForeignKeyConstraint(
             ["delivery_id"], ["deliveries.id"], name=op.f("fk_replays_delivery_id")

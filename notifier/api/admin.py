@@ -219,7 +219,7 @@ def replay_deliveries() -> Json:
     params = parse_body(schemas.ReplayRequest, _SMALL_BODY)
     if (params.ids is None) == (params.filter is None):
         raise RequestInvalidError("give either `ids` or a `filter`", errors=[])
-    by = _by()
+    by = actor()
     with services.current().writing() as (session, now):
         held = 0 if params.filter is None else replay.count_held(session, params.filter)
         if params.filter is None:
@@ -232,8 +232,6 @@ def replay_deliveries() -> Json:
             ids = replay.find_replayable(session, params.filter, params.limit)
         else:
             ids = replay.replay_found(session, params.filter, params.limit, by=by, now=now)
-        if ids and not params.dry_run:
-            audit.record(session, actor(), "delivery.replay", *replay.summarize(ids), now=now)
     return _json(schemas.Replayed(dry_run=params.dry_run, delivery_ids=ids, held=held))
 
 

@@ -30,6 +30,7 @@ from notifier.models import MAX_ID, MAX_NAME, DeliveryStatus
 from notifier.webhooks import circuit_breaker, delivery_queries, failure_advice
 from notifier.webhooks.circuit_breaker import EndpointStatus
 from notifier.webhooks.delivery_filter import DeliveryFilter
+from notifier.webhooks.delivery_queries import DeliveryReplay
 from notifier.webhooks.receiver_probes import (
     DESCRIPTIONS,
     Expected,
@@ -628,11 +629,18 @@ class AttemptResponse(Response):
 
 
 class ReplayResponse(Response):
-    """When and by whom a delivery was replayed."""
+    """When, by whom and how a delivery was replayed; None if the audit entry was pruned."""
 
     replayed_at: Timestamp
-    replayed_by: str
+    replayed_by: str | None
+    channel: str | None
     previous_status: str
+
+    @classmethod
+    def of_replay(cls, replay: DeliveryReplay) -> Self:
+        """Return the response for a replay."""
+        entry = replay.entry
+        return cls.of(replay, replayed_by=entry and entry.actor, channel=entry and entry.channel)
 
 
 class DeliveryDetails(DeliveryResponse):

@@ -10,7 +10,6 @@ from contract.events import EVENT_TYPES, OPERATIONAL_TYPES
 from foundation.cli import context, output
 from foundation.cli.output import csv_option, json_option
 from foundation.cli.params import TEXT, Parsed, limit_option, text_of, time_options
-from foundation.db import audit
 from foundation.db.pagination import COUNTED, PageRequest, Sort
 from foundation.text import count
 from notifier.api.schemas import (
@@ -133,18 +132,27 @@ def list_(
 
 @click.command()
 @click.argument("delivery_id", type=ROW_ID)
+@click.option("--csv", "as_csv", is_flag=True, help="Print only the attempts, as CSV.")
 @json_option
-def show(delivery_id: int, as_json: bool) -> None:
+def show(delivery_id: int, as_csv: bool, as_json: bool) -> None:
     """Show a delivery with its payload, attempts and replays."""
+    if as_csv:
+        database = context.checked_services().database
+        with database.reading() as session:
+            delivery_queries.get(session, delivery_id)
+        batches = delivery_export.export_attempts(database, delivery_id)
+        output.print_csv(delivery_export.ATTEMPT_COLUMNS, batches, as_json=as_json)
+        return
     with context.reading() as session:
         row = delivery_queries.get(session, delivery_id)
-        attempts, replay_rows = delivery_queries.history(session, delivery_id)
+        attempts = delivery_queries.attempts_of(session, delivery_id)
+        replay_rows = delivery_queries.replays_of(session, delivery_id)
         delivery = DeliveryDetails.of_last(
             row,
             attempts[-1] if attempts else None,
             body=row.event.body,
             attempts=[AttemptResponse.of_attempt(attempt, row.endpoint_id) for attempt in attempts],
-            replays=[ReplayResponse.of(replay_row) for replay_row in replay_rows],
+            replays=[ReplayResponse.of_replay(replay_row) for replay_row in replay_rows],
         )
     if as_json:
         output.print_json(delivery)
@@ -175,9 +183,9 @@ def show(delivery_id: int, as_json: bool) -> None:
     if delivery.replays:
         click.echo("\nReplays")
         output.print_table(
-            ("replayed", "by", "status before"),
+            ("replayed", "by", "channel", "status before"),
             [
-                (item.replayed_at, item.replayed_by, item.previous_status)
+                (item.replayed_at, item.replayed_by, item.channel, item.previous_status)
                 for item in delivery.replays
             ],
             empty="",
@@ -211,7 +219,7 @@ def replay(
         raise click.UsageError("give either DELIVERY_IDs or a filter such as --status dead")
     if every and not (yes or dry_run):
         raise click.UsageError("--all sends everything that matches the filter; confirm with --yes")
-    by = output.current_user()
+    by = context.actor()
     with context.writing() as (session, now):
         maximum = None if every else limit
         held = 0 if ids else replays.count_held(session, criteria)
@@ -227,9 +235,6 @@ def replay(
             chosen = replays.replay(session, ids, by=by, now=now)
         else:
             chosen = replays.replay_found(session, criteria, maximum, by=by, now=now)
-        if chosen and not dry_run:
-            done = replays.summarize(chosen)
-            audit.record(session, context.actor(), "delivery.replay", *done, now=now)
     if as_json:
         output.print_json(Replayed(dry_run=dry_run, delivery_ids=chosen, held=held))
         return

@@ -8,7 +8,6 @@ from flask import Blueprint, flash, g, redirect, render_template, url_for
 from werkzeug.wrappers import Response
 
 from foundation import logging
-from foundation.db import audit
 from foundation.db import session as db
 from foundation.db.pagination import COUNTED
 from foundation.errors import Advice
@@ -68,6 +67,17 @@ def show(delivery_id: int) -> str:
     return render_template("notifier/delivery.html", **_details(delivery_id))
 
 
+@deliveries.get(f"{_DELIVERY}/attempts.csv")
+@signed_in
+def export_attempts(delivery_id: int) -> Response:
+    """Return the attempts of a delivery as a CSV file."""
+    database = services.current().database
+    with database.reading() as session:
+        delivery_queries.get(session, delivery_id)
+    rows = delivery_export.export_attempts(database, delivery_id)
+    return downloads.csv_file(f"attempts-{delivery_id}", delivery_export.ATTEMPT_COLUMNS, rows)
+
+
 @deliveries.get(f"{_DELIVERY}/live")
 @signed_in
 def live_one(delivery_id: int) -> str:
@@ -80,8 +90,7 @@ def live_one(delivery_id: int) -> str:
 def replay_one(delivery_id: int) -> Response:
     """Make a delivery due now."""
     with services.current().writing() as (session, now):
-        replays.replay(session, [delivery_id], by=_by(), now=now)
-        audit.record(session, actor(), "delivery.replay", delivery_id, now=now)
+        replays.replay(session, [delivery_id], by=actor(), now=now)
     _log.info("delivery replayed", delivery_id=delivery_id, user=g.current_user.name)
     flash(f"Delivery {delivery_id} is queued for replay.")
     page = redirects.referring_page() or url_for("deliveries.show", delivery_id=delivery_id)
@@ -115,9 +124,7 @@ def replay() -> Response:
         forms.require_valid(forms.parse_form(DeliveryParams), advice=_GO_BACK)
     )
     with services.current().writing() as (session, now):
-        ids = replays.replay_found(session, delivery_filter, MAX_REPLAYED, by=_by(), now=now)
-        if ids:
-            audit.record(session, actor(), "delivery.replay", *replays.summarize(ids), now=now)
+        ids = replays.replay_found(session, delivery_filter, MAX_REPLAYED, by=actor(), now=now)
     _log.info("deliveries replayed", count=len(ids), user=g.current_user.name)
     flash(f"{count(len(ids), 'delivery', 'deliveries')} queued for replay.")
     # A replay changes the status, so a status filter would hide the replayed deliveries.
@@ -162,7 +169,8 @@ def _details(delivery_id: int) -> dict[str, Any]:
     current = services.current()
     with current.database.reading() as session:
         row = delivery_queries.get(session, delivery_id)
-        attempts, replayed = delivery_queries.history(session, delivery_id)
+        attempts = delivery_queries.attempts_of(session, delivery_id)
+        replayed = delivery_queries.replays_of(session, delivery_id)
         secrets = sent_headers.signing_secrets(session, row.endpoint_id, current.vault)
         now = db.now(session)
     steps = [
@@ -210,7 +218,3 @@ def _describe(delivery_filter: DeliveryFilter, rows: dict[int, Endpoint]) -> lis
         ("Before", delivery_filter.until),
     )
     return [(name, value) for name, value in conditions if value is not None]
-
-
-def _by() -> str:
-    return f"{g.current_user.name} on the pages"

@@ -10,7 +10,6 @@ from pydantic import Field
 from werkzeug.wrappers import Response
 
 from foundation import logging
-from foundation.db import audit
 from foundation.db import session as db
 from foundation.errors import Advice
 from foundation.pages import charts, forms
@@ -68,10 +67,7 @@ def replay() -> Response:
         dead = statistics.dead_ids(
             session, form.endpoint_id, form.reason, limit=MAX_REPLAYED, now=now
         )
-        by = f"{g.current_user.name} on the pages"
-        ids = replays.replay(session, dead, by=by, now=now, statuses={DeliveryStatus.DEAD})
-        if ids:
-            audit.record(session, actor(), "delivery.replay", *replays.summarize(ids), now=now)
+        ids = replays.replay(session, dead, by=actor(), now=now, statuses={DeliveryStatus.DEAD})
     _log.info(
         "deliveries replayed",
         count=len(ids),

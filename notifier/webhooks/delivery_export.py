@@ -1,4 +1,4 @@
-"""Deliveries as rows of a CSV file."""
+"""Deliveries, or the attempts of one, as rows of a CSV file."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -18,6 +18,10 @@ COLUMNS = (
     *("occurred_at", "due_at", "settled_at", "detail"),
 )
 """The columns of an exported list."""
+ATTEMPT_COLUMNS = (
+    *("delivery_id", "started_at", "milliseconds", "http_status", "failure", "outcome", "detail"),
+)
+"""The columns of the exported attempts of a delivery."""
 
 
 def export(
@@ -32,6 +36,24 @@ def export(
         return Page([_row(one, last.get(one.id)) for one in found.rows], None, found.after)
 
     return pagination.batches(database, read)
+
+
+def export_attempts(database: Database, delivery_id: int) -> Iterator[Sequence[dict[str, Any]]]:
+    """Yield the attempts of a delivery as rows with `ATTEMPT_COLUMNS`, oldest first."""
+    with database.reading() as session:
+        attempts = delivery_queries.attempts_of(session, delivery_id)
+    yield [
+        {
+            "delivery_id": delivery_id,
+            "started_at": attempt.started_at,
+            "milliseconds": attempt.milliseconds,
+            "http_status": attempt.status,
+            "failure": attempt.failure,
+            "outcome": attempt.decided,
+            "detail": attempt.detail,
+        }
+        for attempt in attempts
+    ]
 
 
 def _row(delivery: Delivery, last: Attempt | None) -> dict[str, Any]:

@@ -10,10 +10,11 @@ from sqlalchemy.orm import Session, joinedload, undefer
 
 from foundation.db import pagination
 from foundation.db import session as db
+from foundation.db.audit import AuditEntry
 from foundation.db.pagination import COUNTED, Page, PageRequest, Sort
 from notifier.errors import DeliveryUnknownError
 from notifier.models import Attempt, Delivery, DeliveryStatus, Endpoint, Event, Replay
-from notifier.webhooks import delivery_filter
+from notifier.webhooks import delivery_filter, replay
 from notifier.webhooks.delivery_filter import NEWEST_FIRST, DeliveryFilter
 
 DEFAULT_LIMIT = 100
@@ -102,11 +103,36 @@ def get(session: Session, delivery_id: int) -> Delivery:
     return delivery
 
 
-def history(session: Session, delivery_id: int) -> tuple[list[Attempt], list[Replay]]:
-    """Return the attempts and the replays of a delivery, oldest first."""
-    attempts = select(Attempt).where(Attempt.delivery_id == delivery_id).order_by(Attempt.id)
-    replays = select(Replay).where(Replay.delivery_id == delivery_id).order_by(Replay.id)
-    return list(session.scalars(attempts)), list(session.scalars(replays))
+@dataclass(frozen=True)
+class DeliveryReplay:
+    """A replay of a delivery, and its audit entry unless that was pruned."""
+
+    replayed_at: datetime
+    previous_status: str
+    entry: AuditEntry | None
+
+
+def attempts_of(session: Session, delivery_id: int) -> list[Attempt]:
+    """Return the attempts of a delivery, oldest first."""
+    query = select(Attempt).where(Attempt.delivery_id == delivery_id)
+    return list(session.scalars(query.order_by(Attempt.id)))
+
+
+def replays_of(session: Session, delivery_id: int) -> list[DeliveryReplay]:
+    """Return the replays of a delivery, oldest first."""
+    query = select(Replay).where(Replay.delivery_id == delivery_id)
+    rows = session.scalars(query.order_by(Replay.id)).all()
+    entries = select(AuditEntry).where(
+        AuditEntry.recorded_at.in_({row.replayed_at for row in rows}),
+        AuditEntry.action == replay.AUDITED,
+        # Of several deliveries that were replayed together, or of this one.
+        AuditEntry.object_id.in_(("", str(delivery_id))),
+    )
+    by_time = {entry.recorded_at: entry for entry in session.scalars(entries)} if rows else {}
+    return [
+        DeliveryReplay(row.replayed_at, row.previous_status, by_time.get(row.replayed_at))
+        for row in rows
+    ]
 
 
 def last_attempts(session: Session, delivery_ids: Sequence[int]) -> dict[int, Attempt]:

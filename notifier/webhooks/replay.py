@@ -1,4 +1,4 @@
-"""Replay of deliveries: make them due again, with an audit row for each."""
+"""Replay of deliveries: make them due again, and record it."""
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -8,7 +8,8 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from foundation.db import bulk
+from foundation.db import audit, bulk
+from foundation.db.audit import Actor
 from foundation.errors import Advice
 from foundation.text import count
 from notifier.errors import DeliveryUnknownError, ReplayRefusedError
@@ -16,6 +17,8 @@ from notifier.models import Delivery, DeliveryStatus, Endpoint, Replay
 from notifier.webhooks import breaker_store, deliveries, delivery_filter
 from notifier.webhooks.delivery_filter import DeliveryFilter, DeliveryScope
 
+AUDITED = "delivery.replay"
+"""The action of an entry in the audit table."""
 _BATCH = 500
 # A filter without a status does not match these, so that no one sends everything again by mistake.
 _ONLY_ON_REQUEST = frozenset({DeliveryStatus.DELIVERED})
@@ -74,7 +77,7 @@ def check(session: Session, ids: Sequence[int]) -> list[int]:
 
 
 def replay_found(
-    session: Session, criteria: DeliveryFilter, limit: int | None, *, by: str, now: datetime
+    session: Session, criteria: DeliveryFilter, limit: int | None, *, by: Actor, now: datetime
 ) -> list[int]:
     """Replay what `find_replayable` returns, and return the ids."""
     ids = find_replayable(session, criteria, limit)
@@ -86,11 +89,13 @@ def replay(
     session: Session,
     ids: Sequence[int],
     *,
-    by: str,
+    by: Actor,
     now: datetime,
     statuses: Collection[str] = frozenset(DeliveryStatus),
 ) -> list[int]:
     """Make deliveries due now, under the same webhook-ids, record who did it; return the ids.
+
+    The audit table has one entry, at the time of the rows in the table of replays.
 
     Deliveries that have left `statuses` in the meantime are skipped: one that was found pending
     may have been delivered since. Pauses of all endpoints end, because someone who replays expects
@@ -105,26 +110,18 @@ def replay(
         rows = [row for row in locked if row.status in statuses]
         batch = [row.id for row in rows]
         deliveries.restart(session, batch, now=now)
-        audit = [
-            {
-                "delivery_id": row.id,
-                "replayed_at": now,
-                "replayed_by": by,
-                "previous_status": row.status,
-            }
+        records = [
+            {"delivery_id": row.id, "replayed_at": now, "previous_status": row.status}
             for row in rows
         ]
-        bulk.insert(session, Replay, audit)
+        bulk.insert(session, Replay, records)
         replayed += batch
+    if replayed:
+        what = str(replayed[0]), ""
+        if len(replayed) > 1:
+            what = "", count(len(replayed), "delivery", "deliveries")
+        audit.record(session, by, AUDITED, *what, now=now)
     return replayed
-
-
-def summarize(ids: Sequence[int]) -> tuple[str, str]:
-    """Return the object and the detail of an audit entry: one delivery, or how many.
-
-    Who replayed each of them is in the table of replays.
-    """
-    return (str(ids[0]), "") if len(ids) == 1 else ("", count(len(ids), "delivery", "deliveries"))
 
 
 def _locked_batches(session: Session, ids: Sequence[int]) -> Iterator[Sequence[Any]]:

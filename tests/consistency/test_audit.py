@@ -10,6 +10,7 @@ from flask import Flask
 from foundation.config import ServiceSettings
 from notifier.app import create_app as create_notifier
 from notifier.config import Settings as NotifierSettings
+from notifier.webhooks import replay
 from receiver.app import create_app as create_receiver
 from receiver.config import Settings as ReceiverSettings
 from receiver.registry import history
@@ -160,12 +161,15 @@ COMMANDS = {
     "receiver runs resume": "sync.resume",
     "receiver runs show": None,
 }
-# What the history of a course hands on to the audit table, for every caller.
-BY_HISTORY = {"entry.add", "entry.remove", "entry.set-token"}
+# What is recorded for every caller by the module that does it.
+RECORDED_BY = {
+    **dict.fromkeys(("entry.add", "entry.remove", "entry.set-token"), history),
+    "delivery.replay": replay,
+}
 
 
 def records(function: Callable[..., Any], action: str) -> bool:
-    module = history if action in BY_HISTORY else inspect.getmodule(inspect.unwrap(function))
+    module = RECORDED_BY.get(action) or inspect.getmodule(inspect.unwrap(function))
     assert module is not None
     return f'"{action}"' in inspect.getsource(module)
 

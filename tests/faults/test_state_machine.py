@@ -23,6 +23,7 @@ from sqlalchemy import delete, select
 from contract import events, signatures
 from contract.signatures import Secret
 from foundation.crypto import Vault
+from foundation.db.audit import Actor, Channel
 from foundation.db.migrations import Schema
 from foundation.db.session import Database
 from foundation.http.ssrf import Guard
@@ -243,9 +244,9 @@ class Machine(RuleBasedStateMachine):
         with self.notifier.writing() as session:
             if self.sender.endpoints[one.endpoint].disabled:
                 with pytest.raises(ReplayRefusedError):
-                    replay.replay(session, [one.id], by="ada", now=self.now)
+                    replay.replay(session, [one.id], by=Actor("ada", Channel.COMMAND), now=self.now)
                 return
-            replay.replay(session, [one.id], by="ada", now=self.now)
+            replay.replay(session, [one.id], by=Actor("ada", Channel.COMMAND), now=self.now)
         self.sender.replay(one)
 
     @rule(pick=picks)

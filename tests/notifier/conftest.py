@@ -25,6 +25,7 @@ from contract.grades import Score
 from contract.signatures import Secret
 from contract.tokens import CourseToken
 from foundation.crypto import Vault
+from foundation.db.audit import Actor, Channel
 from foundation.db.migrations import Schema
 from foundation.db.session import Database
 from foundation.http import tls
@@ -56,6 +57,7 @@ from tests.faults.server import LoopbackServer, RawSink
 NINE = datetime(2026, 11, 22, 9, 0, 0, 123456, tzinfo=UTC)
 SITE = "eassessment.example.ac.uk"
 MINUTE = timedelta(minutes=1)
+ADA = Actor("ada", Channel.COMMAND)
 # The receivers of the tests are on this machine.
 LOOPBACK = Guard(loopback=True)
 

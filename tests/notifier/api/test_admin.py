@@ -9,7 +9,8 @@ from werkzeug.test import TestResponse
 from contract.signatures import Secret
 from contract.tokens import CourseToken
 from notifier.courses import service as courses
-from notifier.models import DeliveryStatus, Replay
+from notifier.models import DeliveryStatus
+from notifier.webhooks import delivery_queries
 from tests.notifier.app_fixtures import Admin, Refused
 from tests.notifier.conftest import MINUTE, NINE, Store
 
@@ -296,8 +297,9 @@ def test_replay_by_id_records_who(admin: Admin, dead: int, store: Store) -> None
 
     assert response.json == {"dry_run": False, "delivery_ids": [dead], "held": 0}
     assert store.delivery(dead).status == DeliveryStatus.PENDING
-    (replay,) = store.all(Replay)
-    assert replay.replayed_by == "admin API from 127.0.0.1"
+    (replay,) = store.read(delivery_queries.replays_of, dead)
+    assert replay.entry
+    assert (replay.entry.actor, replay.entry.address) == ("admin API", "127.0.0.1")
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from contract import signatures
+from foundation.db.audit import AuditEntry
 from foundation.text import format_timestamp
 from notifier.models import Replay
 from notifier.webhooks.circuit_breaker import BreakerState
@@ -91,12 +92,17 @@ def test_show_lists_attempts_and_replays_harmlessly(
     assert not {"\x1b", "\x07", "\u202e"} & set(text)
     assert shown["attempts"][0]["detail"] == "\\x1b]0;owned\\x07\\u202e"
     assert shown["replays"][0]["previous_status"] == "dead"
+    assert shown["replays"][0]["channel"] == "command"
+    attempts = run("deliveries", "show", delivery_id, "--csv").stdout.splitlines()
+    assert attempts[0] == "delivery_id,started_at,milliseconds,http_status,failure,outcome,detail"
+    assert [line.split(",")[3:6] for line in attempts[1:]] == [["422", "", "dead"]]
 
 
 @pytest.mark.parametrize(
     "arguments",
     [
         pytest.param(("show", 7), id="show"),
+        pytest.param(("show", 7, "--csv"), id="CSV"),
         pytest.param(("replay", 7), id="replay"),
         pytest.param(("replay", 7, "--dry-run"), id="dry run"),
     ],
@@ -168,13 +174,14 @@ def test_replay_by_id_records_who(
 
     result = run("deliveries", "replay", three["dead"], three["pending"], three["dead"])
 
-    audit = store.all(Replay)
+    rows = store.all(Replay)
+    (entry,) = store.all(AuditEntry)
     assert result.stdout == f"2 deliveries queued: {three['dead']}, {three['pending']}\n"
-    assert [(row.delivery_id, row.previous_status) for row in audit] == [
+    assert [(row.delivery_id, row.previous_status) for row in rows] == [
         (three["dead"], "dead"),
         (three["pending"], "pending"),
     ]
-    assert all(row.replayed_by.startswith("uid 4242424@") for row in audit)
+    assert entry.actor.startswith("uid 4242424@")
 
 
 def test_replay_by_filter_skips_delivered_ones(

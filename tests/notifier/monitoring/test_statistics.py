@@ -9,7 +9,7 @@ import pytest
 from notifier.models import Delivery, DeliveryStatus
 from notifier.monitoring import statistics
 from notifier.webhooks import replay
-from tests.notifier.conftest import NINE, Store
+from tests.notifier.conftest import ADA, NINE, Store
 
 HOUR = timedelta(hours=1)
 SECOND = timedelta(seconds=1)
@@ -69,8 +69,8 @@ def test_delays_are_from_event_to_delivery(store: Store, settled: MakeSettled) -
 
 def test_delay_of_a_replay_is_from_the_replay(store: Store, settled: MakeSettled) -> None:
     delivery_id = settled(NOON - 3 * HOUR, **dead())
-    store.write(replay.replay, [delivery_id], by="ada", now=NOON - HOUR)
-    store.write(replay.replay, [delivery_id], by="ada", now=NOON - 4 * SECOND)
+    store.write(replay.replay, [delivery_id], by=ADA, now=NOON - HOUR)
+    store.write(replay.replay, [delivery_id], by=ADA, now=NOON - 4 * SECOND)
     with store.database.writing() as session:
         row = session.get_one(Delivery, delivery_id)
         row.status, row.settled_at = DeliveryStatus.DELIVERED, NOON

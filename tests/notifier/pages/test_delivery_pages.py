@@ -7,9 +7,9 @@ from html import unescape
 import pytest
 
 from foundation.text import format_timestamp
-from notifier.models import DeliveryStatus, Endpoint, Replay
+from notifier.models import DeliveryStatus, Endpoint
 from notifier.pages import deliveries as pages
-from notifier.webhooks import endpoints
+from notifier.webhooks import delivery_queries, endpoints
 from tests.notifier.conftest import BODY, MINUTE, NINE, Store
 from tests.notifier.pages.conftest import MARKUP, URL, Browser, SetFailing
 
@@ -195,6 +195,17 @@ def test_page_shows_all_attempts(ada: Browser, store: Store) -> None:
     ):
         assert text in page
     assert ada.look(f"/deliveries/{delivery_id}/live")
+    assert f'href="/deliveries/{delivery_id}/attempts.csv" download' in html
+    rows = ada.look(f"/deliveries/{delivery_id}/attempts.csv").splitlines()
+    assert rows[0].endswith(
+        "delivery_id,started_at,milliseconds,http_status,failure,outcome,detail"
+    )
+    assert [row.split(",")[3:6] for row in rows[1:]] == [
+        ["", "tls-expired", "retry"],
+        ["400", "", "dead"],
+        ["", "reset", "too late"],
+    ]
+    assert ada.client.get("/deliveries/999/attempts.csv").status_code == 404
 
 
 def test_replay_records_who(ada: Browser, store: Store) -> None:
@@ -205,10 +216,10 @@ def test_replay_records_who(ada: Browser, store: Store) -> None:
     page = ada.look(response.location)
     assert (response.status_code, response.location) == (303, f"/deliveries/{delivery_id}")
     assert "is queued for replay." in page
-    assert "Ada on the pages" in page
-    (replay,) = store.all(Replay)
+    assert '<a href="/audit?actor=Ada&amp;action=delivery.replay">' in page
+    (replay,) = store.read(delivery_queries.replays_of, delivery_id)
     assert store.statuses(delivery_id) == [S.PENDING]
-    assert (replay.replayed_by, replay.previous_status) == ("Ada on the pages", "dead")
+    assert (replay.entry and replay.entry.actor, replay.previous_status) == ("Ada", "dead")
 
 
 def test_row_replays_its_delivery_and_returns_to_the_list(ada: Browser, store: Store) -> None:

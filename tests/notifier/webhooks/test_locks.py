@@ -21,7 +21,7 @@ from notifier.webhooks.deliveries import Claimed
 from notifier.webhooks.retry_policy import AttemptResult, WebhookResponse
 from notifier.worker import batch
 from notifier.worker.batch import Finished
-from tests.notifier.conftest import NINE, SITE, Store, make_score
+from tests.notifier.conftest import ADA, NINE, SITE, Store, make_score
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 GONE = WebhookResponse(410)
@@ -160,7 +160,7 @@ def test_replay_locks_endpoints_in_their_order(
 
     with impatient.writing() as session:
         breaker_store.read_states(session, only=[first.id], lock=True)
-        replaying = other.submit(store.write, replays.replay, [delivery_id], by="ada", now=NINE)
+        replaying = other.submit(store.write, replays.replay, [delivery_id], by=ADA, now=NINE)
         wait_for_a_waiter(store)
         locked = breaker_store.read_states(session, only=[second.id], lock=True)
 
@@ -194,7 +194,7 @@ def test_replay_during_a_disable_waits_and_is_refused(
 
     with store.database.writing() as session:
         endpoints.disable(session, endpoint.id, "gone", now=NINE)
-        replaying = other.submit(store.write, replays.replay, [delivery_id], by="ops", now=NINE)
+        replaying = other.submit(store.write, replays.replay, [delivery_id], by=ADA, now=NINE)
         wait_for_a_waiter(store)
 
     with pytest.raises(ReplayRefusedError):

@@ -18,7 +18,7 @@ from notifier.models import Attempt, Delivery, DeliveryStatus, Event, Replay
 from notifier.webhooks import deliveries, endpoints, pruning
 from notifier.webhooks import replay as replays
 from notifier.webhooks.pruning import Pruned
-from tests.notifier.conftest import NINE, Store
+from tests.notifier.conftest import ADA, NINE, Store
 from tests.notifier.webhooks.test_locks import wait_for_a_waiter
 
 DAY = timedelta(days=1)
@@ -65,9 +65,9 @@ def test_only_what_was_delivered_long_ago_is_deleted(store: Store) -> None:
     shared = store.add_delivery(one, **LONG_AGO)
     also_dead = add_second_delivery(store, shared, two, status=DeliveryStatus.DEAD, settled_at=NINE)
     replayed = store.add_delivery(one, **LONG_AGO)
-    store.write(replays.replay, [replayed], by="ada", now=BEFORE)
+    store.write(replays.replay, [replayed], by=ADA, now=BEFORE)
     sent_again = store.add_delivery(one, **LONG_AGO)
-    store.write(replays.replay, [sent_again], by="ada", now=NINE)
+    store.write(replays.replay, [sent_again], by=ADA, now=NINE)
     with store.database.writing() as session:
         row = session.get_one(Delivery, sent_again)
         row.status, row.settled_at = DeliveryStatus.DELIVERED, BEFORE
@@ -81,9 +81,7 @@ def test_only_what_was_delivered_long_ago_is_deleted(store: Store) -> None:
     }
     gone = {shared, *store.add_deliveries(one, 4, **LONG_AGO)}
     with store.database.writing() as session:
-        session.add(
-            Replay(delivery_id=shared, replayed_at=NINE, replayed_by="a", previous_status="dead")
-        )
+        session.add(Replay(delivery_id=shared, replayed_at=NINE, previous_status="dead"))
     for delivery_id in (*gone, *kept):
         store.add_attempt(delivery_id)
         store.add_attempt(delivery_id)
@@ -157,7 +155,7 @@ def test_delivery_that_is_being_replayed_is_skipped(store: Store) -> None:
     replayed, gone = store.add_deliveries(store.add_endpoint().id, 2, **LONG_AGO)
 
     with store.database.writing() as session:
-        replays.replay(session, [replayed], by="ada", now=BEFORE)
+        replays.replay(session, [replayed], by=ADA, now=BEFORE)
         pruned = prune_all(store)
 
     assert [one.deliveries for one in pruned if one.deliveries] == [1]
@@ -173,7 +171,7 @@ def test_replay_of_a_delivery_that_is_being_pruned_is_refused(
 
     with store.database.writing() as session:
         pruning.prune_deliveries(session, DeliveryStatus.DELIVERED, BEFORE, after=None, limit=10)
-        replaying = other.submit(store.write, replays.replay, [delivery_id], by="ada", now=BEFORE)
+        replaying = other.submit(store.write, replays.replay, [delivery_id], by=ADA, now=BEFORE)
         wait_for_a_waiter(store)
 
     with pytest.raises(DeliveryUnknownError):
