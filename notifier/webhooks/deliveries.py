@@ -39,14 +39,12 @@ CHANNEL = "deliveries"
 class Claimed(signals.DeliveryIdentity):
     """A delivery under a lease: what to send where, and the number of this attempt.
 
-    `encrypted_secrets` sign it. `is_alone` is set if it may be what ended earlier workers: only one
-    such delivery is sent at a time. `span` is the trace span of the attempt.
+    `encrypted_secrets` sign it. `span` is the trace span of the attempt.
     """
 
     url: str
     body: str
     encrypted_secrets: tuple[str, ...]
-    is_alone: bool
     attempts: int
     lease_token: str
     occurred_at: datetime

@@ -32,10 +32,10 @@ from notifier.webhooks.deliveries import Claimed
 from notifier.webhooks.failure_advice import FailureKind
 from notifier.webhooks.retry_policy import MAX_ATTEMPTS
 
-# Claims in a row that may lose their worker before a delivery is dead, and before it is claimed
-# alone: it may be what ends the worker, and would take others with it.
+# Claims in a row that may lose their worker before a delivery is dead, and before it is a suspect:
+# it may be what ends the worker. A worker sends one suspect at a time.
 MAX_LOST_CLAIMS = 3
-ALONE_AFTER = 2
+SUSPECT_AFTER = 2
 # Endpoints that one statement looks at, and expired leases that one transaction reclaims.
 _MAX_ENDPOINTS = 64
 _MAX_RECLAIMED = 500
@@ -64,9 +64,9 @@ def find_due(session: Session, after: int, *, now: datetime) -> tuple[dict[int, 
 
 
 def any_lost(session: Session, *, now: datetime) -> bool:
-    """Return True if there is a lease to reclaim, or a delivery to be claimed alone."""
+    """Return True if there is a lease to reclaim, or a suspect to claim."""
     expired = select(_DELIVERY.c.id).where(_is_expired(now))
-    return bool(session.scalar(select(or_(expired.exists(), _alone_query(now).exists()))))
+    return bool(session.scalar(select(or_(expired.exists(), _suspects(now).exists()))))
 
 
 def claim(
@@ -97,9 +97,9 @@ def claim(
     return _claimed(session, token, until, now=now)
 
 
-def claim_alone(session: Session, *, lease: timedelta, now: datetime) -> list[Claimed]:
-    """Claim one of the deliveries that may be what ended their workers."""
-    delivery_id = session.scalar(_alone_query(now).limit(1).with_for_update(**_SKIP_LOCKED))
+def claim_suspect(session: Session, *, lease: timedelta, now: datetime) -> list[Claimed]:
+    """Claim one of the suspects, the one that has been due for longest."""
+    delivery_id = session.scalar(_suspects(now).limit(1).with_for_update(**_SKIP_LOCKED))
     if delivery_id is None:
         return []
     token, until = secrets.token_hex(16), now + lease
@@ -180,13 +180,13 @@ def _is_sent_to(now: Any) -> Any:
     return and_(_ENDPOINT.c.disabled_at.is_(None), is_running)
 
 
-def _alone_query(now: datetime) -> Select[Any]:
+def _suspects(now: datetime) -> Select[Any]:
     return (
         select(_DELIVERY.c.id)
         .join(_ENDPOINT, _ENDPOINT.c.id == _DELIVERY.c.endpoint_id)
         .where(
             _IS_FREE,
-            _DELIVERY.c.lost_claims >= ALONE_AFTER,
+            _DELIVERY.c.lost_claims >= SUSPECT_AFTER,
             _DELIVERY.c.due_at <= now,
             _is_sent_to(now),
         )
@@ -216,7 +216,7 @@ def _find_due_query() -> Select[Any]:
         .where(
             _IS_FREE,
             _DELIVERY.c.endpoint_id == hops.c.endpoint_id,
-            _DELIVERY.c.lost_claims < ALONE_AFTER,
+            _DELIVERY.c.lost_claims < SUSPECT_AFTER,
             _DELIVERY.c.due_at <= now,
         )
         .correlate(hops)
@@ -237,7 +237,7 @@ _FIND_DUE = _find_due_query()
 
 _FREE_SQL = (
     "SELECT id FROM deliveries WHERE endpoint_id = given.endpoint_id AND status = 'pending' "  # noqa: S608 - constants
-    f"AND lease_token IS NULL AND lost_claims < {ALONE_AFTER} AND due_at <= :now "
+    f"AND lease_token IS NULL AND lost_claims < {SUSPECT_AFTER} AND due_at <= :now "
     "ORDER BY due_at {order}, id {order} LIMIT {limit}"
 )
 
@@ -299,7 +299,6 @@ _CLAIMED = RowsQuery(
         _DELIVERY.c.endpoint_id,
         _ENDPOINT.c.url,
         _DELIVERY.c.attempts,
-        _DELIVERY.c.lost_claims,
         _EVENT.c.id.label("event_id"),
         _EVENT.c.type,
         _EVENT.c.course_id,
@@ -332,7 +331,6 @@ def _claimed(session: Session, token: str, until: datetime, *, now: datetime) ->
             url=url,
             body=body,
             encrypted_secrets=encrypted.get(endpoint_id, ()),
-            is_alone=lost_claims >= ALONE_AFTER,
             attempts=attempts,
             lease_token=token,
             occurred_at=datetime.fromisoformat(occurred_at).replace(tzinfo=UTC),
@@ -344,7 +342,6 @@ def _claimed(session: Session, token: str, until: datetime, *, now: datetime) ->
             endpoint_id,
             url,
             attempts,
-            lost_claims,
             event_id,
             event_type,
             course_id,

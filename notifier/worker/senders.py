@@ -1,14 +1,16 @@
 """The senders of a worker: claimed deliveries in memory, and the threads that post them.
 
-What bounds an endpoint is its concurrency, its rate and its circuit breaker. Slow endpoints have
-slots of their own, so that they do not delay others.
+A claim is queued, posted and finished here, unless it is withdrawn before it is posted. What bounds
+an endpoint is its concurrency, its rate and its circuit breaker. Slow endpoints have slots of their
+own, so that they do not delay others.
 """
 
-import queue
 import threading
 import time
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Collection, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from notifier.webhooks.circuit_breaker import PAUSED_AFTER
@@ -22,8 +24,8 @@ _SECONDS_AHEAD = 0.15
 # Finished attempts that are settled without waiting for more, once no more than these are left to
 # send, which are sent meanwhile.
 FULL_BATCH = 64
-# Seconds after which an idle thread ends, and between two looks at the posts in progress.
-_IDLE, _TICK = 10.0, 0.02
+# Seconds between two looks at the posts in progress.
+_TICK = 0.02
 # The weight of the latest response in the mean response time of an endpoint.
 _WEIGHT = 0.2
 # Seconds after which a post is slow, and an endpoint with this mean response time.
@@ -31,46 +33,52 @@ _SLOW = 0.3
 # Slow posts at once, and the number from which each slow endpoint may have only a few of them. A
 # post that waits costs about 100 kB.
 _SLOW_POSTS, _MANY_SLOW_POSTS, _POSTS_OF_A_SLOW_ENDPOINT = 128, 32, 2
-# Posts at once in the beginning. There are more where posts take longer than `_QUICK` seconds, as
-# long as this process uses less than a part of a core, and fewer while it uses nearly a whole one:
-# they would only compete for the interpreter's lock.
-_FIRST_POSTS, _QUICK, _GROW_BELOW, _SHRINK_ABOVE = 2, 0.001, 0.8, 0.9
+# Other posts at once in the beginning. There are more while this process uses less than a part of a
+# core, and fewer while it uses nearly a whole one: they would only compete for the interpreter's
+# lock.
+_FIRST_POSTS, _GROW_BELOW, _SHRINK_ABOVE = 2, 0.8, 0.9
+
+
+@dataclass
+class _Slots:
+    """Slots for posts: those in progress and the endpoints with more to send, longest first."""
+
+    number: int
+    posts: "OrderedDict[_Post, None]" = field(default_factory=OrderedDict)
+    ready: "OrderedDict[_Endpoint, None]" = field(default_factory=OrderedDict)
+
+    @property
+    def free(self) -> int:
+        return self.number - len(self.posts)
 
 
 @dataclass(eq=False)
 class _Endpoint:
-    """The claims of an endpoint: to be sent, in progress, finished, and taken to be settled.
+    """An endpoint and its claims.
 
-    `seconds` is the mean response time, None before the first response. `failures` counts those in
-    a row that are not settled yet; after `PAUSED_AFTER` nothing is sent until they are. `allowance`
-    is how many claims its rate permits, at `counted_at`.
+    `queue` holds what is to be sent, each with the time before which it must begin; `claims` counts
+    in addition what is in progress or finished. `seconds` is the mean response time, None before
+    the first response. `failures` counts those in a row. Its rate permits further claims at
+    `paid_until`, and a second's worth in advance.
     """
 
-    allowance: float
-    counted_at: float
+    slots: _Slots
+    paid_until: float
     queue: deque[tuple[Claimed, float]] = field(default_factory=deque)
+    claims: int = 0
     posting: int = 0
-    finished: int = 0
-    settling: int = 0
     seconds: float | None = None
-    is_slow: bool = False
-    is_failing: bool = False
     failures: int = 0
-    is_ready: bool = False
-
-    @property
-    def claims(self) -> int:
-        return len(self.queue) + self.posting + self.finished
 
 
 @dataclass(eq=False)
 class _Post:
-    """A post in progress; a slow one uses a slot for slow ones."""
+    """A post in progress, and the slots of which it uses one."""
 
     endpoint: _Endpoint
     claimed: Claimed
     started_at: float
-    is_slow: bool
+    slots: _Slots
 
 
 class Senders:
@@ -102,19 +110,15 @@ class Senders:
         self._processor_time = processor_time
         self._lock = threading.Lock()
         self._watched = threading.Condition(self._lock)
+        self._pool = ThreadPoolExecutor(threads + _SLOW_POSTS, "sender")
         self._endpoints: dict[int, _Endpoint] = {}
-        # Posts that threads are to make, and the number of threads that wait for one.
-        self._handed: queue.SimpleQueue[_Post | None] = queue.SimpleQueue()
-        self._idle = 0
-        # By whether they are slow.
-        self._ready: dict[bool, deque[_Endpoint]] = {False: deque(), True: deque()}
-        self._posts: dict[bool, dict[_Post, None]] = {False: {}, True: {}}
-        self._limit = min(threads, _FIRST_POSTS)
-        self._seconds = 0.0
+        self._quick = _Slots(min(threads, _FIRST_POSTS))
+        self._slow = _Slots(_SLOW_POSTS)
         self._finished: list[Finished] = []
-        self._late: list[Claimed] = []
-        self._claims = self._alone = 0
-        self._is_full = self._closed = False
+        # Endpoints with failures that are not settled.
+        self._failing: set[_Endpoint] = set()
+        self._claims = 0
+        self._closed = False
         threading.Thread(target=self._watch, name="senders-watch", daemon=True).start()
 
     @property
@@ -125,17 +129,14 @@ class Senders:
     @property
     def posting(self) -> int:
         """The number of attempts in progress."""
-        return sum(map(len, self._posts.values()))
-
-    @property
-    def sends_alone(self) -> bool:
-        """Whether one of the claims may be what ended earlier workers."""
-        return self._alone > 0
+        return len(self._quick.posts) + len(self._slow.posts)
 
     def queued_endpoints(self) -> set[int]:
         """Return the endpoints with claims that are still to be sent."""
         with self._lock:
-            return {one for one, endpoint in self._endpoints.items() if endpoint.queue}
+            return {
+                endpoint_id for endpoint_id, endpoint in self._endpoints.items() if endpoint.queue
+            }
 
     def wanted(self, endpoint_ids: Sequence[int]) -> dict[int, int]:
         """Return how many deliveries may be claimed for each endpoint; zero is left out.
@@ -143,235 +144,204 @@ class Senders:
         If they are too many in total, each endpoint gets the same, and the last ones one more.
         """
         with self._lock:
-            wanted, slow = {}, self._free(is_slow=True)
+            numbers, slow = {}, max(0, self._slow.free)
             for endpoint_id in endpoint_ids:
                 endpoint = self._endpoint(endpoint_id)
-                room = self._room(endpoint)
-                if endpoint.is_slow:  # they share what is left of the slots
-                    room = min(room, max(0, slow))
-                    slow -= room
-                wanted[endpoint_id] = room
+                number = self._wanted(endpoint)
+                if endpoint.slots is self._slow:  # they share what is left of the slots
+                    number = min(number, slow)
+                    slow -= number
+                numbers[endpoint_id] = number
             left = MAX_CLAIMS - self._claims
-        rooms = {}
-        by_size = sorted(wanted.items(), key=lambda item: item[1])
-        for remaining, (endpoint_id, room) in zip(range(len(by_size), 0, -1), by_size, strict=True):
-            given = min(room, left // remaining)
+        wanted = {}
+        by_size = sorted(numbers.items(), key=lambda item: item[1])
+        for remaining, (endpoint_id, number) in zip(
+            range(len(by_size), 0, -1), by_size, strict=True
+        ):
+            given = min(number, left // remaining)
             left -= given
             if given > 0:
-                rooms[endpoint_id] = given
-        return rooms
+                wanted[endpoint_id] = given
+        return wanted
 
     def is_throttled(self, endpoint_ids: Iterable[int]) -> bool:
-        """Return True if the rate of one of the endpoints allows no claim now."""
+        """Return True if the rate of one of the endpoints permits no claim now."""
         with self._lock:
-            return any(self._endpoint(one).allowance < 1 for one in endpoint_ids)
+            return any(self._permitted(self._endpoint(each)) < 1 for each in endpoint_ids)
 
     def put(self, claimed: Sequence[Claimed], *, send_before: float) -> None:
         """Send claimed deliveries; those that are not begun before a time are not sent."""
         with self._lock:
-            for one in claimed:
-                endpoint = self._endpoint(one.endpoint_id)
-                endpoint.queue.append((one, send_before))
-                endpoint.allowance -= 1
+            for claim in claimed:
+                endpoint = self._endpoint(claim.endpoint_id)
+                endpoint.queue.append((claim, send_before))
+                endpoint.claims += 1
+                endpoint.paid_until = max(endpoint.paid_until, self._clock()) + 1 / self._rate
                 self._set_ready(endpoint)
-                self._alone += one.is_alone
             self._claims += len(claimed)
-            self._hand_out()
+            self._start_posts()
 
     def take_finished(self) -> list[Finished]:
         """Return what has finished since the last call, to be settled; then call `mark_settled`."""
         with self._lock:
-            finished, self._finished, self._is_full = self._finished, [], False
-            for one in finished:
-                endpoint = self._endpoints[one.claimed.endpoint_id]
-                endpoint.finished -= 1
-                endpoint.settling += 1
+            finished, self._finished = self._finished, []
+            for attempt in finished:
+                self._endpoints[attempt.claimed.endpoint_id].claims -= 1
             self._claims -= len(finished)
         return finished
 
     def withdraw(self, endpoint_ids: Collection[int] | None = None) -> list[Claimed]:
-        """Return claims that will not be sent, to be given back; then call `mark_settled`.
+        """Return claims that will not be sent, to be given back.
 
-        Those of some endpoints (None: all), those that wait for a slow endpoint, and those that
-        were too late.
+        Those of some endpoints (None: all), of those that are slow, and those that were too late.
         """
+        withdrawn: list[Claimed] = []
         with self._lock:
-            withdrawn, self._late = self._late, []
             for endpoint_id, endpoint in self._endpoints.items():
                 if endpoint.queue and (
-                    endpoint_ids is None or endpoint_id in endpoint_ids or endpoint.is_slow
+                    endpoint_ids is None
+                    or endpoint_id in endpoint_ids
+                    or endpoint.slots is self._slow
+                    or self._is_late(endpoint)
                 ):
-                    withdrawn += [claimed for claimed, _ in endpoint.queue]
-                    endpoint.allowance += len(endpoint.queue)
-                    endpoint.settling += len(endpoint.queue)
+                    withdrawn += [claim for claim, _ in endpoint.queue]
+                    endpoint.claims -= len(endpoint.queue)
+                    endpoint.paid_until -= len(endpoint.queue) / self._rate
                     endpoint.queue.clear()
             self._claims -= len(withdrawn)
         return withdrawn
 
-    def mark_settled(self, claims: Sequence[Claimed]) -> None:
-        """Note that claims are settled or given back, and the state of their endpoints with it."""
+    def mark_settled(self) -> None:
+        """Note that what was taken is settled, and the state of the endpoints with it."""
         with self._lock:
-            for one in claims:
-                endpoint = self._endpoints[one.endpoint_id]
-                endpoint.settling -= 1
-                if not (endpoint.settling or endpoint.finished):
-                    endpoint.failures = 0
-                    self._set_ready(endpoint)
-                self._alone -= one.is_alone
-            self._hand_out()
+            settled = self._failing
+            finished = {self._endpoints[each.claimed.endpoint_id] for each in self._finished}
+            self._failing = settled & finished
+            for endpoint in settled:
+                self._set_ready(endpoint)
+            self._start_posts()
 
     def close(self) -> None:
         """End the threads after their current posts."""
         with self._lock:
             self._closed = True
-            for _ in range(self._idle):
-                self._handed.put(None)
             self._watched.notify_all()
+        self._pool.shutdown(wait=False)
 
     def _endpoint(self, endpoint_id: int) -> _Endpoint:
         endpoint = self._endpoints.get(endpoint_id)
         if endpoint is None:
-            endpoint = _Endpoint(max(1.0, self._rate), self._clock())
-            self._endpoints[endpoint_id] = endpoint
+            endpoint = self._endpoints[endpoint_id] = _Endpoint(self._quick, self._clock())
         return endpoint
 
-    def _room(self, endpoint: _Endpoint) -> int:
-        now = self._clock()
-        refilled = endpoint.allowance + (now - endpoint.counted_at) * self._rate
-        endpoint.allowance, endpoint.counted_at = min(refilled, max(1.0, self._rate)), now
-        most = concurrency = self._concurrency(endpoint)
-        if endpoint.failures >= PAUSED_AFTER:
+    def _wanted(self, endpoint: _Endpoint) -> int:
+        if self._is_stopped(endpoint):
             return 0
-        if endpoint.seconds is not None and not (endpoint.is_slow or endpoint.is_failing):
+        most = concurrency = self._concurrency(endpoint)
+        if endpoint.slots is self._quick and endpoint.seconds is not None and not endpoint.failures:
             most = max(most, int(concurrency * _SECONDS_AHEAD / max(endpoint.seconds, 0.0001)))
-        return max(0, min(most - endpoint.claims, int(endpoint.allowance)))
+        return max(0, min(most - endpoint.claims, int(self._permitted(endpoint))))
+
+    def _permitted(self, endpoint: _Endpoint) -> float:
+        """Return how many claims the rate permits now."""
+        owed = max(0.0, endpoint.paid_until - self._clock()) * self._rate
+        return max(1.0, self._rate) - owed
 
     def _concurrency(self, endpoint: _Endpoint) -> int:
-        is_limited = endpoint.is_slow and len(self._posts[True]) >= _MANY_SLOW_POSTS
+        is_limited = endpoint.slots is self._slow and len(self._slow.posts) >= _MANY_SLOW_POSTS
         return (
             min(self._per_endpoint, _POSTS_OF_A_SLOW_ENDPOINT) if is_limited else self._per_endpoint
         )
 
-    def _set_ready(self, endpoint: _Endpoint) -> None:
-        """Note that an endpoint has something to send, unless it is noted already or must not."""
-        if (
-            endpoint.queue
-            and not endpoint.is_ready
+    def _is_stopped(self, endpoint: _Endpoint) -> bool:
+        """Return True if nothing more is sent until its failures are settled."""
+        return endpoint.failures >= PAUSED_AFTER and endpoint in self._failing
+
+    def _is_late(self, endpoint: _Endpoint) -> bool:
+        _, send_before = endpoint.queue[0]
+        return self._clock() >= send_before
+
+    def _may_post(self, endpoint: _Endpoint) -> bool:
+        return (
+            bool(endpoint.queue)
             and endpoint.posting < self._concurrency(endpoint)
-            and endpoint.failures < PAUSED_AFTER
-        ):
-            endpoint.is_ready = True
-            self._ready[endpoint.is_slow].append(endpoint)
+            and not self._is_stopped(endpoint)
+            and not self._is_late(endpoint)
+        )
 
-    def _free(self, *, is_slow: bool) -> int:
-        """Return how many more posts may start."""
-        return (_SLOW_POSTS if is_slow else self._limit) - len(self._posts[is_slow])
+    def _set_ready(self, endpoint: _Endpoint) -> None:
+        if endpoint.queue:
+            endpoint.slots.ready[endpoint] = None
 
-    def _hand_out(self) -> None:
-        """Give posts that may start to threads that wait, or to new ones."""
-        while any(ready and self._free(is_slow=slow) > 0 for slow, ready in self._ready.items()):
-            if not self._idle:
-                try:
-                    threading.Thread(target=self._run, name="sender", daemon=True).start()
-                except RuntimeError:  # the system has no more threads: those that run go on
-                    return
-                self._idle += 1
-            post = self._pick()
-            if post is None:
-                return
-            self._idle -= 1
-            self._handed.put(post)
+    def _start_posts(self) -> None:
+        """Start what may be posted now, on other threads."""
+        while (post := self._next_post()) is not None:
+            with suppress(RuntimeError):  # the system has no more threads: one of those that run
+                self._pool.submit(self._run, post)
 
-    def _run(self) -> None:
-        post = self._wait()
+    def _run(self, post: _Post | None) -> None:
+        """Make a post, and then others as long as there are some."""
         while post is not None:
-            finished = self._post(post.claimed)
-            post = self._next(post, finished) or self._wait()
+            post = self._finish(post, self._post(post.claimed))
 
-    def _wait(self) -> _Post | None:
-        """Wait for a post, return None if there is none for long."""
-        try:
-            return self._handed.get(timeout=_IDLE)
-        except queue.Empty:
-            with self._lock:
-                if self._handed.empty():
-                    self._idle -= 1
-                    return None
-        return self._handed.get()
-
-    def _next(self, done: _Post, finished: Finished) -> _Post | None:
-        """Note what has finished; return the next post of this thread, which else is idle."""
+    def _finish(self, post: _Post, finished: Finished) -> _Post | None:
+        """Note what has finished; return what this thread posts next."""
         with self._lock:
-            self._count(done, finished.result)
+            self._count(post, finished.result)
             self._finished.append(finished)
+            following = self._next_post()
+            self._start_posts()  # more of the same endpoint may be sent
             number, posting = len(self._finished), self.posting
-            post = None if self._closed else self._pick()
             queued = self._claims - posting - number
-            is_full = number >= max(FULL_BATCH, queued) or not (post or posting)
-            is_first_full, self._is_full = is_full and not self._is_full, is_full
-            if post is None:
-                self._idle += 1
-                if self._closed:
-                    self._handed.put(None)
-            else:
-                self._hand_out()  # more of the same endpoint may be sent
-        if is_first_full or number == 1:
+            is_full = number >= max(FULL_BATCH, queued) or not posting
+        if is_full or number == 1:
             self._on_finished(is_full)
-        return post
+        return following
 
-    def _pick(self) -> _Post | None:
-        for is_slow in (False, True, False):  # one that is no longer slow changes sides
-            ready = self._ready[is_slow]
-            while ready and self._free(is_slow=is_slow) > 0:
-                endpoint = ready.popleft()
-                endpoint.is_ready = False
-                claimed = self._pop(endpoint) if endpoint.is_slow is is_slow else None
-                if claimed is not None:
+    def _next_post(self) -> _Post | None:
+        """Return a post that begins now, of the endpoint that has waited longest."""
+        for slots in (self._quick, self._slow):
+            while slots.ready and slots.free > 0 and not self._closed:
+                endpoint, _ = slots.ready.popitem(last=False)
+                if self._may_post(endpoint):
+                    claim, _ = endpoint.queue.popleft()
                     endpoint.posting += 1
-                self._set_ready(endpoint)
-                if claimed is not None:
-                    post = _Post(endpoint, claimed, self._clock(), is_slow)
-                    self._posts[is_slow][post] = None
+                    self._set_ready(endpoint)
+                    post = _Post(endpoint, claim, self._clock(), slots)
+                    slots.posts[post] = None
                     self._watched.notify()
                     return post
         return None
 
-    def _pop(self, endpoint: _Endpoint) -> Claimed | None:
-        if endpoint.posting >= self._concurrency(endpoint) or endpoint.failures >= PAUSED_AFTER:
-            return None
-        while endpoint.queue:
-            claimed, send_before = endpoint.queue.popleft()
-            if self._clock() < send_before:
-                return claimed
-            endpoint.settling += 1
-            self._late.append(claimed)
-        return None
-
     def _count(self, post: _Post, result: AttemptResult) -> None:
         endpoint = post.endpoint
-        del self._posts[post.is_slow][post]
+        del post.slots.posts[post]
         endpoint.posting -= 1
-        endpoint.finished += 1
         seconds = self._clock() - post.started_at
         mean = seconds if endpoint.seconds is None else endpoint.seconds
         endpoint.seconds = mean + _WEIGHT * (seconds - mean)
-        self._seconds += _WEIGHT * (seconds - self._seconds)
-        endpoint.is_slow = endpoint.seconds >= _SLOW
         match health_of(result):
             case EndpointHealth.HEALTHY:
-                endpoint.is_failing, endpoint.failures = False, 0
+                endpoint.failures = 0
             case EndpointHealth.FAILING:
-                endpoint.is_failing = True
                 endpoint.failures += 1
+                self._failing.add(endpoint)
         if is_gone(result):
             endpoint.failures = PAUSED_AFTER
+            self._failing.add(endpoint)
+        self._move(endpoint, self._slow if endpoint.seconds >= _SLOW else self._quick)
+
+    def _move(self, endpoint: _Endpoint, slots: _Slots) -> None:
+        if endpoint.slots is not slots:
+            endpoint.slots.ready.pop(endpoint, None)
+            endpoint.slots = slots
         self._set_ready(endpoint)
 
     def _watch(self) -> None:
-        """Find slow posts, and adjust how many may be in progress."""
+        """Find slow posts, and adjust how many others may be in progress."""
         while not self._closed:
             with self._lock:
-                while not (self._closed or self._posts[False]):
+                while not (self._closed or self._quick.posts):
                     self._watched.wait()
                 begun, used = self._clock(), self._processor_time()
             time.sleep(_TICK)
@@ -379,25 +349,21 @@ class Senders:
                 self._move_slow()
                 used = self._processor_time() - used
                 self._adjust(used / max(self._clock() - begun, _TICK))
-                self._hand_out()
+                self._start_posts()
 
     def _move_slow(self) -> None:
         before = self._clock() - _SLOW
-        for post in list(self._posts[False]):
-            if post.started_at > before or self._free(is_slow=True) <= 0:
+        for post in list(self._quick.posts):
+            if post.started_at > before or self._slow.free <= 0:
                 return
-            del self._posts[False][post]
-            self._posts[True][post] = None
-            post.is_slow = post.endpoint.is_slow = True
+            del self._quick.posts[post]
+            post.slots = self._slow
+            self._slow.posts[post] = None
+            self._move(post.endpoint, self._slow)
 
     def _adjust(self, cores_used: float) -> None:
+        number = self._quick.number
         if cores_used > _SHRINK_ABOVE:
-            self._limit = max(1, self._limit - max(1, self._limit // 8))
-        elif cores_used < _GROW_BELOW and self._ready[False] and self._waits():
-            self._limit = min(self._threads, self._limit + max(1, self._limit // 2))
-
-    def _waits(self) -> bool:
-        """Return True if posts take long, or one has for the whole time since the last look."""
-        oldest = next(iter(self._posts[False]), None)
-        is_waiting = oldest is not None and self._clock() - oldest.started_at >= _TICK
-        return is_waiting or self._seconds > _QUICK
+            self._quick.number = max(1, number - max(1, number // 8))
+        elif cores_used < _GROW_BELOW and self._quick.ready:
+            self._quick.number = min(self._threads, number + max(1, number // 2))

@@ -79,6 +79,7 @@ class Worker:
         self._wakes: queue.SimpleQueue[bool] = queue.SimpleQueue()
         self._finished: list[Finished] = []
         self._unsent: list[Claimed] = []
+        self._suspects: list[Claimed] = []
         self._search_after = 0
         self._forgot_at = float("-inf")
         self._stopping = self._throttled = False
@@ -216,25 +217,30 @@ class Worker:
                 disable_after=options.disable_after,
                 now=now,
             )
-            claimed = batch.claim(
-                session,
-                wanted,
-                settled,
-                half_open=half_open,
-                newest_first=self._newest_first,
-                lease=options.lease,
-                now=now,
-            )
-            if reclaim and not senders.sends_alone:
-                claimed += claims.claim_alone(session, lease=options.lease, now=now)
+            claimed: list[Claimed] = []
+            suspects: list[Claimed] = []
+            if not self._stopping:
+                claimed = batch.claim(
+                    session,
+                    wanted,
+                    settled,
+                    half_open=half_open,
+                    newest_first=self._newest_first,
+                    lease=options.lease,
+                    now=now,
+                )
+            if reclaim and not (self._stopping or self._suspects):
+                suspects = claims.claim_suspect(session, lease=options.lease, now=now)
         # Before the failures are forgotten: nothing more is sent to what is paused now.
         withdrawn = senders.withdraw(settled.blocked)
-        senders.mark_settled([*(one.claimed for one in self._finished), *self._unsent])
+        senders.mark_settled()
+        ended = [*(attempt.claimed for attempt in self._finished), *self._unsent]
+        self._suspects = [each for each in self._suspects if each not in ended] + suspects
         self._finished, self._unsent = [], withdrawn
         if withdrawn:
             self.wake()  # to give them back
         # What is not begun early in its lease could outlast it, if the database is away meanwhile.
-        senders.put(claimed, send_before=begun + options.lease.total_seconds() / 4)
+        senders.put(claimed + suspects, send_before=begun + options.lease.total_seconds() / 4)
         with logging.batch():
             reporter.report(settled, self.totals)
 

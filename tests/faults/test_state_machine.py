@@ -362,7 +362,7 @@ class Machine(RuleBasedStateMachine):
                     lease=LEASE,
                     now=self.now,
                 ),
-                *(claims.claim_alone(session, lease=LEASE, now=self.now) if limit else ()),
+                *(claims.claim_suspect(session, lease=LEASE, now=self.now) if limit else ()),
             ]
             if roll_back:
                 raise RolledBackError

@@ -276,7 +276,7 @@ class Store:
             rooms = dict.fromkeys(due, room)
             return [
                 *claims.claim(session, rooms, newest_first=False, lease=lease, now=now),
-                *claims.claim_alone(session, lease=lease, now=now),
+                *claims.claim_suspect(session, lease=lease, now=now),
             ]
 
     def settle(self, *settled: tuple[Claimed, Decision]) -> None:

@@ -46,7 +46,6 @@ def test_claim_takes_a_lease_and_holds_all_that_a_post_needs(store: Store) -> No
         url=endpoint.url,
         body=BODY,
         encrypted_secrets=claimed.encrypted_secrets,
-        is_alone=False,
         attempts=4,
         lease_token=row.lease_token or "",
         occurred_at=NINE,
@@ -98,7 +97,7 @@ def test_claims_read_no_backlog(store: Store) -> None:
         claims.any_lost(session, now=NINE)
         claims.reclaim_expired(session, now=NINE)
         claims.claim(session, {1: 9}, newest_first=True, lease=MINUTE, now=NINE)
-        claims.claim_alone(session, lease=MINUTE, now=NINE)
+        claims.claim_suspect(session, lease=MINUTE, now=NINE)
     event.remove(store.database.engine, "before_cursor_execute", explain)
 
     reads = [one for one in plans if re.search(r"\bdeliveries\b", one)]
@@ -203,8 +202,8 @@ def test_delivery_that_lost_two_workers_is_claimed_alone(store: Store) -> None:
 
     first, second = store.claim(now=NINE + 2 * MINUTE), store.claim(now=NINE + 2 * MINUTE)
 
-    assert [(one.delivery_id, one.is_alone) for one in first] == [(fresh, False), (poison, True)]
-    assert [(one.delivery_id, one.is_alone) for one in second] == [(other, True)]
+    assert [one.delivery_id for one in first] == [fresh, poison]
+    assert [one.delivery_id for one in second] == [other]
 
 
 def test_statements_of_a_claim_do_not_grow(store: Store) -> None:

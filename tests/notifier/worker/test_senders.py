@@ -18,7 +18,7 @@ from tests.notifier.conftest import NINE
 SOON, OK = 1e9, WebhookResponse(200)
 
 
-def make_claimed(number: int, endpoint_id: int = 1, *, is_alone: bool = False) -> Claimed:
+def make_claimed(number: int, endpoint_id: int = 1) -> Claimed:
     return Claimed(
         delivery_id=number,
         endpoint_id=endpoint_id,
@@ -28,7 +28,6 @@ def make_claimed(number: int, endpoint_id: int = 1, *, is_alone: bool = False) -
         url="https://elms.example",
         body="{}",
         encrypted_secrets=(),
-        is_alone=is_alone,
         attempts=1,
         lease_token="token",
         occurred_at=NINE,
@@ -119,7 +118,7 @@ def send(senders: Senders, *claimed: Claimed) -> None:
         return len(finished) == len(claimed)
 
     wait_until(all_are_finished, "all is sent")
-    senders.mark_settled([one.claimed for one in finished])
+    senders.mark_settled()
 
 
 def test_new_endpoint_gets_no_more_than_its_concurrency(make_senders: MakeSenders) -> None:
@@ -201,7 +200,8 @@ def test_endpoint_that_stays_enabled_goes_on_after_its_failures(
     wait_until(lambda: len(receiver.posted) == PAUSED_AFTER, "it has failed")
 
     wait_until(lambda: not senders.posting, "it has finished")
-    senders.mark_settled([one.claimed for one in senders.take_finished()])
+    senders.take_finished()
+    senders.mark_settled()
 
     wait_until(lambda: len(receiver.posted) == PAUSED_AFTER + 1, "the last one is sent")
 
@@ -281,7 +281,7 @@ def test_claims_that_are_late_are_not_sent(make_senders: MakeSenders, receiver: 
     receiver.now = 2.0
 
     senders.put([late], send_before=1.0)
-    send(senders, make_claimed(2))
+    send(senders, make_claimed(2, 2))
 
     assert (senders.withdraw(()), late in receiver.posted) == ([late], False)
 
@@ -291,15 +291,13 @@ def test_withdrawn_claims_leave_room_for_others(
 ) -> None:
     senders = make_senders(per_endpoint=1)
     receiver.hold(1)
-    senders.put([make_claimed(1), make_claimed(2, is_alone=True)], send_before=SOON)
+    senders.put([make_claimed(1), make_claimed(2)], send_before=SOON)
     wait_until(lambda: len(receiver.posting) == 1, "one is sent")
 
     withdrawn = senders.withdraw()
-    before = (senders.claims, senders.sends_alone)
-    senders.mark_settled(withdrawn)
 
     assert [one.delivery_id for one in withdrawn] == [2]
-    assert (before, (senders.claims, senders.sends_alone)) == ((1, True), (1, False))
+    assert senders.claims == 1
 
 
 def test_claims_that_are_being_settled_leave_room_for_others(
