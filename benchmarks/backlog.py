@@ -194,8 +194,8 @@ def _claim(database: Database) -> tuple[float, float, int]:
         while after is not None:
             found, after = claims.find_due(session, after, now=now)
             due |= found
-        rooms = dict.fromkeys(due, _CLAIMED_EACH)
-        claimed = claims.claim(session, rooms, newest_first=False, lease=_LEASE, now=now)
+        numbers = dict.fromkeys(due, _CLAIMED_EACH)
+        claimed = claims.claim(session, numbers, newest_first=False, lease=_LEASE, now=now)
         session.rollback()
     return time.process_time() - cpu, time.perf_counter() - begun, len(claimed)
 

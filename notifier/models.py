@@ -267,7 +267,7 @@ class Delivery(Base):
             **_where("status = 'pending' AND lease_token IS NULL"),
         ),
         Index(
-            "ix_deliveries_alone",
+            "ix_deliveries_suspect",
             "status",
             "due_at",
             **_where("status = 'pending' AND lease_token IS NULL AND lost_claims >= 2"),

@@ -193,7 +193,7 @@ def upgrade() -> None:
     )
     for name, columns, condition in (
         ("ix_deliveries_free", ["status", "endpoint_id", "due_at", "id"], ""),
-        ("ix_deliveries_alone", ["status", "due_at"], " AND lost_claims >= 2"),
+        ("ix_deliveries_suspect", ["status", "due_at"], " AND lost_claims >= 2"),
     ):
         where = sa.text(f"status = 'pending' AND lease_token IS NULL{condition}")
         op.create_index(name, "deliveries", columns, sqlite_where=where, postgresql_where=where)

@@ -10,10 +10,10 @@ from sqlalchemy.orm import Session
 from foundation.db import audit, counters
 from foundation.db.audit import Actor, Channel
 from foundation.text import readable
-from notifier.webhooks import breaker_store, circuit_breaker, deliveries, endpoints, retry_policy
-from notifier.webhooks.circuit_breaker import BreakerState
+from notifier.webhooks import breaker_store, deliveries, endpoints
+from notifier.webhooks.circuit_breaker import BreakerState, is_failing_for, record_results
 from notifier.webhooks.deliveries import Claimed, Finished, Settlement
-from notifier.webhooks.retry_policy import AttemptResult, Disable
+from notifier.webhooks.retry_policy import AttemptResult, Disable, decide, is_gone
 from notifier.worker import claims, metrics
 from notifier.worker.claims import ExpiredClaim
 
@@ -72,41 +72,60 @@ def settle(
     Endpoints are locked before deliveries, both in the order of their ids, as in every transaction
     that locks both. A success of a healthy endpoint locks none.
     """
-    settled = [_settlement(attempt, now) for attempt in finished]
-    results = _by_endpoint(finished)
+    settlements = [
+        Settlement(
+            attempt,
+            decide(attempt.result, attempt.claimed.attempts, now=now, jitter=attempt.jitter),
+        )
+        for attempt in finished
+    ]
+    results: defaultdict[int, list[AttemptResult]] = defaultdict(list)
+    for attempt in finished:
+        results[attempt.claimed.endpoint_id].append(attempt.result)
     watched = {*results, *queued}
     states = breaker_store.read_states(session, only=watched) if watched else {}
-    disabling = {one.claimed.endpoint_id for one in settled if isinstance(one.decision, Disable)}
+    gone = {endpoint_id for endpoint_id in results if any(map(is_gone, results[endpoint_id]))}
     changing = {
-        one for one, state in states.items() if _record(state, results.get(one), now) != state
+        endpoint_id
+        for endpoint_id, state in states.items()
+        if record_results(state, results[endpoint_id], now=now) != state
     }
-    changing |= disabling
+    changing |= gone
     before = breaker_store.read_states(session, only=changing, lock=True) if changing else {}
-    after = {one: _record(state, results.get(one), now) for one, state in before.items()}
-    changed = {one: state for one, state in after.items() if state != before[one]}
-    failing = {
-        one: state
-        for one, state in changed.items()
-        if circuit_breaker.is_failing_for(state, disable_after, now=now)
+    after = {
+        endpoint_id: record_results(state, results[endpoint_id], now=now)
+        for endpoint_id, state in before.items()
     }
-    if unsent or disabling or failing:
-        claimed = [*(one.claimed for one in finished), *unsent]
-        deliveries.lock(session, claimed, pending_of=disabling.union(failing))
+    changed = {
+        endpoint_id: BreakerChange(before[endpoint_id], state, now)
+        for endpoint_id, state in after.items()
+        if state != before[endpoint_id]
+    }
+    reasons = {
+        endpoint_id: f"it has been failing since {readable(change.after.failing_since)}"
+        for endpoint_id, change in changed.items()
+        if is_failing_for(change.after, disable_after, now=now)
+    }
+    if unsent or gone or reasons:
+        claimed = [*(attempt.claimed for attempt in finished), *unsent]
+        deliveries.lock(session, claimed, pending_of=gone.union(reasons))
     if unsent:
         claims.give_back(session, unsent)
-    settled = deliveries.settle(session, settled, now=now) if settled else []
-    disabled = _disable_gone(session, settled, now) | _disable_failing(session, failing, now)
-    expired = claims.reclaim_expired(session, now=now) if reclaim else []
-    breaker_store.write_states(session, changed)
-    counters.add(session, metrics.of_batch(settled, expired, now=now))
-    states |= after
-    blocked = {
-        one
-        for one in watched
-        if one not in states or one in disabled or one in disabling or states[one].is_paused(now)
+    settlements = deliveries.settle(session, settlements, now=now) if settlements else []
+    for settlement in settlements:
+        if isinstance(settlement.decision, Disable) and not settlement.is_late:
+            reasons[settlement.claimed.endpoint_id] = settlement.decision.reason
+    disabled = {
+        endpoint_id: reason
+        for endpoint_id, reason in reasons.items()
+        if _disable(session, endpoint_id, reason, now)
     }
-    changes = {one: BreakerChange(before[one], state, now) for one, state in changed.items()}
-    return SettledBatch(settled, expired, changes, disabled, blocked)
+    expired = claims.reclaim_expired(session, now=now) if reclaim else []
+    breaker_store.write_states(session, {one: change.after for one, change in changed.items()})
+    counters.add(session, metrics.of_batch(settlements, expired, now=now))
+    sendable = {one for one, state in (states | after).items() if not state.is_paused(now)}
+    blocked = watched - sendable | gone | disabled.keys()
+    return SettledBatch(settlements, expired, changed, disabled, blocked)
 
 
 def claim(
@@ -135,50 +154,6 @@ def claim(
     paused = {one: on_trial[one].pause_for_trial(now + lease) for one in tried}
     breaker_store.write_states(session, paused)
     return claimed
-
-
-def _settlement(one: Finished, now: datetime) -> Settlement:
-    decision = retry_policy.decide(one.result, one.claimed.attempts, now=now, jitter=one.jitter)
-    return Settlement(one, decision)
-
-
-def _by_endpoint(finished: Sequence[Finished]) -> Mapping[int, Sequence[AttemptResult]]:
-    results: defaultdict[int, list[AttemptResult]] = defaultdict(list)
-    for attempt in finished:
-        results[attempt.claimed.endpoint_id].append(attempt.result)
-    return results
-
-
-def _record(
-    state: BreakerState, results: Sequence[AttemptResult] | None, now: datetime
-) -> BreakerState:
-    return circuit_breaker.record_results(state, results, now=now) if results else state
-
-
-def _disable_gone(session: Session, settled: Sequence[Settlement], now: datetime) -> dict[int, str]:
-    """Disable the endpoints that responded with 410; return those that were enabled."""
-    gone = {
-        one.claimed.endpoint_id: one.decision.reason
-        for one in settled
-        if isinstance(one.decision, Disable) and not one.is_late
-    }
-    return {
-        endpoint_id: reason
-        for endpoint_id, reason in gone.items()
-        if _disable(session, endpoint_id, reason, now)
-    }
-
-
-def _disable_failing(
-    session: Session, failing: Mapping[int, BreakerState], now: datetime
-) -> dict[int, str]:
-    disabled = {
-        endpoint_id: f"it has been failing since {readable(state.failing_since)}"
-        for endpoint_id, state in failing.items()
-    }
-    for endpoint_id, reason in disabled.items():
-        _disable(session, endpoint_id, reason, now)
-    return disabled
 
 
 def _disable(session: Session, endpoint_id: int, reason: str, now: datetime) -> bool:

@@ -46,8 +46,8 @@ class ExpiredClaim(DeliveryIdentity):
     """A delivery whose lease expired; `dead_reason` is set if that was its last attempt."""
 
     attempts: int
-    lost_claims: int
     dead_reason: str | None
+    expired_at: datetime
 
 
 def find_due(session: Session, after: int, *, now: datetime) -> tuple[dict[int, bool], int | None]:
@@ -71,7 +71,7 @@ def any_lost(session: Session, *, now: datetime) -> bool:
 
 def claim(
     session: Session,
-    rooms: Mapping[int, int],
+    numbers: Mapping[int, int],
     *,
     newest_first: bool,
     lease: timedelta,
@@ -79,31 +79,36 @@ def claim(
 ) -> list[Claimed]:
     """Claim due deliveries under a lease, and count the attempts.
 
-    `rooms` has the number of deliveries for each endpoint. Half of them are those that have been
+    `numbers` has how many are claimed for each endpoint. Half of them are those that have been
     due for longest, half those that became due last, so that neither a backlog of retries delays
     new events nor new events the backlog; `newest_first` has the odd one. `now` is the database's
     clock. A delivery whose lease expired must be reclaimed first.
     """
     given = [
-        {"endpoint_id": endpoint_id, "oldest": room - newest, "newest": newest}
-        for endpoint_id, room in rooms.items()
-        if room > 0
-        for newest in [(room + newest_first) // 2]
+        {"endpoint_id": endpoint_id, "oldest": number - newest, "newest": newest}
+        for endpoint_id, number in numbers.items()
+        if number > 0
+        for newest in [(number + newest_first) // 2]
     ]
     if not given:
         return []
     token, until = secrets.token_hex(16), now + lease
-    _CLAIM.execute(session, given, most=max(rooms.values()), token=token, now=now, until=until)
+    _CLAIM.execute(session, given, most=max(numbers.values()), token=token, now=now, until=until)
     return _claimed(session, token, until, now=now)
 
 
 def claim_suspect(session: Session, *, lease: timedelta, now: datetime) -> list[Claimed]:
     """Claim one of the suspects, the one that has been due for longest."""
-    delivery_id = session.scalar(_suspects(now).limit(1).with_for_update(**_SKIP_LOCKED))
+    suspect = _suspects(now).limit(1).with_for_update(**_SKIP_LOCKED)
+    delivery_id = session.scalar(suspect)
     if delivery_id is None:
         return []
     token, until = secrets.token_hex(16), now + lease
-    _CLAIM_ONE.execute(session, [{"id": delivery_id}], token=token, until=until)
+    session.execute(
+        update(_DELIVERY)
+        .where(_DELIVERY.c.id == delivery_id)
+        .values(lease_token=token, leased_until=until, attempts=_DELIVERY.c.attempts + 1)
+    )
     return _claimed(session, token, until, now=now)
 
 
@@ -148,8 +153,7 @@ def reclaim_expired(session: Session, *, now: datetime) -> list[ExpiredClaim]:
     if not rows:
         return []
     expired = [_expired(row) for row in rows]
-    lost_at = {row.id: row.leased_until for row in rows}
-    bulk.insert(session, Attempt, [_attempt(one, lost_at[one.delivery_id]) for one in expired])
+    bulk.insert(session, Attempt, [_attempt(claim) for claim in expired])
     dead = [DeadDelivery.of(one, one.dead_reason, now) for one in expired if one.dead_reason]
     deliveries.mark_dead(session, dead, now=now)
     session.execute(
@@ -242,56 +246,41 @@ _FREE_SQL = (
 )
 
 
-def _pick_on_postgresql(order: str, room: str) -> str:
+def _pick_on_postgresql(order: str, number: str) -> str:
     # With the outer LIMIT PostgreSQL expects few rows; it takes a limit from a column for a tenth
     # of the table.
-    free = _FREE_SQL.format(order=order, limit=f"given.{room}")
-    return f"(SELECT id FROM ({free} FOR UPDATE SKIP LOCKED) AS {room} LIMIT 256)"  # noqa: S608 - constants
+    free = _FREE_SQL.format(order=order, limit=f"given.{number}")
+    return f"(SELECT id FROM ({free} FOR UPDATE SKIP LOCKED) AS {number} LIMIT 256)"  # noqa: S608 - constants
 
 
-def _pick_on_sqlite(order: str, room: str) -> str:
+def _pick_on_sqlite(order: str, number: str) -> str:
     # SQLite allows no column in a LIMIT: the position in an array stands for it.
     free = _FREE_SQL.format(order=order, limit=":most")
     return (
         "SELECT picked.value AS id FROM {given}, "  # noqa: S608 - constants
         f"json_each((SELECT json_group_array(id) FROM ({free}))) AS picked "
-        f"WHERE picked.key < given.{room}"
+        f"WHERE picked.key < given.{number}"
     )
 
 
-def _lease_sql(picked: Mapping[str, str]) -> dict[str, str]:
-    lease = (
-        "UPDATE deliveries SET lease_token = :token, leased_until = :until, attempts = attempts + 1"
-    )
-    return {
-        "sqlite": f"{lease} WHERE id IN ({picked['sqlite']})",
-        # PostgreSQL could pick again for each row.
-        "postgresql": f"WITH picked AS MATERIALIZED ({picked['postgresql']}) "
-        f"{lease} FROM picked WHERE deliveries.id = picked.id",
-    }
-
-
+_LEASE_SQL = (
+    "UPDATE deliveries SET lease_token = :token, leased_until = :until, attempts = attempts + 1"
+)
 _CLAIM = RowsStatement(
     {"endpoint_id": Integer(), "oldest": Integer(), "newest": Integer()},
-    _lease_sql(
-        {
-            "sqlite": f"{_pick_on_sqlite('ASC', 'oldest')} UNION "
-            f"{_pick_on_sqlite('DESC', 'newest')}",
-            # On PostgreSQL the rows are locked where they are found; one may be found twice.
-            "postgresql": "SELECT DISTINCT found.id FROM {given} CROSS JOIN LATERAL "  # noqa: S608 - constants
-            f"({_pick_on_postgresql('ASC', 'oldest')} UNION ALL "
-            f"{_pick_on_postgresql('DESC', 'newest')}) AS found",
-        }
-    ),
+    {
+        "sqlite": f"{_LEASE_SQL} WHERE id IN ({_pick_on_sqlite('ASC', 'oldest')} "
+        f"UNION {_pick_on_sqlite('DESC', 'newest')})",
+        # Materialized, because PostgreSQL could pick again for each row. The rows are locked where
+        # they are found; one may be found twice.
+        "postgresql": "WITH picked AS MATERIALIZED (SELECT DISTINCT found.id "  # noqa: S608 - constants
+        f"FROM {{given}} CROSS JOIN LATERAL ({_pick_on_postgresql('ASC', 'oldest')} "
+        f"UNION ALL {_pick_on_postgresql('DESC', 'newest')}) AS found) "
+        f"{_LEASE_SQL} FROM picked WHERE deliveries.id = picked.id",
+    },
     now=UtcDateTime(),
     until=UtcDateTime(),
 )
-_CLAIM_ONE = RowsStatement(
-    {"id": Integer()},
-    _lease_sql(dict.fromkeys(("sqlite", "postgresql"), "SELECT id FROM {given}")),
-    until=UtcDateTime(),
-)
-
 
 _CLAIMED = RowsQuery(
     select(
@@ -366,18 +355,18 @@ def _expired(row: Any) -> ExpiredClaim:
         row.type,
         row.course_id,
         row.attempts,
-        lost_claims,
         reason,
+        row.leased_until,
     )
 
 
-def _attempt(one: ExpiredClaim, lost_at: datetime) -> dict[str, Any]:
+def _attempt(claim: ExpiredClaim) -> dict[str, Any]:
     return {
-        "delivery_id": one.delivery_id,
-        "started_at": lost_at,
+        "delivery_id": claim.delivery_id,
+        "started_at": claim.expired_at,
         "milliseconds": 0,
         "status": None,
         "failure": FailureKind.WORKER_LOST,
         "detail": "the lease expired before the attempt was settled",
-        "decided": "dead" if one.dead_reason else "retry",
+        "decided": "dead" if claim.dead_reason else "retry",
     }

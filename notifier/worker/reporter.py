@@ -43,7 +43,7 @@ def report(batch: SettledBatch, totals: WorkerTotals) -> None:
     """
     log = _log.bind()  # assembled once, not for each line
     failing = {one for one, change in batch.changed.items() if change.before.failures}
-    dead: list[_Dead] = []
+    dead: list[dict[str, Any]] = []
     for settlement in batch.settlements:
         if settlement.is_late:
             _log_late(log, settlement)
@@ -56,12 +56,12 @@ def report(batch: SettledBatch, totals: WorkerTotals) -> None:
                 totals.to_retry += 1
                 _log_failed(log, settlement, due_at, failing)
             case Dead(reason):
-                dead.append(_Dead(settlement.claimed, reason, _failed_fields(settlement)))
+                dead.append(_failed_fields(settlement) | {"reason": reason})
             case Disable():
                 totals.held += 1
     for claim in batch.expired:
         if claim.dead_reason:
-            dead.append(_Dead(claim, claim.dead_reason, _expired_fields(claim)))
+            dead.append(_expired_fields(claim) | {"reason": claim.dead_reason})
         else:
             _log_lost(log, claim)
     totals.dead += len(dead)
@@ -74,15 +74,6 @@ def _report_endpoints(log: Logger, batch: SettledBatch) -> None:
         _log_change(log, endpoint_id, change)
     for endpoint_id, reason in batch.disabled.items():
         _log_disabled(log, endpoint_id, reason)
-
-
-@dataclass(frozen=True)
-class _Dead:
-    """A delivery that became dead, why, and the fields of its line."""
-
-    identity: DeliveryIdentity
-    reason: str
-    fields: dict[str, Any]
 
 
 def _log_delivered(log: Logger, one: Settlement) -> None:
@@ -145,17 +136,17 @@ def _log_lost(log: Logger, one: ExpiredClaim) -> None:
     )
 
 
-def _log_dead(log: Logger, dead: Sequence[_Dead]) -> None:
-    for one in dead[:_MAX_DEAD_LINES]:
-        replayed = (str(one.identity.delivery_id),)
+def _log_dead(log: Logger, dead: Sequence[dict[str, Any]]) -> None:
+    for fields in dead[:_MAX_DEAD_LINES]:
+        replayed = (str(fields["delivery_id"]),)
         advice = Advice("Fix the cause, then replay it.", "deliveries replay", replayed)
-        log.error("delivery is dead", **one.fields, reason=one.reason, **fields_of(advice))
+        log.error("delivery is dead", **fields, **fields_of(advice))
     if more := dead[_MAX_DEAD_LINES:]:
         advice = Advice("Fix the cause, then replay them.", "deliveries list")
         log.error(
             "more deliveries are dead",
             count=len(more),
-            endpoint_ids=sorted({one.identity.endpoint_id for one in more}),
+            endpoint_ids=sorted({fields["endpoint_id"] for fields in more}),
             **fields_of(advice),
         )
 

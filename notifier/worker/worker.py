@@ -1,7 +1,14 @@
 """The worker: one thread settles and claims in the database, others post what it has claimed.
 
-Sending and the database overlap: a transaction settles everything that has finished and claims
-ahead, while the senders post from memory.
+The life of a claim:
+
+- found: its endpoint has something due (`claims.find_due`) and may be sent more (`Senders.wanted`)
+- claimed: under a lease, in a transaction (`claims.claim`)
+- queued, posted, finished: in memory, meanwhile, without a transaction (`senders`)
+- settled: in the transaction that claims the next ones (`batch.settle`)
+
+One that will not be posted is withdrawn from its queue and given back (`claims.give_back`). One
+whose worker was lost is reclaimed once its lease has expired (`claims.reclaim_expired`).
 """
 
 import queue
@@ -183,10 +190,9 @@ class Worker:
         self._forgot_at = begun
 
     def _search(self) -> tuple[dict[int, bool], bool]:
-        """Return endpoints with something due, from where the last search ended, as `find_due`.
+        """Return what `find_due` does, from where the last search ended, and `any_lost`.
 
-        Also returns True if a claim was lost. Nothing is written, so that a worker that has nothing
-        to do does not lock a SQLite file.
+        It does not write: a worker that has nothing to do locks no SQLite file.
         """
         with self.database.reading() as session:
             now = db.now(session)
@@ -217,18 +223,16 @@ class Worker:
                 disable_after=options.disable_after,
                 now=now,
             )
-            claimed: list[Claimed] = []
+            claimed = batch.claim(
+                session,
+                {} if self._stopping else wanted,
+                settled,
+                half_open=half_open,
+                newest_first=self._newest_first,
+                lease=options.lease,
+                now=now,
+            )
             suspects: list[Claimed] = []
-            if not self._stopping:
-                claimed = batch.claim(
-                    session,
-                    wanted,
-                    settled,
-                    half_open=half_open,
-                    newest_first=self._newest_first,
-                    lease=options.lease,
-                    now=now,
-                )
             if reclaim and not (self._stopping or self._suspects):
                 suspects = claims.claim_suspect(session, lease=options.lease, now=now)
         # Before the failures are forgotten: nothing more is sent to what is paused now.

@@ -213,8 +213,8 @@ class _Day:
         """Send what is due, as a worker does, and plan the retries."""
         with self.eassessment.writing() as session:
             due, _ = claims.find_due(session, 0, now=at)
-            rooms, lease = dict.fromkeys(due, 50), timedelta(minutes=1)
-            claimed = claims.claim(session, rooms, newest_first=False, lease=lease, now=at)
+            numbers, lease = dict.fromkeys(due, 50), timedelta(minutes=1)
+            claimed = claims.claim(session, numbers, newest_first=False, lease=lease, now=at)
         finished = [
             Finished(one, at, self.chance.randrange(24, 190), self._respond(one, at), jitter=0.5)
             for one in claimed

@@ -267,15 +267,15 @@ class Store:
         return self.read(delivery_queries.history, delivery_id)[0]
 
     def claim(
-        self, *, now: datetime = NINE, lease: timedelta = MINUTE, room: int = 100
+        self, *, now: datetime = NINE, lease: timedelta = MINUTE, number: int = 100
     ) -> list[Claimed]:
-        """Reclaim what expired, and claim up to `room` due deliveries of each endpoint."""
+        """Reclaim what expired, and claim up to `number` due deliveries of each endpoint."""
         with self.database.writing() as session:
             claims.reclaim_expired(session, now=now)
             due, _ = claims.find_due(session, 0, now=now)
-            rooms = dict.fromkeys(due, room)
+            numbers = dict.fromkeys(due, number)
             return [
-                *claims.claim(session, rooms, newest_first=False, lease=lease, now=now),
+                *claims.claim(session, numbers, newest_first=False, lease=lease, now=now),
                 *claims.claim_suspect(session, lease=lease, now=now),
             ]
 

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -17,10 +18,9 @@ from notifier.models import SOURCE, Course, Delivery, Endpoint, Grade
 from notifier.webhooks import breaker_store, deliveries, endpoints
 from notifier.webhooks import replay as replays
 from notifier.webhooks.circuit_breaker import BreakerState
-from notifier.webhooks.deliveries import Claimed
+from notifier.webhooks.deliveries import Claimed, Finished
 from notifier.webhooks.retry_policy import AttemptResult, WebhookResponse
 from notifier.worker import batch
-from notifier.worker.batch import Finished
 from tests.notifier.conftest import ADA, NINE, SITE, Store, make_score
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -108,6 +108,33 @@ def test_endpoint_that_is_gone_is_locked_before_its_deliveries(
     settling.result(timeout=10)
     assert store.endpoint(endpoint.id).disabled_at is None
     assert store.statuses(delivery_id) == ["pending"]
+
+
+def try_again(session: Session, endpoint_id: int) -> list[Claimed]:
+    """Claim for a half-open endpoint as a worker does that has found it due."""
+    settled = batch.settle(session, [], disable_after=5 * DAY, now=NINE)
+    return batch.claim(
+        session,
+        {endpoint_id: 9},
+        settled,
+        half_open={endpoint_id},
+        newest_first=False,
+        lease=HOUR,
+        now=NINE,
+    )
+
+
+def test_half_open_endpoint_is_tried_by_one_worker(store: Store, impatient: Database) -> None:
+    endpoint = store.add_endpoint()
+    store.add_deliveries(endpoint.id, 3)
+    store.set_state(endpoint.id, replace(PAUSED, paused_until=NINE))
+
+    with store.database.writing() as first, impatient.writing() as second:
+        claimed = try_again(first, endpoint.id)
+        meanwhile = try_again(second, endpoint.id)
+    afterwards = store.write(try_again, endpoint.id)
+
+    assert [len(claimed), len(meanwhile), len(afterwards)] == [1, 0, 0]
 
 
 def test_held_deliveries_are_locked_in_the_order_of_a_settlement(

@@ -101,7 +101,7 @@ def test_claims_read_no_backlog(store: Store) -> None:
     event.remove(store.database.engine, "before_cursor_execute", explain)
 
     reads = [one for one in plans if re.search(r"\bdeliveries\b", one)]
-    by_index = r"INDEX ix_deliveries_(free|alone|status_leased_until) \(status="
+    by_index = r"INDEX ix_deliveries_(free|suspect|status_leased_until) \(status="
     assert len([one for one in reads if re.search(by_index, one)]) == 10
     assert [one for one in reads if not re.search(rf"{by_index}|PRIMARY KEY \(rowid=", one)] == []
 
@@ -111,7 +111,7 @@ def test_longest_and_latest_due_are_claimed_alike(store: Store) -> None:
     endpoint_id = store.add_endpoint().id
     ids = [store.add_delivery(endpoint_id, due_at=NINE - n * MINUTE) for n in range(9, 0, -1)]
 
-    first, second = store.claim(room=3), store.claim(room=4)
+    first, second = store.claim(number=3), store.claim(number=4)
 
     assert {one.delivery_id for one in first} == {*ids[:2], ids[-1]}
     assert {one.delivery_id for one in second} == {*ids[2:4], *ids[-3:-1]}
@@ -122,7 +122,7 @@ def test_events_of_one_time_are_claimed_once(store: Store) -> None:
     """Those of a bulk deletion are due at the same time."""
     ids = store.add_deliveries(store.add_endpoint().id, 9)
 
-    claimed = store.claim(room=6)
+    claimed = store.claim(number=6)
 
     assert {one.delivery_id for one in claimed} == {*ids[:3], *ids[-3:]}
 
@@ -136,8 +136,8 @@ def test_room_is_for_each_endpoint(store: Store) -> None:
 
     with store.database.writing() as session:
         due, after = claims.find_due(session, 0, now=NINE)
-        rooms = {crowded.id: 2, quiet.id: 9, closed.id: 0}
-        found = claims.claim(session, rooms, newest_first=True, lease=MINUTE, now=NINE)
+        numbers = {crowded.id: 2, quiet.id: 9, closed.id: 0}
+        found = claims.claim(session, numbers, newest_first=True, lease=MINUTE, now=NINE)
 
     assert (list(due), after) == ([crowded.id, quiet.id, closed.id], None)
     assert [one.endpoint_id for one in found] == [crowded.id] * 2 + [quiet.id] * 5
@@ -277,8 +277,8 @@ def race(url, now, start, won):
     while due:
         with database.writing() as session:
             due, _ = claims.find_due(session, 0, now=now)
-            rooms, lease = dict.fromkeys(due, 2), timedelta(minutes=1)
-            claimed = claims.claim(session, rooms, newest_first=False, lease=lease, now=now)
+            numbers, lease = dict.fromkeys(due, 2), timedelta(minutes=1)
+            claimed = claims.claim(session, numbers, newest_first=False, lease=lease, now=now)
         ids += [one.delivery_id for one in claimed]
     database.dispose()
     won.put(ids)

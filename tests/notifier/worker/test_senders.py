@@ -138,10 +138,10 @@ def test_claims_in_total_are_shared(make_senders: MakeSenders) -> None:
     for endpoint_id in (1, 2, 3):
         send(senders, make_claimed(endpoint_id, endpoint_id))
 
-    rooms = senders.wanted([1, 2, 3, 4])
+    wanted = senders.wanted([1, 2, 3, 4])
 
-    assert sum(rooms.values()) == MAX_CLAIMS
-    assert (rooms[4], {rooms[1], rooms[2], rooms[3]}) == (4, {84})
+    assert sum(wanted.values()) == MAX_CLAIMS
+    assert (wanted[4], {wanted[1], wanted[2], wanted[3]}) == (4, {84})
 
 
 def test_failing_endpoint_gets_no_claims_ahead(

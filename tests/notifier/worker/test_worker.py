@@ -220,6 +220,24 @@ def test_expired_claim_is_sent_by_the_next_worker(
     assert len(lines_of("worker lost, its delivery will be retried")) == 1
 
 
+def test_suspects_are_sent_one_at_a_time(store: Store, make_worker: MakeWorker, sink: Sink) -> None:
+    """One of them may end the worker, and would take the others with it (F9)."""
+    suspected, other = store.add_endpoint(sink.url("/suspected")), store.add_endpoint(sink.url("/"))
+    suspects = store.add_deliveries(suspected.id, 3, lost_claims=2)
+    answered = threading.Event()
+    sink.always(Reply(after=answered), "/suspected")
+
+    with running(make_worker()):
+        sink.wait_for(1, "/suspected")
+        store.add_deliveries(other.id, 9)
+        sink.wait_for(9, "/")
+        sent_at_once = len(sink.wait_for(1, "/suspected"))
+        answered.set()
+        wait_until(lambda: store.statuses(*suspects) == ["delivered"] * 3, "all are delivered")
+
+    assert sent_at_once == 1
+
+
 def test_unreadable_secret_is_a_failed_attempt(
     store: Store, make_worker: MakeWorker, sink: Sink
 ) -> None:
