@@ -47,7 +47,8 @@ class Source(Base):
     """An eAssessment site: its name in events, its URL and its kind.
 
     `encrypted_site_token` is a token of a Moodle that can read every course. The last heartbeat was
-    received at `heartbeat_at`; one is sent every `heartbeat_seconds`, None if none are.
+    received at `heartbeat_at`; one is sent every `heartbeat_seconds`, None if none are. ELMS was
+    last started at `listening_since`.
     `requested_at` is when a grade sync last requested grades from it.
     """
 
@@ -62,6 +63,7 @@ class Source(Base):
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     heartbeat_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     heartbeat_seconds: Mapped[int | None]
+    listening_since: Mapped[datetime | None] = mapped_column(UtcDateTime)
     requested_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     secrets: Mapped[list["SourceSecret"]] = relationship(
         order_by="SourceSecret.id", back_populates="source"
@@ -84,6 +86,19 @@ class SourceSecret(Base):
     encrypted: Mapped[str] = mapped_column(Text)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     source: Mapped[Source] = relationship(back_populates="secrets")
+
+
+class SourceRefusal(Base):
+    """Why webhooks at the route of a source were last refused, since when, and the last time."""
+
+    __tablename__ = "source_refusals"
+
+    source_id: Mapped[int] = mapped_column(ForeignKey("sources.id"), primary_key=True)
+    status: Mapped[int]
+    reason: Mapped[str] = mapped_column(String(40))
+    detail: Mapped[str] = mapped_column(Text)
+    since: Mapped[datetime] = mapped_column(UtcDateTime)
+    last_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
 class InboxMessage(Base):

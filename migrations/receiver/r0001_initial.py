@@ -91,6 +91,7 @@ def upgrade() -> None:
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("heartbeat_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("heartbeat_seconds", sa.Integer(), nullable=True),
+        sa.Column("listening_since", sa.DateTime(timezone=True), nullable=True),
         sa.Column("requested_at", sa.DateTime(timezone=True), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_sources")),
         sa.UniqueConstraint("name", name=op.f("uq_sources_name")),
@@ -271,6 +272,19 @@ def upgrade() -> None:
         op.f("ix_run_people_run_id_source_course_id_id"),
         "run_people",
         ["run_id", "source", "course_id", "id"],
+    )
+    op.create_table(
+        "source_refusals",
+        sa.Column("source_id", sa.Integer(), nullable=False),
+        sa.Column("status", sa.Integer(), nullable=False),
+        sa.Column("reason", sa.String(length=40), nullable=False),
+        sa.Column("detail", sa.Text(), nullable=False),
+        sa.Column("since", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("last_at", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["source_id"], ["sources.id"], name=op.f("fk_source_refusals_source_id")
+        ),
+        sa.PrimaryKeyConstraint("source_id", name=op.f("pk_source_refusals")),
     )
     op.create_table(
         "source_secrets",

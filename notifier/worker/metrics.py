@@ -1,4 +1,4 @@
-"""Counters of attempts and settled deliveries, increased in the transaction of a batch."""
+"""Counters of attempts, settled deliveries and heartbeats, increased where they are stored."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -19,6 +19,9 @@ ATTEMPTS = CounterMetric(
     "Attempts by status class of the response, or by failure if there was no response.",
     ("status_class", "failure"),
 )
+HEARTBEATS = CounterMetric(
+    "notifier_heartbeats_total", "Heartbeats that were sent, by outcome.", ("outcome",)
+)
 CLAIM_TO_SETTLE = HistogramMetric(
     "notifier_claim_to_settle_seconds",
     "Time from the claim of a delivery until its attempt was settled.",
@@ -29,7 +32,7 @@ EVENT_TO_DELIVERY = HistogramMetric(
     "Time from the event until it was delivered, including retries and replays.",
     (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200, 28800, 86400, 259200),
 )
-ALL = (SETTLED, ATTEMPTS, CLAIM_TO_SETTLE, EVENT_TO_DELIVERY)
+ALL = (SETTLED, ATTEMPTS, HEARTBEATS, CLAIM_TO_SETTLE, EVENT_TO_DELIVERY)
 
 
 def of_batch(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from contract import events
 from contract.signatures import Secret
 from foundation import tracing
+from foundation.db import counters
 from foundation.db import session as db
 from notifier.courses import service as courses
 from notifier.errors import EndpointDisabledError, EndpointRemovedError, SampleRefusedError
@@ -23,6 +24,7 @@ from notifier.webhooks import endpoints, outbox, receiver_probes
 from notifier.webhooks.deliveries import result_columns
 from notifier.webhooks.receiver_probes import Probe, ProbeResult, ReceiverFinding
 from notifier.webhooks.retry_policy import AttemptResult, Delivered, decide
+from notifier.worker.metrics import HEARTBEATS
 
 if TYPE_CHECKING:
     from notifier.webhooks.http_client import Transport
@@ -190,6 +192,7 @@ def _store(
         due = 0
         if is_heartbeat:
             endpoints.record_heartbeat(session, endpoint_id, result, now=now)
+            counters.add(session, HEARTBEATS.count([("accepted" if accepted else "failed",)]))
         elif accepted:
             due = endpoints.resume_after_ping(session, endpoint_id, now=now)
         else:

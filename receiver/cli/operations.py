@@ -139,8 +139,11 @@ def serve() -> None:
     """
     from foundation.web import server
     from receiver.app import app_of
+    from receiver.sources import store as sources
 
     services: Services = context.checked_services()
+    with services.writing() as (session, now):
+        sources.record_start(session, now=now)
     server.serve(app_of(services), services.settings, max_body_bytes=_MAX_BODY_BYTES)
 
 

@@ -1,9 +1,11 @@
 """The checks of `receiver doctor`: sources, secrets, registry, last run, gradebook."""
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 from sqlalchemy.orm import Session
 
+from contract.problems import ProblemType
 from foundation.cli.doctor import Finding, examine_database, examine_secrets
 from foundation.crypto import Vault
 from foundation.db import session as db
@@ -39,8 +41,7 @@ LATE = timedelta(hours=24)
 # A replaced token that ends within this time is a finding: someone has to enter the new one.
 ENDING = timedelta(hours=12)
 
-# How long ago a fact that was found without a webhook is reported, and what the facts are called.
-_MISSED_IN = timedelta(days=7)
+# What the facts are called that were found without a webhook.
 _FACTS = {
     HistoryEvent.COURSE_DELETED: ("deletion", "deletions"),
     HistoryEvent.COURSE_RESTORED: ("restoration", "restorations"),
@@ -120,10 +121,13 @@ def _sources(session: Session) -> Finding:
 
 def _webhooks(session: Session, now: datetime) -> Finding:
     received = sources.receptions(session)
-    silent = {name: one for name, one in received.items() if one.is_silent(now)}
-    detail = "; ".join(_reception(name, one, now) for name, one in (silent or received).items())
-    if not silent:
+    refused = [name for name, one in received.items() if one.is_refused(now)]
+    bad = {name: one for name, one in received.items() if name in refused or one.is_silent(now)}
+    detail = "; ".join(_reception(name, one, now) for name, one in (bad or received).items())
+    if not bad:
         return Finding("webhooks", True, detail or "none: there are no sources")
+    if refused:
+        return Finding("webhooks", False, detail, _refusal_advice(refused[0], received))
     advice = Advice(
         "At eAssessment run `notifier doctor`, and check that `notifier work` runs and that the "
         "endpoint of ELMS is enabled. The page of the source shows refused webhooks. If the "
@@ -132,19 +136,36 @@ def _webhooks(session: Session, now: datetime) -> Finding:
     return Finding("webhooks", False, detail, advice)
 
 
+def _refusal_advice(name: str, received: Mapping[str, Reception]) -> Advice:
+    refusal = received[name].refusal
+    if refusal is not None and refusal.reason == ProblemType.SOURCE_MISMATCH:
+        return Advice(
+            "Set `NOTIFIER_SOURCE` at eAssessment to the name of the source here, or add a source "
+            "with the name that is set there."
+        )
+    return Advice(
+        "If eAssessment sent them, enter the secret that its endpoint of ELMS signs with.",
+        "sources add-secret",
+        (name,),
+    )
+
+
 def _reception(name: str, one: Reception, now: datetime) -> str:
-    if one.last_at is None:
-        return f"{name}: none received yet"
-    detail = f"{name}: last received {format_duration(now - one.last_at)} ago"
-    if one.heartbeat is None:
-        return detail
-    although = "although it sends " if one.is_silent(now) else ""
-    return f"{detail}, {although}a heartbeat every {format_duration(one.heartbeat)}"
+    detail = f"{name}: none received yet"
+    if one.last_at is not None:
+        detail = f"{name}: last received {format_duration(now - one.last_at)} ago"
+        if one.heartbeat is not None:
+            although = "although it sends " if one.is_silent(now) else ""
+            detail += f", {although}a heartbeat every {format_duration(one.heartbeat)}"
+    if one.refusal is not None:
+        since = readable(one.refusal.since)
+        detail += f", refused with {one.refusal.status} since {since}: {one.refusal.detail}"
+    return detail
 
 
 def _missed_webhooks(session: Session, now: datetime) -> Finding:
-    check, days = "missed_webhooks", f"in the last {_MISSED_IN.days} days"
-    missed = history.missed_webhooks(session, now - _MISSED_IN)
+    check, days = "missed_webhooks", f"in the last {history.MISSED_IN.days} days"
+    missed = history.missed_webhooks(session, now=now)
     if not missed:
         return Finding(check, True, f"none {days}")
     parts = []

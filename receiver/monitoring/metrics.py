@@ -10,7 +10,7 @@ from foundation.db import counters
 from foundation.db import session as db
 from foundation.db.counters import CounterMetric
 from receiver.models import CounterShard
-from receiver.registry import listing
+from receiver.registry import history, listing
 from receiver.runs import store as runs
 from receiver.runs.store import RunStatus
 from receiver.sources import store as sources
@@ -50,16 +50,34 @@ def collect(session: Session) -> Iterable[Metric]:
         "Interval of the heartbeats of a source; missing if it sends none.",
         labels=["source"],
     )
+    silent = GaugeMetricFamily(
+        "receiver_source_silent",
+        "1 if a source that sends heartbeats was silent for more than two intervals, else 0; "
+        "the time before ELMS started does not count.",
+        labels=["source"],
+    )
     for name, reception in sources.receptions(session).items():
         if reception.last_at is not None:
             received.add_metric([name], reception.last_at.timestamp())
         if reception.heartbeat is not None:
             heartbeats.add_metric([name], reception.heartbeat.total_seconds())
+            silent.add_metric([name], reception.is_silent(now))
+    missed = GaugeMetricFamily(
+        "receiver_missed_webhooks",
+        f"Facts of the last {history.MISSED_IN.days} days that a grade sync found although a "
+        "webhook should have brought them, by event; missing if there are none.",
+        labels=["source", "event"],
+    )
+    for name, numbers in history.missed_webhooks(session, now=now).items():
+        for event, number in numbers.items():
+            missed.add_metric([name, event], number)
     since = (now - totals.completed_at).total_seconds() if totals.completed_at else inf
     return [
         WEBHOOKS.family(counters.read(session, CounterShard)),
         received,
         heartbeats,
+        silent,
+        missed,
         entries,
         ended,
         courses,

@@ -91,7 +91,7 @@ def show() -> str:
         "receiver/sources.html",
         sources=all_sources,
         received=received,
-        refused={source.name: refusals.last(source.name) for source in all_sources},
+        refused={name: refusals.last(name, one) for name, one in received.items()},
         now=now,
     )
 
@@ -245,7 +245,7 @@ def _page(name: str, faults: Faults) -> str:
         source=source,
         reception=reception,
         is_silent=reception.is_silent(now),
-        refused=RefusedWebhooks.of(current_app).last(name),
+        refused=RefusedWebhooks.of(current_app).last(name, reception),
         changes=changes,
         # As it is, or as it was sent and refused.
         url=request.form.get("url", source.url),

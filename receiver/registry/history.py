@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Self
 
@@ -26,6 +26,9 @@ from receiver.course_state import (
     TokenRejected,
 )
 from receiver.models import FOUND_BY_SYNC, Entry, HistoryEntry, Source, SourceSecret
+
+MISSED_IN = timedelta(days=7)
+"""How long ago a fact that was found without a webhook is reported."""
 
 
 class ActorKind(StrEnum):
@@ -195,8 +198,8 @@ def find_causes(session: Session, causes: Mapping[int, Cause]) -> dict[int, Hist
     }
 
 
-def missed_webhooks(session: Session, since: datetime) -> dict[str, dict[str, int]]:
-    """Return the facts that a sync found and no webhook brought, in one query.
+def missed_webhooks(session: Session, *, now: datetime) -> dict[str, dict[str, int]]:
+    """Return the facts of `MISSED_IN` that a sync found and no webhook brought, in one query.
 
     Their number by source and event. Counted are facts that are newer than the entry of their
     course and than a secret of their source, so that there should have been a webhook. One that
@@ -224,7 +227,7 @@ def missed_webhooks(session: Session, since: datetime) -> dict[str, dict[str, in
         .select_from(HistoryEntry)
         .join(Entry, Entry.id == HistoryEntry.entry_id)
         .join(Source, Source.id == Entry.source_id)
-        .where(text(f"({FOUND_BY_SYNC})"), HistoryEntry.at >= since)
+        .where(text(f"({FOUND_BY_SYNC})"), HistoryEntry.at >= now - MISSED_IN)
         .where(Entry.created_at <= fact_at, expected.exists(), ~arrived.exists())
         .group_by(Source.name, event)
         .order_by(Source.name, event)

@@ -37,6 +37,7 @@ from receiver.models import (
     HistoryEntry,
     InboxMessage,
     Source,
+    SourceRefusal,
     SourceSecret,
     StoredScore,
 )
@@ -67,17 +68,43 @@ class WebhookSource:
 
 
 @dataclass(frozen=True)
+class LastRefusal:
+    """Why webhooks at the route of a source are refused: since when, and the last time."""
+
+    status: int
+    reason: str
+    detail: str
+    since: datetime
+    last_at: datetime
+
+
+@dataclass(frozen=True)
 class Reception:
-    """When the last valid webhook of a source was received, and the interval of its heartbeats."""
+    """When the last valid webhook of a source was received, and the interval of its heartbeats.
+
+    ELMS was started at `listening_since`. `refusal` is the stored one, if nothing was received
+    since.
+    """
 
     last_at: datetime | None
     heartbeat: timedelta | None
+    listening_since: datetime | None = None
+    refusal: LastRefusal | None = None
 
     def is_silent(self, now: datetime) -> bool:
-        """Return True if nothing was received for more than two intervals."""
+        """Return True if nothing was received for more than two intervals since ELMS started."""
         if self.last_at is None or self.heartbeat is None:
             return False
-        return now - self.last_at > 2 * self.heartbeat
+        return now - max(self.last_at, self.listening_since or self.last_at) > 2 * self.heartbeat
+
+    def is_refused(self, now: datetime) -> bool:
+        """Return True if webhooks are refused, and none was received for an interval.
+
+        One refused webhook can be from anyone; the next heartbeat shows that it was.
+        """
+        if self.refusal is None or self.last_at is None or self.heartbeat is None:
+            return self.refusal is not None
+        return now - self.last_at > self.heartbeat
 
 
 def add(session: Session, name: str, url: str, kind: str = API, *, now: datetime) -> Source:
@@ -139,7 +166,7 @@ def remove(session: Session, source: Source) -> None:
                 f"the source {source.name} has {count(courses, 'course')} {what}", advice=advice
             )
     session.execute(delete(HistoryEntry).where(HistoryEntry.entry_id.in_(of_source)))
-    for table in (Entry, InboxMessage, SourceSecret):
+    for table in (Entry, InboxMessage, SourceSecret, SourceRefusal):
         session.execute(delete(table).where(table.source_id == source.id))
     session.execute(delete(Source).where(Source.id == source.id))
 
@@ -155,16 +182,23 @@ def receptions(session: Session) -> dict[str, Reception]:
     """Return by name what is known of the last webhook of each source, by name, in one query."""
     last = select(InboxMessage.received_at).where(InboxMessage.source_id == Source.id)
     last = last.order_by(InboxMessage.received_at.desc()).limit(1)
-    columns = (Source.name, Source.heartbeat_at, Source.heartbeat_seconds, last.scalar_subquery())
-    return {
-        name: Reception(
-            max(filter(None, (heartbeat_at, received_at)), default=None),
-            timedelta(seconds=seconds) if seconds else None,
+    query = select(Source, SourceRefusal, last.scalar_subquery()).outerjoin(SourceRefusal)
+    rows = session.execute(query.order_by(Source.name))
+    return {source.name: _reception(source, refusal, at) for source, refusal, at in rows}
+
+
+def _reception(
+    source: Source, refused: SourceRefusal | None, received_at: datetime | None
+) -> Reception:
+    last_at = max(filter(None, (source.heartbeat_at, received_at)), default=None)
+    refusal = None
+    if refused is not None and (last_at is None or last_at < refused.last_at):
+        refusal = LastRefusal(
+            refused.status, refused.reason, refused.detail, refused.since, refused.last_at
         )
-        for name, heartbeat_at, seconds, received_at in session.execute(
-            select(*columns).order_by(Source.name)
-        )
-    }
+    seconds = source.heartbeat_seconds
+    heartbeat = timedelta(seconds=seconds) if seconds else None
+    return Reception(last_at, heartbeat, source.listening_since, refusal)
 
 
 def store_heartbeat(session: Session, source_id: int, seconds: int, *, now: datetime) -> None:
@@ -176,6 +210,24 @@ def store_heartbeat(session: Session, source_id: int, seconds: int, *, now: date
     found: Any = session.execute(sent.values(heartbeat_at=now, heartbeat_seconds=seconds or None))
     if not found.rowcount:
         raise SourceUnknownError("the source was removed")
+
+
+def store_refusal(session: Session, name: str, refusal: LastRefusal, *, now: datetime) -> None:
+    """Store that webhooks of a source are refused now, unless it was removed."""
+    query = select(Source.id).where(Source.name == name).with_for_update(key_share=True)
+    source_id = session.scalar(query)
+    if source_id is None:
+        return
+    known = receptions(session)[name].refusal
+    is_same = known is not None and known.reason == refusal.reason
+    values = vars(refusal) | {"since": known.since if known and is_same else now, "last_at": now}
+    insert = db.insert(session, SourceRefusal).values(source_id=source_id, **values)
+    session.execute(insert.on_conflict_do_update(index_elements=["source_id"], set_=values))
+
+
+def record_start(session: Session, *, now: datetime) -> None:
+    """Record that ELMS starts: it could receive nothing before."""
+    session.execute(update(Source).values(listening_since=now))
 
 
 def record_request(session: Session, source_ids: Collection[int], *, now: datetime) -> None:

@@ -1,16 +1,22 @@
-"""Refused webhooks, counted in the memory of a process: what is not signed causes no queries."""
+"""Refused webhooks, counted in the memory of a process: what is not signed causes no queries.
+
+That a known source is refused for its secret or its name is also stored, at most once a minute, so
+that other processes know it.
+"""
 
 import threading
 from collections import Counter
-from dataclasses import dataclass, replace
-from datetime import datetime
+from dataclasses import replace
+from datetime import datetime, timedelta
 
 from flask import Flask
 from prometheus_client.core import CounterMetricFamily
 
 from contract import signatures
+from contract.problems import ProblemType
 from foundation.errors import Refusal
 from receiver.errors import SourceUnknownError
+from receiver.sources.store import LastRefusal, Reception
 
 _REFUSALS = "webhook_refusals"
 # Names from URLs whose last refusal is kept, and the characters of a name and of a detail.
@@ -24,17 +30,10 @@ REASONS: dict[type, str] = {
 }
 """The reasons that are no type of problem, by the error that causes the refusal."""
 
-
-@dataclass(frozen=True)
-class LastRefusal:
-    """Why the webhooks of a source are refused: since when, the last time, and how many were."""
-
-    status: int
-    reason: str
-    detail: str
-    since: datetime
-    last_at: datetime
-    count: int = 1
+# The reasons that only a request at the route of a known source can have, and how often they are
+# stored for one of them.
+_STORED = (REASONS[signatures.NoMatchError], str(ProblemType.SOURCE_MISMATCH))
+_STORED_EVERY = timedelta(minutes=1)
 
 
 class RefusedWebhooks:
@@ -47,6 +46,7 @@ class RefusedWebhooks:
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
         self._last: dict[str, LastRefusal] = {}
+        self._stored_at: dict[str, datetime] = {}
 
     @classmethod
     def of(cls, app: Flask) -> "RefusedWebhooks":
@@ -54,34 +54,50 @@ class RefusedWebhooks:
         refusals: RefusedWebhooks = app.extensions.setdefault(_REFUSALS, cls())
         return refusals
 
-    def record(self, source: str, refusal: Refusal, *, now: datetime) -> None:
-        """Count a refusal at the route of a source; there may be no source of this name."""
+    def record(self, source: str, refusal: Refusal, *, now: datetime) -> LastRefusal | None:
+        """Count a refusal at the route of a source; there may be no source of this name.
+
+        Return it if it has to be stored.
+        """
         if refusal.problem is None:
-            return
+            return None
         reason = REASONS.get(type(refusal.__cause__), str(refusal.problem))
         detail = str(refusal)[:_MAX_DETAIL]
         with self._lock:
             self._counts[reason] += 1
             if len(source) > _MAX_NAME:
-                return
+                return None
             last = self._last.pop(source, None)
             if last is None or last.reason != reason:
                 last = LastRefusal(refusal.problem.status, reason, detail, now, now)
             else:
-                last = replace(last, detail=detail, last_at=now, count=last.count + 1)
+                last = replace(last, detail=detail, last_at=now)
             self._last[source] = last
             if len(self._last) > _MAX_NAMES:
                 del self._last[next(iter(self._last))]
+            if reason not in _STORED or self._is_stored(source, now):
+                return None
+            self._stored_at[source] = now
+            return last
+
+    def _is_stored(self, source: str, now: datetime) -> bool:
+        stored_at = self._stored_at.get(source)
+        return stored_at is not None and now - stored_at < _STORED_EVERY
 
     def forget(self, source: str) -> None:
         """Forget the last refusal of a source, because a webhook of it was accepted."""
         if source in self._last:
             with self._lock:
                 self._last.pop(source, None)
+                self._stored_at.pop(source, None)
 
-    def last(self, source: str) -> LastRefusal | None:
-        """Return the last refusal at the route of a source, if nothing was accepted since."""
-        return self._last.get(source)
+    def last(self, source: str, reception: Reception) -> LastRefusal | None:
+        """Return the last refusal of a source, here or stored, if nothing was received since."""
+        known = [one for one in (self._last.get(source), reception.refusal) if one is not None]
+        last = max(known, key=lambda one: one.last_at, default=None)
+        if last is None or (reception.last_at is not None and last.last_at < reception.last_at):
+            return None
+        return last
 
     def family(self) -> CounterMetricFamily:
         """Return the counter for Prometheus."""

@@ -9,6 +9,7 @@ from sqlalchemy.exc import IntegrityError
 
 from contract import events, signatures
 from foundation import logging
+from foundation.db import session as db
 from foundation.errors import Refusal
 from foundation.web import app as web
 from foundation.web.app import guarded
@@ -17,7 +18,7 @@ from receiver import services
 from receiver.errors import SignatureRefusedError, SourceUnknownError
 from receiver.services import Services
 from receiver.sources import store as sources
-from receiver.sources.store import WebhookSource
+from receiver.sources.store import LastRefusal, WebhookSource
 from receiver.webhooks import inbox
 from receiver.webhooks.openapi import AcceptedWebhook
 from receiver.webhooks.refusals import RefusedWebhooks
@@ -40,7 +41,9 @@ def receive(source: str) -> dict[str, Any]:
     try:
         accepted = _accept(source)
     except Refusal as refusal:
-        refusals.record(source, refusal, now=datetime.now(UTC))
+        last = refusals.record(source, refusal, now=datetime.now(UTC))
+        if last is not None:
+            _store(source, last)
         raise
     refusals.forget(source)
     return accepted.model_dump(mode="json")
@@ -65,6 +68,14 @@ def _accept(source: str) -> AcceptedWebhook:
         outcome=outcome.value,
     )
     return AcceptedWebhook(outcome=outcome)
+
+
+def _store(source: str, refusal: LastRefusal) -> None:
+    try:
+        with services.current().writing() as (session, now):
+            sources.store_refusal(session, source, refusal, now=now)
+    except db.UNUSABLE as error:
+        _log.debug("refusal not stored", source=source, cause=db.cause(error))
 
 
 class WebhookSources:

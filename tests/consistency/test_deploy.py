@@ -18,6 +18,7 @@ from notifier.models import SCHEMA as NOTIFIER
 from notifier.monitoring import metrics as notifier_metrics
 from receiver.models import SCHEMA as RECEIVER
 from receiver.monitoring import metrics as receiver_metrics
+from receiver.webhooks.refusals import RefusedWebhooks
 from tests.consistency.commands import find_commands, resolve
 from tests.integration.services import ADMIN_KEY, ENCRYPTION_KEY
 
@@ -62,6 +63,7 @@ def test_alerts_and_dashboard_use_all_metrics_and_no_others(
             exposed |= {
                 f"{one.name}{suffix}" for one in collect(session) for suffix in SUFFIXES[one.type]
             }
+    exposed.add(f"{RefusedWebhooks().family().name}_total")
     targets = [target for panel in DASHBOARD["panels"] for target in panel.get("targets", ())]
     queries = [*re.findall(r"expr: (.*)", RULES), *(target["expr"] for target in targets)]
 

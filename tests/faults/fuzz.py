@@ -111,8 +111,9 @@ class Apps:
 
     def _watch(self, service: str, schema: Schema) -> Callable[[], object]:
         database = self.databases[service]
-        # Requests are counted, even if nothing else changes.
-        names = [table.name for table in schema.metadata.sorted_tables if table.name != "counters"]
+        # Requests are counted, and refused webhooks noted, even if nothing else changes.
+        tables = {table.name for table in schema.metadata.sorted_tables}
+        names = sorted(tables - {"counters", "source_refusals"})
         if database.is_sqlite:
             looking = sqlite3.connect(str(database.engine.url.database))
             self._open.callback(looking.close)

@@ -3,6 +3,7 @@
 The watcher knows what `/metrics` of ELMS says, and nothing else.
 """
 
+import json
 import random
 import re
 import time
@@ -128,11 +129,13 @@ def test_silence_is_seen_within_two_intervals_and_its_end_too(
         wait_until(watcher.is_silent, "the silence is seen")
         silent_at = watcher.received_at() + 2 * INTERVAL
         is_refused = refused and f'refused_total{{reason="{refused}"}}' in metrics_of(watcher)
+        found = webhooks_of_doctor(both)
     mended_at = time.time()
     wait_until(lambda: not watcher.is_silent(), "the end of the silence is seen")
     received_at = watcher.received_at()
 
     assert bool(is_refused) is bool(refused)
+    assert ("refused with" in found) is bool(refused)
     assert silent_at - broken_at <= 2 * INTERVAL + SLACK
     assert received_at - mended_at <= 2 * INTERVAL + SLACK
     assert server.code is None
@@ -141,6 +144,28 @@ def test_silence_is_seen_within_two_intervals_and_its_end_too(
 def metrics_of(watcher: Watcher) -> str:
     """Return all metrics."""
     return requests.get(watcher.url, timeout=PATIENCE).text
+
+
+def webhooks_of_doctor(site: Site) -> str:
+    """Return what `receiver doctor` says of webhooks."""
+    doctor = site.start("receiver", "doctor", "--json")
+    doctor.wait_ended()
+    findings = json.loads(doctor.printed())["findings"]
+    return next(str(one["detail"]) for one in findings if one["check"] == "webhooks")
+
+
+def test_downtime_of_elms_is_no_silence(both: Site) -> None:
+    with both.receiver.writing() as session:
+        source_id, now = sources.get(session, SOURCE).id, db.now(session)
+        sources.store_heartbeat(session, source_id, 3600, now=now - 5 * HOUR)
+    before = webhooks_of_doctor(both)
+
+    _, port = both.serve("receiver")
+
+    watcher = Watcher(f"http://127.0.0.1:{port}/metrics")
+    assert "although" in before
+    assert "although" not in webhooks_of_doctor(both)
+    assert watcher.value("receiver_source_silent") == 0
 
 
 @pytest.mark.parametrize(

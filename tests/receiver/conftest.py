@@ -28,7 +28,7 @@ from receiver.app import create_app
 from receiver.config import Settings
 from receiver.course_state import Fact
 from receiver.gradebook.base import ScoreCounts
-from receiver.models import API, SCHEMA, Entry, Source
+from receiver.models import API, SCHEMA, Base, Entry, Source
 from receiver.registry import entries as registry
 from receiver.registry.history import Actor, ActorKind
 from receiver.runs import store as runs
@@ -252,12 +252,13 @@ class Store:
         with self.database.reading() as session:
             return list(session.scalars(select(model)))
 
-    def everything(self) -> str:
-        """Return all rows of all tables as one text."""
+    def everything(self, without: type[Base] | None = None) -> str:
+        """Return all rows of all tables as one text, or of all but one."""
         with self.database.reading() as session:
             return "\n".join(
                 str(tuple(row))
                 for table in SCHEMA.metadata.sorted_tables
+                if without is None or table is not without.__table__
                 for row in session.execute(select(table))
             )
 

@@ -177,7 +177,7 @@ def test_other_lists_use_an_index(
             id="failures of a course",
         ),
         pytest.param(
-            lambda session: history.missed_webhooks(session, CURSOR[0]),
+            lambda session: history.missed_webhooks(session, now=CURSOR[0]),
             "ix_history_found_by_sync (actor=? AND at>?)",
             id="missed webhooks",
         ),

@@ -9,9 +9,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import update
 
+from foundation.db import counters
 from foundation.db import session as db
 from notifier.config import Settings
-from notifier.models import DeliveryStatus, Endpoint, EndpointPing
+from notifier.models import CounterShard, DeliveryStatus, Endpoint, EndpointPing
 from notifier.services import Services
 from notifier.webhooks import endpoints
 from notifier.webhooks.circuit_breaker import BreakerState, EndpointStatus, status_details
@@ -155,6 +156,8 @@ def test_heartbeat_says_its_interval_and_a_failed_one_is_a_failed_ping(
     with running(worker):
         wait_until(lambda: store.all(EndpointPing), "the heartbeat is stored")
 
+    counted = store.read(counters.read, CounterShard)
+    assert counted["notifier_heartbeats_total", "failed"] == 1
     (received,), (ping,) = sink.received, store.all(EndpointPing)
     assert json.loads(received.body)["type"] == "endpoint.ping"
     assert json.loads(received.body)["data"] == {"source": SITE, "heartbeat_seconds": 3600}

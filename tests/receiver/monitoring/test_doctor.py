@@ -14,6 +14,7 @@ from foundation.cli.doctor import Finding
 from foundation.crypto import Vault
 from foundation.db.session import Database
 from foundation.errors import Advice
+from foundation.text import readable
 from receiver.course_state import Deleted, TokenAnnounced
 from receiver.models import MOODLE
 from receiver.monitoring import doctor
@@ -25,6 +26,7 @@ from receiver.runs import schedule
 from receiver.runs.store import CourseOutcome, CourseResult
 from receiver.sources import store as sources
 from receiver.sources.base import Misconfigured, SiteOutage
+from receiver.sources.store import LastRefusal
 from tests.receiver.conftest import NINE, Store, make_heartbeat
 
 pytestmark = pytest.mark.parametrize("database_kind", ["sqlite"], indirect=True)
@@ -110,6 +112,31 @@ def test_silent_source_fails(
 
     assert (finding.ok, finding.found) == (ok, found.replace("2 h ago", "119 min ago"))
     assert ok or "`notifier work` runs" in finding.advice.text
+
+
+@pytest.mark.parametrize(
+    ("reason", "hours", "ok", "advice"),
+    [
+        pytest.param("signature-mismatch", 0.5, True, "", id="within an interval"),
+        pytest.param("signature-mismatch", 1.1, False, "enter the secret", id="wrong secret"),
+        pytest.param("source-mismatch", 1.1, False, "Set `NOTIFIER_SOURCE`", id="wrong name"),
+    ],
+)
+def test_refused_webhooks_fail_when_a_heartbeat_is_missing(
+    examine: Examine, store: Store, reason: str, hours: float, ok: bool, advice: str
+) -> None:
+    store.add_source("one")
+    now = datetime.now(UTC)
+    store.receive("msg_1", make_heartbeat(), at=now - timedelta(hours=hours))
+    with store.database.writing() as session:
+        refusal = LastRefusal(401, reason, "no match", now, now)
+        sources.store_refusal(session, "one", refusal, now=now)
+
+    finding = examine()["webhooks"]
+
+    assert finding.ok is ok
+    assert finding.found.endswith(f", refused with 401 since {readable(now)}: no match")
+    assert ok or advice in finding.advice.text
 
 
 def test_missed_webhooks_fail(examine: Examine, store: Store) -> None:

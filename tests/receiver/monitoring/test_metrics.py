@@ -7,10 +7,14 @@ from math import inf
 import pytest
 
 from contract.events import UnknownEvent
+from contract.signatures import Secret
 from contract.tokens import CourseToken
 from foundation.db.session import Database
 from receiver.course_state import Deleted, TokenAnnounced, TokenRejected
 from receiver.monitoring import metrics
+from receiver.registry import entries as registry
+from receiver.registry.entries import EntryUpdate
+from receiver.registry.history import Actor, ActorKind
 from receiver.runs import lease
 from receiver.runs.store import CourseOutcome, CourseResult
 from tests.receiver.conftest import NINE, Store, make_deleted, make_heartbeat
@@ -60,7 +64,20 @@ def test_sources_have_their_last_webhook_and_heartbeat(store: Store, collect: Co
         "source_last_received_timestamp_seconds old": NINE.timestamp(),
         "source_last_received_timestamp_seconds one": (NINE + HOUR).timestamp(),
         "source_heartbeat_seconds one": 3600,
+        "source_silent one": 1,
     }
+
+
+def test_missed_webhooks_are_counted_by_source_and_event(
+    database: Database, store: Store, collect: Collect
+) -> None:
+    now = datetime.now(UTC)
+    store.add_source("one", secrets=(Secret.generate(),))
+    update = EntryUpdate(store.add_course("CS101").id, (Deleted(4, now),))
+    with database.writing() as session:
+        registry.apply_updates(session, [update], actor=Actor(ActorKind.SYNC, "run 1"), now=now)
+
+    assert collect("missed") == {"missed_webhooks one course.deleted": 1}
 
 
 def test_courses_are_counted_by_status(store: Store, collect: Collect) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from flask import Flask
 from freezegun import freeze_time
+from sqlalchemy import text
 
 from contract.problems import ProblemType
 from contract.signatures import Secret
@@ -67,6 +68,7 @@ def test_secret_that_is_added_or_removed_counts_soon(post: Post, app: Flask, sto
 
     with freeze_time(NINE) as clock:
         assert statuses("old") == {200}
+        assert statuses("first", signed_by=other) == {401}  # which is stored
         before = database.statements
         assert statuses("unknown", signed_by=other) == {401}
         assert database.statements == before
@@ -113,6 +115,28 @@ def test_refusal_of_unsigned_requests_costs_no_query(post: Post, app: Flask) -> 
         post(headers={"webhook-signature": None}, path=f"/webhooks/source-{number}")
 
     assert services.of(app).database.statements == before
+
+
+def test_refusal_for_its_secret_is_stored(post: Post, store: Store) -> None:
+    post(signed_by=Secret.generate())
+    post(signed_by=Secret.generate(), path="/webhooks/unknown")
+
+    with store.database.reading() as session:
+        (reception,) = sources.receptions(session).values()
+    assert reception.refusal is not None
+    assert reception.refusal.status == 401
+    assert reception.refusal.detail.startswith("no signature matches")
+
+
+@pytest.mark.parametrize("database_kind", ["sqlite"], indirect=True)
+def test_refusal_that_cannot_be_stored_is_still_a_refusal(
+    post: Post, app: Flask, store: Store
+) -> None:
+    post()
+    with store.database.writing() as session:
+        session.execute(text("DROP TABLE source_refusals"))
+
+    check_refused(post(signed_by=Secret.generate()), ProblemType.SIGNATURE_REFUSED, 401)
 
 
 def test_source_that_was_just_removed_is_unknown(post: Post, app: Flask) -> None:
