@@ -90,6 +90,16 @@ def printable(text: str) -> str:
     )
 
 
+def problem_detail(body: str) -> str:
+    """Return the `detail` of a problem document (RFC 9457), printable; any other body as it is."""
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):
+        return body
+    detail = document.get("detail") if isinstance(document, dict) else None
+    return printable(detail) if isinstance(detail, str) and detail else body
+
+
 def format_timestamp(at: datetime) -> str:
     """Return a timestamp in UTC, to the second: 2026-11-22 09:00:00 UTC."""
     return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"

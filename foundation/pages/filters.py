@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from markupsafe import Markup
 
 from contract.events import wire_time
-from foundation.text import count, format_timestamp, number
+from foundation.text import count, format_timestamp, number, problem_detail
 
 
 def utc_microseconds(at: datetime) -> str:
@@ -63,6 +63,7 @@ FILTERS = {
     "iso": wire_time,
     "exact_time": exact_time,
     "break_at_slashes": break_at_slashes,
+    "problem_detail": problem_detail,
     "utc_seconds": format_timestamp,
     "utc_microseconds": utc_microseconds,
     "milliseconds": milliseconds,

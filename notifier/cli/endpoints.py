@@ -10,7 +10,7 @@ from foundation.cli import context, output
 from foundation.cli.output import csv_option, json_option
 from foundation.cli.params import COURSE_ID, DURATION, TEXT
 from foundation.db import audit
-from foundation.text import count, printable, readable
+from foundation.text import count, printable, problem_detail, readable
 from notifier.api import schemas
 from notifier.cli.params import ENDPOINT_NAME, ROW_ID
 from notifier.models import Endpoint
@@ -358,7 +358,7 @@ def _show_ping(endpoint_id: int, ping: PingResult) -> None:
     else:
         advice = failure_advice.advice_for(None, result.status, endpoint_id)
         verdict = "OK" if ping.accepted else "Failed"
-        line = f"{verdict} {result.status}: {url} {result.excerpt}".rstrip()
+        line = f"{verdict} {result.status}: {url} {problem_detail(result.excerpt)}".rstrip()
     click.echo(line)
     if advice is not None:
         click.echo(f"  next: {output.next_step(advice)}")

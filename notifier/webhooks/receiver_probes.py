@@ -11,7 +11,7 @@ from enum import StrEnum
 from contract import signatures
 from contract.signatures import SIGNATURE_HEADER, TOLERANCE, Secret
 from foundation.errors import Advice
-from foundation.text import count, format_duration
+from foundation.text import count, format_duration, problem_detail
 from notifier.webhooks import failure_advice
 from notifier.webhooks.retry_policy import AttemptResult, Failure, WebhookResponse
 
@@ -291,7 +291,7 @@ def _why_refused(
 
 
 def _refuses_event(signed: WebhookResponse) -> ReceiverFinding:
-    why = f": {signed.excerpt[:_EXCERPT]}" if signed.excerpt else ""
+    why = f": {problem_detail(signed.excerpt)[:_EXCERPT]}" if signed.excerpt else ""
     return ReceiverFinding(
         "refuses-event",
         True,

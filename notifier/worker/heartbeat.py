@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from foundation import logging
 from foundation.db import session as db
 from foundation.errors import Advice, DecryptionError, fields_of
+from foundation.text import problem_detail
 from notifier.errors import NotifierError
 from notifier.models import Delivery, DeliveryStatus, Endpoint
 from notifier.services import Services
@@ -191,7 +192,8 @@ def _report(endpoint_id: int, ping: PingResult) -> None:
         _warn(endpoint_id, f"{ping.result.kind}: {ping.result.detail}", advice)
     else:
         advice = failure_advice.advice_for(None, ping.result.status, endpoint_id)
-        _warn(endpoint_id, f"{ping.result.status} {ping.result.excerpt}".rstrip(), advice)
+        why = f"{ping.result.status} {problem_detail(ping.result.excerpt)}"
+        _warn(endpoint_id, why.rstrip(), advice)
 
 
 def _warn(endpoint_id: int, cause: str, advice: Advice | None) -> None:

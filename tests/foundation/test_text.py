@@ -5,7 +5,14 @@ from decimal import Decimal
 
 import pytest
 
-from foundation.text import count, format_duration, parse_since, printable, readable
+from foundation.text import (
+    count,
+    format_duration,
+    parse_since,
+    printable,
+    problem_detail,
+    readable,
+)
 
 
 @pytest.mark.parametrize(
@@ -13,6 +20,20 @@ from foundation.text import count, format_duration, parse_since, printable, read
 )
 def test_count_has_the_right_number(value: int, words: str) -> None:
     assert count(value, "course") == words
+
+
+@pytest.mark.parametrize(
+    ("body", "shown"),
+    [
+        pytest.param('{"type":"t","detail":"no\\nmatch"}', "no\\nmatch", id="problem document"),
+        pytest.param('{"detail":"cut off', '{"detail":"cut off', id="cut off"),
+        pytest.param('{"detail":1}', '{"detail":1}', id="other JSON"),
+        pytest.param("[" * 100_000, "[" * 100_000, id="nested"),
+        pytest.param("", "", id="empty"),
+    ],
+)
+def test_detail_of_a_problem_document(body: str, shown: str) -> None:
+    assert problem_detail(body) == shown
 
 
 def test_count_takes_an_irregular_plural() -> None:

@@ -21,6 +21,7 @@ from notifier.webhooks import endpoints
 from notifier.webhooks.retry_policy import WebhookResponse
 from notifier.worker.ping import check_receiver, send_sample
 from receiver.models import SCHEMA as RECEIVER
+from receiver.sources import store as sources
 from tests.faults import processes
 from tests.faults.processes import Process, wait_until
 from tests.faults.site import free_port
@@ -105,8 +106,10 @@ def test_elms_verifies_and_a_check_changes_nothing_that_either_side_knows(
     assert [finding.code for finding in check.findings] == ["verifies"]
     assert all(one.is_as_expected for one in check.results)
     assert changed(before[0], after[0]) == {"endpoint_pings"}
-    assert changed(before[1], after[1]) == {"inbox", "counters"}
+    assert changed(before[1], after[1]) == {"inbox", "counters", "source_refusals"}
     assert all("'ignored'" in row for row in after[1]["inbox"])
+    with database.reading() as session:
+        assert sources.receptions(session)[SITE].refusal is None
 
 
 @pytest.mark.parametrize("event_type", [*EVENT_TYPES, *OPERATIONAL_TYPES])

@@ -200,9 +200,18 @@ def test_ping_shows_an_accepted_response_and_sends_what_waits(
     signatures.verify([endpoint.secret], received.headers, received.body, now=datetime.now(UTC))
 
 
-def test_ping_shows_a_refusal_and_exits_with_1(store: Store, run: Run, sink: Sink) -> None:
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(b"\x1b[31mno signature matches", id="text"),
+        pytest.param(b'{"detail":"\\u001b[31mno signature matches"}', id="problem document"),
+    ],
+)
+def test_ping_shows_a_refusal_and_exits_with_1(
+    store: Store, run: Run, sink: Sink, body: bytes
+) -> None:
     store.add_endpoint(sink.url())
-    sink.answer(Reply(401, body=b"\x1b[31mno signature matches"))
+    sink.answer(Reply(401, body=body))
 
     result = run("endpoints", "ping", 1)
 

@@ -130,9 +130,10 @@ def test_disabled_endpoint_can_be_enabled(
         ),
         pytest.param(
             2,
-            {"status": 401, "detail": "no signature matches"},
+            {"status": 401, "detail": '{"status":401,"detail":"no signature matches"}'},
             [],
             [
+                '401: <bdi class="text">no signature matches</bdi>',
                 "Enter the current secret of this endpoint at the receiver",
                 '<a href="/endpoints/1">Endpoint 1</a>',
             ],

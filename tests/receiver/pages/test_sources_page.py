@@ -29,7 +29,7 @@ def test_source_has_its_last_webhook_and_request(browser: Browser, store: Store)
     listed, page = browser.get("/sources"), browser.get("/sources/one")
 
     nine = "2026-11-22 09:00:00 UTC"
-    assert listed.rows == [f"one {URL} 1 {nine} {nine}"]
+    assert listed.rows == [f"one https:// one.example 1 {nine} {nine}"]
     assert (
         f"Interface Grades API URL {URL} Webhook path POST /webhooks/one "
         f"Last webhook {nine} Heartbeat No heartbeat announced Last request {nine}"
@@ -44,7 +44,7 @@ def test_silent_source_is_marked(browser: Browser, store: Store) -> None:
     listed, page = browser.get("/sources"), browser.get("/sources/one")
 
     nine = "2026-11-22 09:00:00 UTC"
-    assert listed.rows == [f"one {URL} 1 {nine} silent never"]
+    assert listed.rows == [f"one https:// one.example 1 {nine} silent never"]
     assert f"Last webhook {nine} silent for more than two heartbeats. Check at" in page.text
 
 

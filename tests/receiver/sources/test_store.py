@@ -26,10 +26,18 @@ from receiver.errors import (
     SourceUnknownError,
 )
 from receiver.gradebook import database as gradebook
-from receiver.models import MOODLE, Entry, HistoryEntry, InboxMessage, SourceSecret
+from receiver.models import (
+    MOODLE,
+    Entry,
+    HistoryEntry,
+    InboxMessage,
+    SourceRefusal,
+    SourceSecret,
+)
 from receiver.registry import entries as registry
 from receiver.runs import lease
 from receiver.sources import store as sources
+from receiver.sources.store import LastRefusal
 from tests.receiver.conftest import ENCRYPTION_KEY, NINE, WEBHOOK, Store, make_deleted
 
 OTHER_KEY = "YWJjZGVmZ2hpamtsbW5vcHFyc3R1dnd4eXphYmNkZWY="
@@ -200,14 +208,17 @@ def test_removed_source_leaves_nothing_behind(store: Store) -> None:
     store.receive("msg_1", make_deleted())
     other = store.add_course("CS101", source="two")
 
+    refusal = LastRefusal(401, "signature-mismatch", "no match", NINE, NINE)
     with store.database.writing() as session:
+        sources.store_refusal(session, "one", refusal, now=NINE)
         sources.remove(session, sources.get(session, "one"))
 
     with pytest.raises(SourceUnknownError), store.database.reading() as session:
         sources.get(session, "one")
     assert [entry.id for entry in store.rows(Entry)] == [other.id]
     assert {line.entry_id for line in store.rows(HistoryEntry)} == {other.id}
-    assert store.rows(InboxMessage) + store.rows(SourceSecret) == []
+    left = [store.rows(table) for table in (InboxMessage, SourceSecret, SourceRefusal)]
+    assert left == [[], [], []]
 
 
 def test_source_in_use_is_not_removed(store: Store) -> None:
