@@ -264,7 +264,7 @@ class Store:
 
     def attempts(self, delivery_id: int) -> list[Attempt]:
         """Return the attempts of a delivery, the oldest first."""
-        return self.read(delivery_queries.history, delivery_id)[0]
+        return self.read(delivery_queries.attempts_of, delivery_id)
 
     def claim(
         self, *, now: datetime = NINE, lease: timedelta = MINUTE, number: int = 100
