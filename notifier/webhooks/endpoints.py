@@ -304,12 +304,14 @@ def rotate_secret(
 ) -> Secret:
     """Give an endpoint a new secret and return it; the old ones also sign until the overlap ends.
 
+    It may be for a receiver that was set up again, and does not know the interval of heartbeats.
     `newest` is the id of the newest secret that the caller has seen. Raises EndpointChangedError
     if there is a newer one.
     """
     endpoint = _lock(session, endpoint_id)
     if newest is not None and newest != secrets_of(session, endpoint_id)[0].id:
         raise EndpointChangedError(f"endpoint {endpoint_id} has a newer secret")
+    endpoint.heartbeat_seconds = None
     ends = now + overlap
     session.execute(
         update(EndpointSecret)

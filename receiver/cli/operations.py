@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 
 import click
@@ -142,7 +143,8 @@ def serve() -> None:
     from receiver.sources import store as sources
 
     services: Services = context.checked_services()
-    with services.writing() as (session, now):
+    # Without it, a silence counts from the last webhook.
+    with suppress(*db.UNUSABLE), services.writing() as (session, now):
         sources.record_start(session, now=now)
     server.serve(app_of(services), services.settings, max_body_bytes=_MAX_BODY_BYTES)
 

@@ -89,7 +89,6 @@ class RefusedWebhooks:
         if source in self._last:
             with self._lock:
                 self._last.pop(source, None)
-                self._stored_at.pop(source, None)
 
     def last(self, source: str, reception: Reception) -> LastRefusal | None:
         """Return the last refusal of a source, here or stored, if nothing was received since."""

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from cryptography.fernet import Fernet
 from pydantic import SecretStr
+from sqlalchemy import update
 from sqlalchemy.orm import Session
 
 from foundation.crypto import Vault
@@ -19,7 +20,7 @@ from notifier.errors import (
     EndpointUnknownError,
     EndpointUrlError,
 )
-from notifier.models import DeliveryStatus, EndpointPing, EndpointSecret
+from notifier.models import DeliveryStatus, Endpoint, EndpointPing, EndpointSecret
 from notifier.webhooks import endpoints
 from notifier.webhooks.circuit_breaker import BreakerState
 from notifier.webhooks.retry_policy import Delivered, Disable, RetryAt, WebhookResponse
@@ -308,6 +309,8 @@ def test_url_is_corrected_before_the_first_delivery(store: Store) -> None:
     made = store.add_endpoint("https://elms.example/webhooks/wrnog")
     waiting = store.add_delivery(made.id, due_at=TEN, attempts=3)
     store.set_state(made.id, FAILING)
+    told = update(Endpoint).where(Endpoint.id == made.id).values(heartbeat_seconds=3600)
+    store.write(lambda session: session.execute(told))
     ping = {"started_at": NINE, "milliseconds": 1, "status": 401, "accepted": False}
     store.write(lambda session: session.add(EndpointPing(endpoint_id=made.id, **ping)))
 
@@ -315,6 +318,7 @@ def test_url_is_corrected_before_the_first_delivery(store: Store) -> None:
 
     endpoint, row = store.endpoint(made.id), store.delivery(waiting)
     assert (endpoint.url, endpoint.failures, endpoint.paused_until) == (RIGHT, 0, None)
+    assert endpoint.heartbeat_seconds is None
     assert (due, row.due_at, row.attempts) == (1, NINE, 0)
     assert store.all(EndpointPing) == []
     assert len(store.all(EndpointSecret)) == 1

@@ -97,6 +97,16 @@ def test_event_is_no_heartbeat_until_the_interval_is_told(store: Store, told: in
     assert (before, claim(store, NINE + 1.9 * HOUR)) == (1, 0)
 
 
+def test_interval_is_told_again_after_a_rotation(store: Store) -> None:
+    made = store.add_endpoint()
+    tell(store, made.id)
+    store.add_delivery(made.id, occurred_at=NINE + HOUR, status=DeliveryStatus.DELIVERED)
+
+    store.write(endpoints.rotate_secret, made.id, overlap=HOUR, vault=store.vault, now=NINE)
+
+    assert claim(store, NINE + HOUR) == 1
+
+
 def test_longer_interval_is_told_before_the_shorter_one_is_over(store: Store) -> None:
     made = store.add_endpoint()
     tell(store, made.id)
