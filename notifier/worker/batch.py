@@ -1,7 +1,7 @@
 """The steps of a worker's transaction: settle finished attempts, then claim due deliveries."""
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -52,7 +52,7 @@ class SettledBatch:
     expired: Sequence[ExpiredClaim]
     changed: Mapping[int, BreakerChange]
     disabled: Mapping[int, str]
-    blocked: Collection[int]
+    blocked: Set[int]
 
 
 def settle(
@@ -82,25 +82,9 @@ def settle(
     results: defaultdict[int, list[AttemptResult]] = defaultdict(list)
     for attempt in finished:
         results[attempt.claimed.endpoint_id].append(attempt.result)
-    watched = {*results, *queued}
-    states = breaker_store.read_states(session, only=watched) if watched else {}
     gone = {endpoint_id for endpoint_id in results if any(map(is_gone, results[endpoint_id]))}
-    changing = {
-        endpoint_id
-        for endpoint_id, state in states.items()
-        if record_results(state, results[endpoint_id], now=now) != state
-    }
-    changing |= gone
-    before = breaker_store.read_states(session, only=changing, lock=True) if changing else {}
-    after = {
-        endpoint_id: record_results(state, results[endpoint_id], now=now)
-        for endpoint_id, state in before.items()
-    }
-    changed = {
-        endpoint_id: BreakerChange(before[endpoint_id], state, now)
-        for endpoint_id, state in after.items()
-        if state != before[endpoint_id]
-    }
+    watched = {*results, *queued}
+    changed, sendable = _record(session, watched, results, gone, now)
     reasons = {
         endpoint_id: f"it has been failing since {readable(change.after.failing_since)}"
         for endpoint_id, change in changed.items()
@@ -121,9 +105,7 @@ def settle(
         if _disable(session, endpoint_id, reason, now)
     }
     expired = claims.reclaim_expired(session, now=now) if reclaim else []
-    breaker_store.write_states(session, {one: change.after for one, change in changed.items()})
     counters.add(session, metrics.of_batch(settlements, expired, now=now))
-    sendable = {one for one, state in (states | after).items() if not state.is_paused(now)}
     blocked = watched - sendable | gone | disabled.keys()
     return SettledBatch(settlements, expired, changed, disabled, blocked)
 
@@ -133,7 +115,7 @@ def claim(
     wanted: Mapping[int, int],
     settled: SettledBatch,
     *,
-    half_open: Collection[int],
+    half_open: Set[int],
     newest_first: bool,
     lease: timedelta,
     now: datetime,
@@ -142,18 +124,47 @@ def claim(
 
     A `half_open` endpoint gets one, and is paused again: one worker tries it at a time.
     """
-    wanted = {one: number for one, number in wanted.items() if one not in settled.blocked}
-    on_trial = breaker_store.lock_half_open(session, wanted.keys() & half_open, now=now)
-    numbers = {
-        endpoint_id: min(number, 1) if endpoint_id in on_trial else number
-        for endpoint_id, number in wanted.items()
-        if endpoint_id in on_trial or endpoint_id not in half_open
-    }
+    possible = wanted.keys() - settled.blocked
+    on_trial = breaker_store.lock_half_open(session, possible & half_open, now=now)
+    numbers = {endpoint_id: wanted[endpoint_id] for endpoint_id in possible - half_open}
+    numbers |= {endpoint_id: min(wanted[endpoint_id], 1) for endpoint_id in on_trial}
     claimed = claims.claim(session, numbers, newest_first=newest_first, lease=lease, now=now)
-    tried = on_trial.keys() & {one.endpoint_id for one in claimed}
-    paused = {one: on_trial[one].pause_for_trial(now + lease) for one in tried}
+    tried = on_trial.keys() & {claim.endpoint_id for claim in claimed}
+    paused = {
+        endpoint_id: on_trial[endpoint_id].pause_for_trial(now + lease) for endpoint_id in tried
+    }
     breaker_store.write_states(session, paused)
     return claimed
+
+
+def _record(
+    session: Session,
+    watched: Collection[int],
+    results: Mapping[int, Sequence[AttemptResult]],
+    gone: Collection[int],
+    now: datetime,
+) -> tuple[dict[int, BreakerChange], set[int]]:
+    """Lock the endpoints whose breakers change or that are gone, and record the results.
+
+    Returns the changes, and those of the `watched` endpoints that are neither disabled nor paused.
+    """
+
+    def recorded(states: Mapping[int, BreakerState]) -> dict[int, BreakerChange]:
+        return {
+            endpoint_id: BreakerChange(state, after, now)
+            for endpoint_id, state in states.items()
+            if (after := record_results(state, results.get(endpoint_id, ()), now=now)) != state
+        }
+
+    states = breaker_store.read_states(session, only=watched) if watched else {}
+    locking = recorded(states).keys() | gone
+    locked = breaker_store.read_states(session, only=locking, lock=True) if locking else {}
+    changed = recorded(locked)
+    after = {endpoint_id: change.after for endpoint_id, change in changed.items()}
+    breaker_store.write_states(session, after)
+    states |= locked | after
+    sendable = {endpoint_id for endpoint_id in states if not states[endpoint_id].is_paused(now)}
+    return changed, sendable
 
 
 def _disable(session: Session, endpoint_id: int, reason: str, now: datetime) -> bool:

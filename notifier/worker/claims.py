@@ -119,8 +119,8 @@ def give_back(session: Session, claimed: Sequence[Claimed]) -> None:
     session.execute(
         update(Delivery)
         .where(
-            db.among(Delivery.id, [one.delivery_id for one in claimed]),
-            db.among(Delivery.lease_token, {one.lease_token for one in claimed}),
+            db.among(Delivery.id, [claim.delivery_id for claim in claimed]),
+            db.among(Delivery.lease_token, {claim.lease_token for claim in claimed}),
         )
         .values(lease_token=None, leased_until=None, attempts=attempts)
         .execution_options(synchronize_session=False)
@@ -137,12 +137,12 @@ def reclaim_expired(session: Session, *, now: datetime) -> list[ExpiredClaim]:
         select(
             Delivery.id,
             Delivery.endpoint_id,
-            Delivery.attempts,
-            Delivery.lost_claims,
-            Delivery.leased_until,
-            Event.id.label("webhook_id"),
+            Event.id,
             Event.type,
             Event.course_id,
+            Delivery.attempts,
+            Delivery.lost_claims + 1,
+            Delivery.leased_until,
         )
         .join(Event, Event.id == Delivery.event_id)
         .where(_is_expired(now))
@@ -154,13 +154,14 @@ def reclaim_expired(session: Session, *, now: datetime) -> list[ExpiredClaim]:
         return []
     expired = [_expired(row) for row in rows]
     bulk.insert(session, Attempt, [_attempt(claim) for claim in expired])
-    dead = [DeadDelivery.of(one, one.dead_reason, now) for one in expired if one.dead_reason]
+    dead = [
+        DeadDelivery.of(claim, claim.dead_reason, now) for claim in expired if claim.dead_reason
+    ]
     deliveries.mark_dead(session, dead, now=now)
+    retried = [claim.delivery_id for claim in expired if not claim.dead_reason]
     session.execute(
         update(Delivery)
-        .where(
-            db.among(Delivery.id, [one.delivery_id for one in expired if not one.dead_reason]),
-        )
+        .where(db.among(Delivery.id, retried))
         .values(lost_claims=Delivery.lost_claims + 1, lease_token=None, leased_until=None)
         .execution_options(synchronize_session=False)
     )
@@ -282,16 +283,19 @@ _CLAIM = RowsStatement(
     until=UtcDateTime(),
 )
 
+_SENT = {
+    "delivery_id": _DELIVERY.c.id,
+    "endpoint_id": _DELIVERY.c.endpoint_id,
+    "webhook_id": _EVENT.c.id,
+    "event_type": _EVENT.c.type,
+    "course_id": _EVENT.c.course_id,
+    "url": _ENDPOINT.c.url,
+    "body": _EVENT.c.body,
+    "attempts": _DELIVERY.c.attempts,
+}
 _CLAIMED = RowsQuery(
     select(
-        _DELIVERY.c.id,
-        _DELIVERY.c.endpoint_id,
-        _ENDPOINT.c.url,
-        _DELIVERY.c.attempts,
-        _EVENT.c.id.label("event_id"),
-        _EVENT.c.type,
-        _EVENT.c.course_id,
-        _EVENT.c.body,
+        *(column.label(name) for name, column in _SENT.items()),
         _EVENT.c.occurred_at,
         _EVENT.c.traceparent,
     )
@@ -308,56 +312,30 @@ _CLAIMED = RowsQuery(
 
 def _claimed(session: Session, token: str, until: datetime, *, now: datetime) -> list[Claimed]:
     rows = _CLAIMED.fetch(session, token=token, until=until)
-    endpoint_ids = {row[1] for row in rows}
+    endpoint_ids = {endpoint_id for _, endpoint_id, *_ in rows}
     encrypted = endpoints.encrypted_secrets(session, endpoint_ids, now=now) if rows else {}
     return [
         Claimed(
-            delivery_id=delivery_id,
-            endpoint_id=endpoint_id,
-            webhook_id=event_id,
-            event_type=event_type,
-            course_id=course_id,
-            url=url,
-            body=body,
-            encrypted_secrets=encrypted.get(endpoint_id, ()),
-            attempts=attempts,
+            **dict(zip(_SENT, sent, strict=True)),
+            encrypted_secrets=encrypted.get(sent[1], ()),
             lease_token=token,
             occurred_at=datetime.fromisoformat(occurred_at).replace(tzinfo=UTC),
             claimed_at=now,
             span=tracing.span_from(traceparent),
         )
-        for (
-            delivery_id,
-            endpoint_id,
-            url,
-            attempts,
-            event_id,
-            event_type,
-            course_id,
-            body,
-            occurred_at,
-            traceparent,
-        ) in rows
+        for *sent, occurred_at, traceparent in rows
     ]
 
 
 def _expired(row: Any) -> ExpiredClaim:
-    lost_claims = row.lost_claims + 1
+    identity: tuple[int, int, str, str, str] = row[:5]
+    attempts, lost_claims, expired_at = row[5:]
     reason = None
     if lost_claims >= MAX_LOST_CLAIMS:
         reason = f"{lost_claims} attempts in a row lost their worker"
-    elif row.attempts >= MAX_ATTEMPTS:
-        reason = f"{row.attempts} attempts failed, the last because its worker was lost"
-    return ExpiredClaim(
-        row.id,
-        row.endpoint_id,
-        row.webhook_id,
-        row.type,
-        row.course_id,
-        row.attempts,
-        reason,
-        row.leased_until,
-    )
+    elif attempts >= MAX_ATTEMPTS:
+        reason = f"{attempts} attempts failed, the last because its worker was lost"
+    return ExpiredClaim(*identity, attempts, reason, expired_at)
 
 
 def _attempt(claim: ExpiredClaim) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Counters of attempts, settled deliveries and heartbeats, increased where they are stored."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from foundation.db.counters import Amounts, CounterMetric, HistogramMetric
@@ -39,23 +39,24 @@ def of_batch(
     settlements: Sequence[Settlement], expired: Sequence[ExpiredClaim], *, now: datetime
 ) -> Amounts:
     """Return what a batch adds to the counters."""
-    applied = [one for one in settlements if not one.is_late]
-    attempts = [_labels(one.attempt.result) for one in settlements]
+    applied = [settlement for settlement in settlements if not settlement.is_late]
+    attempts = [_labels(settlement.attempt.result) for settlement in settlements]
     attempts += [("none", FailureKind.WORKER_LOST)] * len(expired)
-    delivered = [one.claimed for one in applied if isinstance(one.decision, Delivered)]
-    settled = [("delivered", one.event_type) for one in delivered]
-    settled += [
-        ("dead", one.claimed.event_type) for one in applied if isinstance(one.decision, Dead)
-    ]
-    settled += [("dead", one.event_type) for one in expired if one.dead_reason]
+    delivered = [each.claimed for each in applied if isinstance(each.decision, Delivered)]
+    dead = [each.claimed for each in applied if isinstance(each.decision, Dead)]
+    settled = [("delivered", claim.event_type) for claim in delivered]
+    settled += [("dead", claim.event_type) for claim in dead]
+    settled += [("dead", claim.event_type) for claim in expired if claim.dead_reason]
     return {
         **ATTEMPTS.count(attempts),
         **SETTLED.count(settled),
-        **CLAIM_TO_SETTLE.count(
-            [(now - one.claimed.claimed_at).total_seconds() for one in settlements]
-        ),
-        **EVENT_TO_DELIVERY.count([(now - one.occurred_at).total_seconds() for one in delivered]),
+        **CLAIM_TO_SETTLE.count(_seconds(now, (each.claimed.claimed_at for each in settlements))),
+        **EVENT_TO_DELIVERY.count(_seconds(now, (claim.occurred_at for claim in delivered))),
     }
+
+
+def _seconds(now: datetime, since: Iterable[datetime]) -> list[float]:
+    return [(now - at).total_seconds() for at in since]
 
 
 def _labels(result: AttemptResult) -> tuple[str, str]:

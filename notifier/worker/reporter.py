@@ -42,7 +42,9 @@ def report(batch: SettledBatch, totals: WorkerTotals) -> None:
     pause, that it was disabled, that it accepts events again. Further failures are DEBUG lines.
     """
     log = _log.bind()  # assembled once, not for each line
-    failing = {one for one, change in batch.changed.items() if change.before.failures}
+    failing = {
+        endpoint_id for endpoint_id, change in batch.changed.items() if change.before.failures
+    }
     dead: list[dict[str, Any]] = []
     for settlement in batch.settlements:
         if settlement.is_late:
@@ -76,20 +78,20 @@ def _report_endpoints(log: Logger, batch: SettledBatch) -> None:
         _log_disabled(log, endpoint_id, reason)
 
 
-def _log_delivered(log: Logger, one: Settlement) -> None:
+def _log_delivered(log: Logger, settlement: Settlement) -> None:
     if log.is_enabled_for(INFO):
-        status = result_columns(one.attempt.result)["status"]
-        log.info("event delivered", **_attempt_fields(one), status=status)
+        status = result_columns(settlement.attempt.result)["status"]
+        log.info("event delivered", **_attempt_fields(settlement), status=status)
 
 
-def _log_failed(log: Logger, one: Settlement, due_at: datetime, failing: set[int]) -> None:
+def _log_failed(log: Logger, settlement: Settlement, due_at: datetime, failing: set[int]) -> None:
     """Log a failed attempt: a warning if its endpoint was not `failing`, to which it is added."""
-    endpoint_id = one.claimed.endpoint_id
+    endpoint_id = settlement.claimed.endpoint_id
     is_first = endpoint_id not in failing
     if not (is_first or log.is_enabled_for(DEBUG)):
         return
     failing.add(endpoint_id)
-    fields = _failed_fields(one)
+    fields = _failed_fields(settlement)
     advice = failure_advice.advice_for(fields["failure"], fields["status"], endpoint_id)
     log.log(
         WARNING if is_first else DEBUG,
@@ -121,18 +123,18 @@ def _log_change(log: Logger, endpoint_id: int, change: BreakerChange) -> None:
         )
 
 
-def _log_late(log: Logger, one: Settlement) -> None:
+def _log_late(log: Logger, settlement: Settlement) -> None:
     log.warning(
         "result came too late and changes nothing",
-        **_failed_fields(one),
+        **_failed_fields(settlement),
         next_step="No action needed: the delivery was sent again, or has been settled.",
     )
 
 
-def _log_lost(log: Logger, one: ExpiredClaim) -> None:
-    advice = failure_advice.advice_for(FailureKind.WORKER_LOST, None, one.endpoint_id)
+def _log_lost(log: Logger, claim: ExpiredClaim) -> None:
+    advice = failure_advice.advice_for(FailureKind.WORKER_LOST, None, claim.endpoint_id)
     log.warning(
-        "worker lost, its delivery will be retried", **_expired_fields(one), **fields_of(advice)
+        "worker lost, its delivery will be retried", **_expired_fields(claim), **fields_of(advice)
     )
 
 
@@ -165,34 +167,34 @@ def _log_disabled(log: Logger, endpoint_id: int, reason: str) -> None:
     )
 
 
-def _delivery_fields(one: DeliveryIdentity) -> dict[str, Any]:
+def _delivery_fields(delivery: DeliveryIdentity) -> dict[str, Any]:
     return {
-        "delivery_id": one.delivery_id,
-        "endpoint_id": one.endpoint_id,
-        "webhook_id": one.webhook_id,
-        "event_type": one.event_type,
-        "course_id": one.course_id,
+        "delivery_id": delivery.delivery_id,
+        "endpoint_id": delivery.endpoint_id,
+        "webhook_id": delivery.webhook_id,
+        "event_type": delivery.event_type,
+        "course_id": delivery.course_id,
     }
 
 
-def _attempt_fields(one: Settlement) -> dict[str, Any]:
+def _attempt_fields(settlement: Settlement) -> dict[str, Any]:
     return {
-        **_delivery_fields(one.claimed),
-        "url": one.claimed.url.partition("?")[0],
-        "attempt": one.claimed.attempts,
-        "milliseconds": one.attempt.milliseconds,
-        "trace_id": one.claimed.span.trace_id,
-        "span_id": one.claimed.span.span_id,
+        **_delivery_fields(settlement.claimed),
+        "url": settlement.claimed.url.partition("?")[0],
+        "attempt": settlement.claimed.attempts,
+        "milliseconds": settlement.attempt.milliseconds,
+        "trace_id": settlement.claimed.span.trace_id,
+        "span_id": settlement.claimed.span.span_id,
     }
 
 
-def _failed_fields(one: Settlement) -> dict[str, Any]:
-    return _attempt_fields(one) | result_columns(one.attempt.result)
+def _failed_fields(settlement: Settlement) -> dict[str, Any]:
+    return _attempt_fields(settlement) | result_columns(settlement.attempt.result)
 
 
-def _expired_fields(one: ExpiredClaim) -> dict[str, Any]:
+def _expired_fields(claim: ExpiredClaim) -> dict[str, Any]:
     return {
-        **_delivery_fields(one),
-        "attempt": one.attempts,
+        **_delivery_fields(claim),
+        "attempt": claim.attempts,
         "failure": FailureKind.WORKER_LOST.value,
     }
