@@ -33,7 +33,11 @@ class Response(BaseModel):
 
 
 class AuditResponse(Response):
-    """An entry of the audit table: who did what, when, from where, to what."""
+    """An entry of the audit table: who did what, when, from where, to what.
+
+    `object_count` is above 1, and `object_id` empty, if the same was done to many objects; each of
+    them is `part_of` that entry.
+    """
 
     entry_id: int
     recorded_at: Timestamp
@@ -43,6 +47,8 @@ class AuditResponse(Response):
     action: str
     object_kind: str
     object_id: str
+    object_count: int
+    part_of: int | None
     detail: str
 
     @classmethod

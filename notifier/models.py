@@ -3,7 +3,6 @@
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any
 
 from sqlalchemy import (
     JSON,
@@ -24,7 +23,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, column_property, mapped_colu
 from foundation.db.audit import add_audit_table
 from foundation.db.counters import CounterColumns
 from foundation.db.migrations import Schema
-from foundation.db.session import NAMING, NEVER_REUSED, ExactDecimal, UtcDateTime
+from foundation.db.session import NAMING, NEVER_REUSED, ExactDecimal, UtcDateTime, only_where
 from foundation.pages.models import add_user_tables
 
 # The key in a session's `info` of the site's name, which goes into every event.
@@ -35,11 +34,6 @@ class Base(DeclarativeBase):
     """The base of the tables; every constraint has a name that a migration can use."""
 
     metadata = MetaData(naming_convention=NAMING)
-
-
-def _where(condition: str) -> dict[str, Any]:
-    """Return the options of a partial index."""
-    return {f"{dialect}_where": text(condition) for dialect in ("sqlite", "postgresql")}
 
 
 # Text that every database orders by code point, so that a prefix search is a range of an index.
@@ -79,8 +73,8 @@ class Course(Base):
     __tablename__ = "courses"
     __table_args__ = (
         Index(None, "search_key", "id"),
-        Index("ix_courses_deleted", "course_id", **_where("deleted_at IS NOT NULL")),
-        Index("ix_courses_present", "course_id", **_where("deleted_at IS NULL")),
+        Index("ix_courses_deleted", "course_id", **only_where("deleted_at IS NOT NULL")),
+        Index("ix_courses_present", "course_id", **only_where("deleted_at IS NULL")),
         NEVER_REUSED,
     )
 
@@ -112,7 +106,7 @@ class IssuedToken(Base):
         Index(
             "ix_issued_tokens_claimable",
             "claimable_until",
-            **_where("encrypted_token IS NOT NULL"),
+            **only_where("encrypted_token IS NOT NULL"),
         ),
         NEVER_REUSED,
     )
@@ -158,7 +152,7 @@ class Endpoint(Base):
 
     __tablename__ = "endpoints"
     __table_args__ = (
-        Index("uq_endpoints_url", "url", unique=True, **_where("removed_at IS NULL")),
+        Index("uq_endpoints_url", "url", unique=True, **only_where("removed_at IS NULL")),
         NEVER_REUSED,
     )
 
@@ -230,7 +224,7 @@ class Attempt(Base):
 
     __tablename__ = "attempts"
     __table_args__ = (
-        Index("ix_attempts_failed", "started_at", **_where(FAILED_ATTEMPT)),
+        Index("ix_attempts_failed", "started_at", **only_where(FAILED_ATTEMPT)),
         NEVER_REUSED,
     )
 
@@ -264,18 +258,18 @@ class Delivery(Base):
             "endpoint_id",
             "due_at",
             "id",
-            **_where("status = 'pending' AND lease_token IS NULL"),
+            **only_where("status = 'pending' AND lease_token IS NULL"),
         ),
         Index(
             "ix_deliveries_suspect",
             "status",
             "due_at",
-            **_where("status = 'pending' AND lease_token IS NULL AND lost_claims >= 2"),
+            **only_where("status = 'pending' AND lease_token IS NULL AND lost_claims >= 2"),
         ),
         Index(None, "endpoint_id", "status", "created_at", "id"),
         Index(None, "status"),
-        Index(None, "status", "leased_until", **_where("leased_until IS NOT NULL")),
-        Index(None, "status", "settled_at", **_where("settled_at IS NOT NULL")),
+        Index(None, "status", "leased_until", **only_where("leased_until IS NOT NULL")),
+        Index(None, "status", "settled_at", **only_where("settled_at IS NOT NULL")),
         CheckConstraint(
             "status IN ('pending', 'delivered', 'dead', 'held', 'cancelled')", name="status"
         ),

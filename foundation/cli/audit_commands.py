@@ -19,6 +19,7 @@ _ENTRY = whole_number(1, 2**31 - 1)  # PostgreSQL refuses to compare with larger
 @click.option("--actor", type=TEXT, help="Only what this actor did.")
 @click.option("--action", type=TEXT, help="Only this action such as user.add, or kind of object.")
 @click.option("--object", "object_id", type=TEXT, help="Only what was done to this id.")
+@click.option("--part-of", type=_ENTRY, help="Only the objects of this entry of many.")
 @time_options("entries")
 @click.option("--before", type=_ENTRY, help="Start before this entry (next page).")
 @limit_option("entries")
@@ -28,6 +29,7 @@ def list_(
     actor: str | None,
     action: str | None,
     object_id: str | None,
+    part_of: int | None,
     since: datetime | None,
     until: datetime | None,
     before: int | None,
@@ -35,9 +37,18 @@ def list_(
     as_csv: bool,
     as_json: bool,
 ) -> None:
-    """List what was done, by whom, when, and from where, newest first."""
+    """List what was done, by whom, when, and from where, newest first.
+
+    What was done to more than 20 objects at once is one entry with their number; --part-of lists
+    them, and --object finds each.
+    """
     criteria = AuditFilter(
-        actor=actor, action=action, object_id=object_id, since=since, until=until
+        actor=actor,
+        action=action,
+        object_id=object_id,
+        part_of=part_of,
+        since=since,
+        until=until,
     )
     if as_csv:
         rows = audit.export(context.checked_services().database, criteria)
@@ -67,7 +78,7 @@ def list_(
                 row.channel,
                 row.address,
                 row.action,
-                row.object_id,
+                row.objects,
                 row.detail,
             )
             for row in page.rows

@@ -5,23 +5,33 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict
-from sqlalchemy import Index, MetaData, Select, String, Text, delete, or_, select
+from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy import Index, MetaData, Select, String, Text, delete, insert, or_, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
+from foundation import text
 from foundation.db import bulk, pagination
 from foundation.db import session as db
 from foundation.db.pagination import BATCH, FIRST_PAGE, PAGE, Cursor, Page, PageRequest
-from foundation.db.session import NAMING, NEVER_REUSED, Database, UtcDateTime
+from foundation.db.session import NAMING, NEVER_REUSED, Database, UtcDateTime, only_where
 from foundation.text import printable
 
 # Characters that are stored; a client behind a web server may send any address.
 _MAX_ADDRESS, _MAX_DETAIL = 64, 500
 # Entries that the page of an object shows.
 _LAST = 10
-COLUMNS = ("recorded_at", "actor", "channel", "address", "action", "object_id", "detail")
+# Objects of one action that have entries in the list; more are parts of one entry.
+_LISTED = 20
+# Objects that the entry of many names.
+_NAMED = 3
+_MAX_ID = 2**31 - 1  # PostgreSQL refuses to compare with larger ids
+_PLURALS = {"entry": "entries", "delivery": "deliveries"}
+COLUMNS = (
+    *("recorded_at", "actor", "channel", "address", "action"),
+    *("object_id", "object_count", "detail"),
+)
 """The columns of an exported list."""
 
 
@@ -49,18 +59,24 @@ class Base(DeclarativeBase):
     metadata = MetaData(naming_convention=NAMING)
 
 
+_IS_LISTED, _IS_PART = only_where("part_of IS NULL"), only_where("part_of IS NOT NULL")
+
+
 class AuditEntry(Base):
     """Something that was done to an object; never changed, and deleted only by pruning.
 
     `action` is the kind of the object and a verb: `course.delete`. `detail` holds no secret and no
-    personal data of students.
+    personal data of students. If the same is done to many objects, there is one entry with their
+    number and without an id, and one for each of them, which is `part_of` the first.
     """
 
     __tablename__ = "audit"
     __table_args__ = (
         Index(None, "recorded_at", "id"),
         Index(None, "object_id", "recorded_at", "id"),
-        Index(None, "actor", "recorded_at", "id"),
+        Index("ix_audit_listed", "recorded_at", "id", **_IS_LISTED),
+        Index("ix_audit_by_actor", "actor", "recorded_at", "id", **_IS_LISTED),
+        Index("ix_audit_parts", "part_of", "recorded_at", "id", **_IS_PART),
         NEVER_REUSED,
     )
 
@@ -72,13 +88,24 @@ class AuditEntry(Base):
     action: Mapped[str] = mapped_column(String(40))
     object_kind: Mapped[str] = mapped_column(String(20))
     object_id: Mapped[str] = mapped_column(String(255))
+    object_count: Mapped[int]
+    part_of: Mapped[int | None]
     detail: Mapped[str] = mapped_column(Text)
+
+    @property
+    def objects(self) -> str:
+        """The id of the object, or how many there are."""
+        if self.object_count == 1:
+            return self.object_id
+        kind = self.object_kind
+        return text.count(self.object_count, kind, _PLURALS.get(kind))
 
 
 class AuditFilter(BaseModel):
     """Conditions on entries; None is no condition.
 
     `action` is one such as `course.delete`, or the kind of an object for all that was done to it.
+    Parts of an entry are found only by their object, or as those of one entry.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -86,6 +113,7 @@ class AuditFilter(BaseModel):
     actor: str | None = None
     action: str | None = None
     object_id: str | None = None
+    part_of: Annotated[int, Field(ge=1, le=_MAX_ID)] | None = None
     since: datetime | None = None
     until: datetime | None = None
 
@@ -118,22 +146,33 @@ def record_all(
     details: Mapping[str, str] = MappingProxyType({}),
     now: datetime,
 ) -> None:
-    """Record that an actor did the same to several objects, in one statement.
+    """Record that an actor did the same to several objects, in one statement or two.
 
     `details` has those of single objects, by id, that differ from `detail`.
     """
+    ids = list(object_ids)
+    entry = {
+        "recorded_at": now,
+        "actor": actor.name,
+        "channel": actor.channel.value,
+        "address": actor.address and printable(actor.address)[:_MAX_ADDRESS],
+        "action": action,
+        "object_kind": action.partition(".")[0],
+        "part_of": None,
+    }
+    if len(ids) > _LISTED:
+        named = f"{detail + ': ' if detail else ''}{', '.join(ids[:_NAMED])}, …"
+        values = {"object_id": "", "object_count": len(ids), "detail": named[:_MAX_DETAIL]}
+        whole = insert(AuditEntry).values(**entry, **values)
+        entry["part_of"] = session.scalar(whole.returning(AuditEntry.id))
     rows = [
         {
-            "recorded_at": now,
-            "actor": actor.name,
-            "channel": actor.channel.value,
-            "address": actor.address and printable(actor.address)[:_MAX_ADDRESS],
-            "action": action,
-            "object_kind": action.partition(".")[0],
+            **entry,
             "object_id": object_id,
+            "object_count": 1,
             "detail": details.get(object_id, detail)[:_MAX_DETAIL],
         }
-        for object_id in object_ids
+        for object_id in ids
     ]
     bulk.insert(session, AuditEntry, rows)
 
@@ -182,6 +221,10 @@ def _matching(criteria: AuditFilter) -> Select[tuple[AuditEntry]]:
         query = query.where(or_(is_action, AuditEntry.object_kind == criteria.action))
     if criteria.object_id is not None:
         query = query.where(AuditEntry.object_id == criteria.object_id)
+    if criteria.part_of is not None:
+        query = query.where(AuditEntry.part_of == criteria.part_of)
+    elif criteria.object_id is None:
+        query = query.where(AuditEntry.part_of.is_(None))
     if criteria.since is not None:
         query = query.where(AuditEntry.recorded_at >= criteria.since)
     if criteria.until is not None:

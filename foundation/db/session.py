@@ -62,6 +62,12 @@ NAMING = {
 # would point to the new one.
 NEVER_REUSED = {"sqlite_autoincrement": True}
 
+
+def only_where(condition: str) -> dict[str, Any]:
+    """Return the options of an index that has only the rows of a condition."""
+    return {f"{dialect}_where": text(condition) for dialect in ("sqlite", "postgresql")}
+
+
 # Seconds that a server may take for a statement, in addition to waiting for locks.
 RESPONSE_SECONDS = 30.0
 

@@ -20,6 +20,8 @@ def upgrade() -> None:
         sa.Column("action", sa.String(length=40), nullable=False),
         sa.Column("object_kind", sa.String(length=20), nullable=False),
         sa.Column("object_id", sa.String(length=255), nullable=False),
+        sa.Column("object_count", sa.Integer(), nullable=False),
+        sa.Column("part_of", sa.Integer(), nullable=True),
         sa.Column("detail", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_audit")),
         sqlite_autoincrement=True,
@@ -27,9 +29,15 @@ def upgrade() -> None:
     for columns in (
         ["recorded_at", "id"],
         ["object_id", "recorded_at", "id"],
-        ["actor", "recorded_at", "id"],
     ):
         op.create_index(op.f(f"ix_audit_{'_'.join(columns)}"), "audit", columns)
+    for name, columns, condition in (
+        ("ix_audit_listed", ["recorded_at", "id"], "part_of IS NULL"),
+        ("ix_audit_by_actor", ["actor", "recorded_at", "id"], "part_of IS NULL"),
+        ("ix_audit_parts", ["part_of", "recorded_at", "id"], "part_of IS NOT NULL"),
+    ):
+        where = sa.text(condition)
+        op.create_index(name, "audit", columns, sqlite_where=where, postgresql_where=where)
     op.create_table(
         "counters",
         sa.Column("name", sa.String(length=60), nullable=False),

@@ -2,8 +2,10 @@
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
+from sqlalchemy import event, text
 from sqlalchemy.orm import Session
 
 from foundation.db import audit
@@ -93,11 +95,67 @@ def test_forged_address_and_long_detail_are_cut(session: Session) -> None:
     assert (len(entry.address), entry.address[:5], len(entry.detail)) == (64, "\\x1b[", 500)
 
 
-def test_many_objects_take_one_statement(make_database: Callable[..., Database]) -> None:
+def test_many_objects_are_one_entry_of_the_list(make_database: Callable[..., Database]) -> None:
     database = make_database(SCHEMA)
     with database.writing() as session:
         before = database.statements
-        audit.record_all(session, ADA, "course.delete", map(str, range(500)), now=NINE)
+        ids, later = [f"CS{number}" for number in range(500)], NINE + timedelta(hours=1)
+        audit.record_all(session, ADA, "course.add", ids, "imported", now=NINE)
+        statements = database.statements - before
+        audit.record_all(session, ROOT, "course.delete", ids[:20], now=later)
 
-        assert database.statements - before == 1
-        assert len(audit.find(session, AuditFilter(), limit=1000).rows) == 500
+        *few, many = audit.find(session, AuditFilter()).rows
+        parts = audit.find(session, AuditFilter(part_of=many.id), limit=1000).rows
+        about = audit.about(session, "course", "CS7")
+        counts = [
+            audit.count(session, AuditFilter.model_validate(conditions))
+            for conditions in ({}, {"actor": "Ada"}, {"object_id": "CS499"}, {"part_of": many.id})
+        ]
+
+    assert statements == 2
+    assert [entry.objects for entry in few] == ids[:20][::-1]
+    assert (many.objects, many.object_id) == ("500 courses", "")
+    assert many.detail == "imported: CS0, CS1, CS2, …"
+    assert [entry.objects for entry in parts] == ids[::-1]
+    assert {entry.detail for entry in parts} == {"imported"}
+    assert [(one.action, one.actor) for one in about] == [
+        ("course.delete", "root@host"),
+        ("course.add", "Ada"),
+    ]
+    assert counts == [21, 1, 1, 500]
+
+
+@pytest.mark.parametrize(
+    ("conditions", "index"),
+    [
+        pytest.param({}, "ix_audit_listed", id="all"),
+        pytest.param({"since": NINE}, "ix_audit_listed", id="since"),
+        pytest.param({"actor": "Ada"}, "ix_audit_by_actor", id="actor"),
+        pytest.param({"object_id": "CS1"}, "ix_audit_object_id_recorded_at_id", id="object"),
+        pytest.param({"part_of": 1}, "ix_audit_parts", id="parts"),
+    ],
+)
+def test_page_is_read_through_an_index_in_order(
+    make_database: Callable[..., Database], conditions: dict[str, object], index: str
+) -> None:
+    database = make_database(SCHEMA)
+    with database.writing() as session:
+        plans: list[str] = []
+        for number in range(20):
+            ids = [f"{number}-{one}" for one in range(100)]
+            audit.record_all(session, ADA, "course.add", ids, now=NINE + timedelta(hours=number))
+        audit.record(session, ADA, "course.delete", "CS1", now=NINE)
+        if not database.is_sqlite:  # which would sort so few rows
+            for method in ("seqscan", "bitmapscan", "sort"):
+                session.execute(text(f"SET LOCAL enable_{method} = off"))
+
+        @event.listens_for(database.engine, "before_cursor_execute")
+        def explain(_: object, cursor: Any, statement: str, given: Any, *rest: object) -> None:
+            raw = cursor.connection.cursor()
+            explained = "EXPLAIN QUERY PLAN" if database.is_sqlite else "EXPLAIN"
+            plans.extend(str(row[-1]) for row in raw.execute(f"{explained} {statement}", given))
+
+        audit.find(session, AuditFilter.model_validate(conditions), limit=50)
+
+    assert any((index if database.is_sqlite else "ix_audit") in plan for plan in plans), plans
+    assert not any("TEMP B-TREE" in plan or "Sort" in plan for plan in plans), plans

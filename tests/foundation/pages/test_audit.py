@@ -57,7 +57,10 @@ def test_parameter_that_has_no_effect_is_refused(
 
     assert page.status_code == 422
     assert detail in page.text
-    assert "Known parameters: action, actor, after, before, object_id, since, until." in page.text
+    assert (
+        "Known parameters: action, actor, after, before, object_id, part_of, since, until."
+        in page.text
+    )
 
 
 def test_entries_are_exported(signed_in: FlaskClient, database: Database) -> None:
@@ -67,13 +70,14 @@ def test_entries_are_exported(signed_in: FlaskClient, database: Database) -> Non
 
     rows = signed_in.get("/audit.csv?action=user.add").text.splitlines()
 
-    assert rows[0] == "\ufeffrecorded_at,actor,channel,address,action,object_id,detail"
+    assert rows[0] == "\ufeffrecorded_at,actor,channel,address,action,object_id,object_count,detail"
     assert [row.split(",")[5] for row in rows[1:]] == ["Carol", "Bob"]
 
 
 def test_page_goes_through_the_list(signed_in: FlaskClient, database: Database) -> None:
     with database.writing() as session:
-        audit.record_all(session, ADA, "user.add", [f"user {n}" for n in range(51)], now=NINE)
+        for number in range(51):
+            audit.record(session, ADA, "user.add", f"user {number}", now=NINE)
 
     first = signed_in.get("/audit?action=user").text
     link = first.rpartition('rel="next" href="')[2].partition('"')[0].replace("&amp;", "&")
@@ -84,6 +88,28 @@ def test_page_goes_through_the_list(signed_in: FlaskClient, database: Database) 
         second.count('<td data-label="Action">user.add'),
     ) == (50, 1)
     assert "user 0<" in second
+
+
+def test_many_objects_are_listed_on_request(signed_in: FlaskClient, database: Database) -> None:
+    ids = [f"CS{number}" for number in range(500)]
+    with database.writing() as session:
+        audit.record_all(session, ADA, "course.delete", ids, now=NINE)
+
+    folded = signed_in.get("/audit").text
+    link = folded.rpartition('data-label="Object"><a href="')[2].partition('"')[0]
+    parts = signed_in.get(link).text
+    exported = signed_in.get(link.replace("/audit", "/audit.csv")).text.splitlines()
+    one = signed_in.get("/audit?object_id=CS7").text
+    invalid = signed_in.get("/audit?part_of=many").text
+
+    assert "1 entry, newest first." in folded
+    assert ">500 courses</a>" in folded
+    assert "500 entries found, newest first." in parts
+    assert "Part of entry:" in parts
+    assert len(exported) == 501
+    assert "1 entry found, newest first." in one
+    assert "Ada" in one
+    assert 'class="fault"' in invalid
 
 
 @each_service
