@@ -14,8 +14,15 @@ from receiver.models import Entry, InboxMessage
 from tests.faults.observer import Post
 from tests.faults.site import ELMS, PATHS, Site
 
-EVENT_TYPES = {"delete": "course.deleted", "regenerate-token": "token.regenerated"}
+EVENT_TYPES = {
+    "delete": "course.deleted",
+    "restore": "course.restored",
+    "regenerate-token": "token.regenerated",
+}
 _EFFECTS = {"applied", "stale"}
+# The versions of a course's deletion and of its restoration, of which the last is known, and
+# version and token of its last announcement.
+StoredFacts = tuple[int | None, int | None, int | None, str | None]
 
 
 @dataclass
@@ -35,13 +42,14 @@ class Ledger:
 
     def restock(self, total: int) -> list[str]:
         """Return the ids of new courses, so that `total` can be changed."""
-        names = [next(self._names) for _ in range(total - len(self._changeable()))]
+        names = [next(self._names) for _ in range(total - len(self._sure(deleted=False)))]
         self.changes.update({name: [] for name in names})
         return names
 
-    def choose(self, picks: Sequence[int]) -> list[str]:
-        changeable = self._changeable()
-        return [changeable.pop(pick % len(changeable)) for pick in picks]
+    def choose(self, picks: Sequence[int], *, deleted: bool = False) -> list[str]:
+        """Return a course for each pick, or as many as there are."""
+        found = self._sure(deleted=deleted)
+        return [found.pop(pick % len(found)) for pick in picks if found]
 
     def commit(self, verb: str, course_ids: Iterable[str]) -> None:
         for course_id in course_ids:
@@ -62,7 +70,7 @@ class Ledger:
     @property
     def courses(self) -> dict[str, tuple[int, bool]]:
         """The version of each course, and whether it is deleted."""
-        return {one: (1 + len(verbs), "delete" in verbs) for one, verbs in self.changes.items()}
+        return {one: (1 + len(verbs), _is_deleted(verbs)) for one, verbs in self.changes.items()}
 
     @property
     def events(self) -> set[tuple[str, int, str]]:
@@ -73,12 +81,21 @@ class Ledger:
             for version, verb in enumerate(verbs, 2)
         }
 
-    def _changeable(self) -> list[str]:
+    @property
+    def restored(self) -> int:
+        """The number of restorations."""
+        return sum(verbs.count("restore") for verbs in self.changes.values())
+
+    def _sure(self, *, deleted: bool) -> list[str]:
         return [
             course_id
             for course_id, verbs in self.changes.items()
-            if "delete" not in verbs and course_id not in self.unsure
+            if _is_deleted(verbs) is deleted and course_id not in self.unsure
         ]
+
+
+def _is_deleted(verbs: Sequence[str]) -> bool:
+    return verbs[-1:] == ["delete"]
 
 
 @dataclass
@@ -86,15 +103,14 @@ class Snapshot:
     """All there is to compare, read while nothing is under way.
 
     Courses are version and deleted; events are course, version, type and body by id; deliveries
-    are event, path and status; entries are the deleted version, the announced version and the
-    announced token by course.
+    are event, path and status; entries are what ELMS stores by course.
     """
 
     courses: dict[str, tuple[int, bool]]
     events: dict[str, tuple[str, int, str, bytes]]
     deliveries: list[tuple[str, str, str]]
     inbox: set[str]
-    entries: dict[str, tuple[int | None, int | None, str | None]]
+    entries: dict[str, StoredFacts]
     posts: list[Post]
 
     @property
@@ -127,7 +143,12 @@ def read_snapshot(both: Site) -> Snapshot:
     with both.receiver.reading() as session:
         inbox = set(session.scalars(select(InboxMessage.webhook_id)))
         entries = {
-            one.course_id: (one.deleted_version, one.announced_version, one.announced_token_id)
+            one.course_id: (
+                one.deleted_version,
+                one.restored_version,
+                one.announced_version,
+                one.announced_token_id,
+            )
             for one in session.scalars(select(Entry))
         }
     return Snapshot(courses, events, deliveries, inbox, entries, list(both.observer.posts))
@@ -168,15 +189,18 @@ def find_broken(snapshot: Snapshot, ledger: Ledger) -> list[str]:
     return [f"{what}: {sorted(which, key=repr)[:20]}" for what, which in found.items() if which]
 
 
-def _fold(bodies: Iterable[bytes]) -> dict[str, tuple[int | None, int | None, str | None]]:
+def _fold(bodies: Iterable[bytes]) -> dict[str, StoredFacts]:
     """Return the entries that follow from the highest versions."""
-    entries: dict[str, tuple[int | None, int | None, str | None]] = {}
+    entries: dict[str, StoredFacts] = {}
     for event in sorted(map(json.loads, bodies), key=lambda one: one["data"]["course_version"]):
         data = event["data"]
-        deleted, announced, token = entries.get(data["course_id"], (None, None, None))
-        if event["type"] == "course.deleted":
-            deleted = data["course_version"]
-        else:
-            announced, token = data["course_version"], data["token_id"]
-        entries[data["course_id"]] = deleted, announced, token
+        entry, version = entries.get(data["course_id"], (None,) * 4), data["course_version"]
+        match event["type"]:
+            case "course.deleted":
+                entry = (version, None, *entry[2:])
+            case "course.restored":
+                entry = (None, version, *entry[2:])
+            case _:
+                entry = (*entry[:2], version, data["token_id"])
+        entries[data["course_id"]] = entry
     return entries

@@ -13,7 +13,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 
 import click
@@ -39,6 +41,7 @@ _HIT_WITHIN = 15.0
 _DRAINED_WITHIN = 120.0
 _CHANGES: dict[str, Callable[..., object]] = {
     "delete": courses.delete_course,
+    "restore": partial(courses.restore_course, grace=timedelta(days=1)),
     "regenerate-token": courses.regenerate_token,
 }
 
@@ -123,8 +126,10 @@ class Torture:
     def _hit(self, chance: random.Random, number: int) -> None:
         place = chance.choice(PLACES)
         picks = [chance.randrange(10**6) for _ in range(chance.randint(1, 3))]
-        verb = "delete" if len(picks) > 1 or chance.random() < 0.2 else "regenerate-token"
-        chosen = self.ledger.choose(picks)
+        verb, chosen = "restore", self.ledger.choose(picks, deleted=True)
+        if not chosen or chance.random() < 0.75:
+            verb = "delete" if len(picks) > 1 or chance.random() < 0.2 else "regenerate-token"
+            chosen = self.ledger.choose(picks)
         nth = chance.randint(1, place.last or len(chosen))
         fault = Fault(place.point, place.action, nth)
         if place.part is Part.CHANGE:
@@ -139,7 +144,7 @@ class Torture:
 
     def _hit_change(self, verb: str, chosen: list[str], fault: Fault) -> bool:
         """Kill the command that changes the courses, each in a transaction of its own."""
-        sure = ("--yes",) if verb == "delete" else ()
+        sure = () if verb == "regenerate-token" else ("--yes",)
         command = self.both.start("notifier", "courses", verb, *chosen, *sure, fault=fault)
         code = command.wait_ended()
         if code == 0:
@@ -293,7 +298,8 @@ class Torture:
             decided = Counter(session.scalars(select(Attempt.decided)))
         outcomes = Counter(post.outcome for post in self.snapshot.posts)
         yield (
-            f"  events {len(self.snapshot.events)}, changes rolled back {self.ledger.rolled_back}, "
+            f"  events {len(self.snapshot.events)}, courses restored {self.ledger.restored}, "
+            f"changes rolled back {self.ledger.rolled_back}, "
             f"requests {len(self.snapshot.posts)}, duplicates removed {outcomes['duplicate']}, "
             f"late results {decided['too late']}"
         )

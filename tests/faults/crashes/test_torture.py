@@ -63,7 +63,7 @@ def test_broken_invariant_is_reported(fault: dict[str, Any], reported: str | Non
         "events": {"msg_1": ("CS101", 2, "course.deleted", BODY)},
         "deliveries": [("msg_1", path, "delivered") for path in PATHS],
         "inbox": {"msg_1"},
-        "entries": {"CS101": (2, None, None)},
+        "entries": {"CS101": (2, None, None, None)},
         "posts": [replace(APPLIED, status=None, outcome=None), APPLIED, PLAINLY],
     }
 
