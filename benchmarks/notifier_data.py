@@ -205,7 +205,7 @@ def _attempts(events: int) -> Iterator[dict[str, Any]]:
 
 def _status(number: int, endpoint_id: int, events: int) -> str:
     if endpoint_id == 2:
-        return "held" if number >= events * 0.9 else "delivered"
+        return "pending" if number >= events * 0.9 else "delivered"
     if number >= events * 0.99:
         return "pending"
     return "dead" if number % 100 == 7 else "delivered"

@@ -77,7 +77,9 @@ def write(database: Database, count: int) -> None:
 def statuses(database: Database) -> dict[str, int]:
     """Return how many deliveries have each status."""
     with database.reading() as session:
-        rows = session.execute(select(Delivery.status, func.count()).group_by(Delivery.status))
+        rows = session.execute(
+            select(Delivery.stored_status, func.count()).group_by(Delivery.stored_status)
+        )
         return {row[0]: row[1] for row in rows}
 
 

@@ -13,6 +13,8 @@ from sqlalchemy import (
     String,
     Text,
     UniqueConstraint,
+    and_,
+    case,
     false,
     func,
     select,
@@ -52,7 +54,10 @@ FAILED_ATTEMPT = "decided NOT IN ('delivered', 'dead')"
 
 
 class DeliveryStatus(StrEnum):
-    """The status of a delivery: pending and held are open, the others are settled."""
+    """The status of a delivery: pending and held are open, the others are settled.
+
+    Held is not stored: it is a pending delivery whose endpoint is disabled.
+    """
 
     PENDING = "pending"
     DELIVERED = "delivered"
@@ -270,16 +275,14 @@ class Delivery(Base):
         Index(None, "status"),
         Index(None, "status", "leased_until", **only_where("leased_until IS NOT NULL")),
         Index(None, "status", "settled_at", **only_where("settled_at IS NOT NULL")),
-        CheckConstraint(
-            "status IN ('pending', 'delivered', 'dead', 'held', 'cancelled')", name="status"
-        ),
+        CheckConstraint("status IN ('pending', 'delivered', 'dead', 'cancelled')", name="status"),
         NEVER_REUSED,
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
     event_id: Mapped[str] = mapped_column(ForeignKey("events.id"))
     endpoint_id: Mapped[int] = mapped_column(ForeignKey("endpoints.id"))
-    status: Mapped[str] = mapped_column(String(10))
+    stored_status: Mapped[str] = mapped_column("status", String(10))
     attempts: Mapped[int]
     lost_claims: Mapped[int] = mapped_column(server_default=text("0"))
     due_at: Mapped[datetime] = mapped_column(UtcDateTime)
@@ -290,6 +293,22 @@ class Delivery(Base):
     leased_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
     event: Mapped[Event] = relationship()
     endpoint: Mapped[Endpoint] = relationship()
+    # No index has it: a condition on many deliveries needs one on the stored status.
+    status: Mapped[str] = column_property(
+        case(
+            (
+                and_(
+                    stored_status == DeliveryStatus.PENDING,
+                    select(Endpoint.disabled_at.is_not(None))
+                    .where(Endpoint.id == endpoint_id)
+                    .correlate_except(Endpoint)
+                    .scalar_subquery(),
+                ),
+                DeliveryStatus.HELD.value,
+            ),
+            else_=stored_status,
+        )
+    )
     attempt_count: Mapped[int] = column_property(
         select(func.count(Attempt.id))
         .where(Attempt.delivery_id == id)  # noqa: A003 - the column of this table

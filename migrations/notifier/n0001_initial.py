@@ -181,7 +181,7 @@ def upgrade() -> None:
         sa.Column("lease_token", sa.String(length=32), nullable=True),
         sa.Column("leased_until", sa.DateTime(timezone=True), nullable=True),
         sa.CheckConstraint(
-            "status IN ('pending', 'delivered', 'dead', 'held', 'cancelled')",
+            "status IN ('pending', 'delivered', 'dead', 'cancelled')",
             name=op.f("ck_deliveries_status"),
         ),
         sa.ForeignKeyConstraint(

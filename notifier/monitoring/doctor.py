@@ -108,7 +108,7 @@ def _dead_deliveries(session: Session, now: datetime) -> Finding:
         select(func.count(Delivery.id))
         .join(Endpoint, Endpoint.id == Delivery.endpoint_id)
         .where(
-            Delivery.status == DeliveryStatus.DEAD,
+            Delivery.stored_status == DeliveryStatus.DEAD,
             Delivery.settled_at > now - RECENT,
             Endpoint.removed_at.is_(None),
         )

@@ -177,15 +177,21 @@ def _subquery(
     also: Sequence[ColumnElement[bool]] = (),
 ) -> ScalarSelect[Any]:
     query = select(what).where(
-        Delivery.endpoint_id == Endpoint.id, Delivery.status == status, *also
+        Delivery.endpoint_id == Endpoint.id, Delivery.stored_status == status, *also
     )
     query = query.order_by(*order).limit(1) if order else query
     return query.correlate(Endpoint).scalar_subquery()
 
 
-_COUNTS = tuple(
-    _subquery(func.count(Delivery.id), status).label(status)
-    for status in (DeliveryStatus.PENDING, DeliveryStatus.HELD, DeliveryStatus.DEAD)
+_COUNTED = func.count(Delivery.id)
+_COUNTS = (
+    _subquery(_COUNTED, DeliveryStatus.PENDING, also=(Endpoint.disabled_at.is_(None),)).label(
+        DeliveryStatus.PENDING
+    ),
+    _subquery(_COUNTED, DeliveryStatus.PENDING, also=(Endpoint.disabled_at.is_not(None),)).label(
+        DeliveryStatus.HELD
+    ),
+    _subquery(_COUNTED, DeliveryStatus.DEAD).label(DeliveryStatus.DEAD),
 )
 _RETRIED = _subquery(
     Delivery.id,

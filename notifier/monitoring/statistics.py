@@ -96,7 +96,10 @@ def response_times(
     for endpoint_id in endpoint_ids:
         newest = (
             select(Delivery.id, Delivery.endpoint_id)
-            .where(Delivery.endpoint_id == endpoint_id, Delivery.status == DeliveryStatus.DELIVERED)
+            .where(
+                Delivery.endpoint_id == endpoint_id,
+                Delivery.stored_status == DeliveryStatus.DELIVERED,
+            )
             .order_by(Delivery.created_at.desc(), Delivery.id.desc())
             .limit(RESPONSES)
             .subquery()
@@ -123,7 +126,7 @@ def dead_deliveries(session: Session, *, now: datetime) -> list[DeadDeliveryGrou
     """
     latest = (
         select(Delivery.endpoint_id, Delivery.reason, Delivery.settled_at)
-        .where(Delivery.status == DeliveryStatus.DEAD, Delivery.settled_at > now - RECENT)
+        .where(Delivery.stored_status == DeliveryStatus.DEAD, Delivery.settled_at > now - RECENT)
         .order_by(Delivery.settled_at.desc())
         .limit(_MAX_DEAD)
         .subquery()
@@ -150,7 +153,7 @@ def dead_ids(
     query = (
         select(Delivery.id)
         .where(
-            Delivery.status == DeliveryStatus.DEAD,
+            Delivery.stored_status == DeliveryStatus.DEAD,
             Delivery.settled_at > now - RECENT,
             Delivery.endpoint_id == endpoint_id,
             func.coalesce(Delivery.reason, "") == reason,
@@ -198,4 +201,8 @@ def _delays(session: Session, begins: Sequence[datetime]) -> dict[datetime, list
 
 def _settled(status: DeliveryStatus, at: datetime) -> tuple[ColumnElement[bool], ...]:
     """Return the conditions for deliveries settled in the hour that begins at a time."""
-    return Delivery.status == status, Delivery.settled_at >= at, Delivery.settled_at < at + _HOUR
+    return (
+        Delivery.stored_status == status,
+        Delivery.settled_at >= at,
+        Delivery.settled_at < at + _HOUR,
+    )

@@ -1,4 +1,4 @@
-"""The state of deliveries: create, settle, mark dead, hold, release, cancel, restart.
+"""The state of deliveries: create, settle, mark dead, release, cancel, restart.
 
 A transaction locks endpoints before deliveries, both in the order of their ids. Deliveries of which
 it changes some after others are locked together before.
@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Select, and_, bindparam, func, or_, select, update
+from sqlalchemy import Select, bindparam, select, update
 from sqlalchemy.orm import Session
 
 from contract.events import OPERATIONAL_TYPES
@@ -89,12 +89,12 @@ def result_columns(result: AttemptResult) -> dict[str, Any]:
 def create(
     session: Session, event_ids: Sequence[str], endpoints: Iterable[Endpoint], *, now: datetime
 ) -> None:
-    """Create a delivery of each event for each endpoint, held if the endpoint is disabled."""
+    """Create a delivery of each event for each endpoint."""
     rows = [
         {
             "event_id": event_id,
             "endpoint_id": endpoint.id,
-            "status": DeliveryStatus.HELD if endpoint.disabled_at else DeliveryStatus.PENDING,
+            "status": DeliveryStatus.PENDING,
             "attempts": 0,
             "due_at": now,
             "created_at": now,
@@ -118,7 +118,7 @@ def settle(
     rows = _lock(session, {one.claimed.delivery_id for one in settlements})
     known = [one for one in settlements if one.claimed.delivery_id in rows]
     applied = _judge(known, rows)
-    _apply(session, applied, rows, now)
+    _apply(session, applied, now)
     _end_leases(session, rows, [one for one in known if not _is_in(applied, one)])
     attempts = [_attempt(one, fenced=_is_fenced(one, rows)) for one in known]
     bulk.insert(session, Attempt, attempts)
@@ -133,36 +133,28 @@ def settle(
 
 def mark_dead(session: Session, dead: Sequence[signals.DeadDelivery], *, now: datetime) -> None:
     """Make deliveries dead, each for its reason."""
-    rows = [_state(one.delivery_id, Dead(one.reason), DeliveryStatus.DEAD, now) for one in dead]
+    rows = [_state(one.delivery_id, Dead(one.reason), now) for one in dead]
     if rows:
         _SETTLE.execute(session, rows)
     _signal_dead(session, dead)
 
 
-def hold(session: Session, endpoint_id: int) -> None:
-    """Hold an endpoint's pending deliveries; an attempt in progress may still settle."""
-    pending = _lock_query(endpoint_id, DeliveryStatus.PENDING)
-    _update(session, pending, status=DeliveryStatus.HELD)
-
-
 def release(session: Session, endpoint_id: int, *, now: datetime) -> int:
-    """Make an endpoint's held deliveries due on a new schedule; return how many there were.
+    """Make an endpoint's open deliveries due on a new schedule; return how many there were.
 
     An attempt in progress keeps its lease, so that no second one starts, but it counts for the
     old schedule.
     """
-    held = _lock_query(endpoint_id, DeliveryStatus.HELD)
-    return _start_schedule(session, held, now)
+    return _start_schedule(session, _lock_query(endpoint_id), now)
 
 
 def cancel(session: Session, endpoint_id: int, reason: str, *, now: datetime) -> int:
-    """Cancel an endpoint's pending and held deliveries; return how many there were.
+    """Cancel an endpoint's open deliveries; return how many there were.
 
     An attempt in progress is fenced: only its success still counts.
     """
-    opened = _lock_query(endpoint_id, DeliveryStatus.PENDING, DeliveryStatus.HELD)
     state = {"status": DeliveryStatus.CANCELLED, "settled_at": now, "reason": reason}
-    return _update(session, opened, **state, **_NO_LEASE)
+    return _update(session, _lock_query(endpoint_id), **state, **_NO_LEASE)
 
 
 def make_due_now(session: Session, endpoint_id: int, *, now: datetime) -> int:
@@ -171,9 +163,7 @@ def make_due_now(session: Session, endpoint_id: int, *, now: datetime) -> int:
     The new schedule means that repeated use does not consume attempts. Deliveries under a lease
     are not changed.
     """
-    waiting = _lock_query(endpoint_id, DeliveryStatus.PENDING).where(
-        Delivery.due_at > now, Delivery.lease_token.is_(None)
-    )
+    waiting = _lock_query(endpoint_id).where(Delivery.due_at > now, Delivery.lease_token.is_(None))
     return _start_schedule(session, waiting, now)
 
 
@@ -183,7 +173,7 @@ def restart(session: Session, ids: Sequence[int], *, now: datetime) -> None:
 
 
 def any_pending(session: Session, endpoint_id: int) -> bool:
-    """Return True if an endpoint has a pending delivery."""
+    """Return True if an endpoint has an open delivery."""
     return _any(session, endpoint_id, DeliveryStatus.PENDING)
 
 
@@ -194,7 +184,7 @@ def any_delivered(session: Session, endpoint_id: int) -> bool:
 
 def _any(session: Session, endpoint_id: int, status: DeliveryStatus) -> bool:
     query = select(Delivery.id).where(
-        Delivery.endpoint_id == endpoint_id, Delivery.status == status
+        Delivery.endpoint_id == endpoint_id, Delivery.stored_status == status
     )
     return session.scalar(query.limit(1)) is not None
 
@@ -214,11 +204,13 @@ def _update(session: Session, ids: Sequence[int] | Select[tuple[int]], **columns
     return int(result.rowcount)
 
 
-def _lock_query(endpoint_id: int, *statuses: DeliveryStatus) -> Select[tuple[int]]:
+def _lock_query(endpoint_id: int) -> Select[tuple[int]]:
     # In the order of ids, as in a settlement.
     return (
         select(Delivery.id)
-        .where(Delivery.endpoint_id == endpoint_id, Delivery.status.in_(statuses))
+        .where(
+            Delivery.endpoint_id == endpoint_id, Delivery.stored_status == DeliveryStatus.PENDING
+        )
         .order_by(Delivery.id)
         .with_for_update()
     )
@@ -240,18 +232,9 @@ class _Row(NamedTuple):
     attempts: int
 
 
-def lock(session: Session, claimed: Sequence[Claimed], *, pending_of: Collection[int] = ()) -> None:
-    """Lock deliveries in the order of their ids, before parts of them are changed one by one.
-
-    `pending_of` are endpoints whose pending deliveries are locked with them.
-    """
-    is_pending = and_(
-        db.among(Delivery.endpoint_id, pending_of), Delivery.status == DeliveryStatus.PENDING
-    )
-    is_claimed = db.among(Delivery.id, {one.delivery_id for one in claimed})
-    locked = select(Delivery.id).where(or_(is_claimed, is_pending) if pending_of else is_claimed)
-    locked = locked.order_by(Delivery.id).with_for_update()
-    session.execute(select(func.count()).select_from(locked.subquery()))
+def lock(session: Session, claimed: Sequence[Claimed]) -> None:
+    """Lock deliveries in the order of their ids, before parts of them are changed one by one."""
+    _lock(session, {one.delivery_id for one in claimed})
 
 
 def _lock(session: Session, ids: Collection[int]) -> dict[int, _Row]:
@@ -306,14 +289,12 @@ def _is_fenced(one: Settlement, rows: Mapping[int, _Row]) -> bool:
     return (row.lease_token, row.attempts) != (one.claimed.lease_token, one.claimed.attempts)
 
 
-def _apply(
-    session: Session, changed: Mapping[int, Settlement], rows: Mapping[int, _Row], now: datetime
-) -> None:
+def _apply(session: Session, changed: Mapping[int, Settlement], now: datetime) -> None:
     successes = [one for one in changed if isinstance(changed[one].decision, Delivered)]
     if successes:
         session.execute(_DELIVERED, {"ids": successes, "settled_now": now})
     others = [
-        _state(delivery_id, one.decision, rows[delivery_id].status, now)
+        _state(delivery_id, one.decision, now)
         for delivery_id, one in changed.items()
         if not isinstance(one.decision, Delivered)
     ]
@@ -334,12 +315,10 @@ def _end_leases(
         session.execute(update(_TABLE).where(db.among(_TABLE.c.id, ids)).values(**_NO_LEASE))
 
 
-def _state(
-    delivery_id: int, decision: RetryAt | Dead | Disable, status: str, now: datetime
-) -> dict[str, Any]:
+def _state(delivery_id: int, decision: RetryAt | Dead | Disable, now: datetime) -> dict[str, Any]:
     state: dict[str, Any] = {
         "id": delivery_id,
-        "status": status,
+        "status": DeliveryStatus.PENDING,
         "due_at": None,
         "settled_at": None,
         "reason": None,
@@ -351,7 +330,7 @@ def _state(
         case Dead(reason):
             return state | {"status": DeliveryStatus.DEAD, "settled_at": now, "reason": reason}
         case Disable():
-            return state | {"status": DeliveryStatus.HELD}
+            return state
 
 
 def _attempt(one: Settlement, *, fenced: bool) -> dict[str, Any]:

@@ -239,10 +239,9 @@ def _read_by_type(session: Session, scope: DeliveryScope, window: _Window) -> It
     """
     at = Event.occurred_at
     endpoint_id: Any = Delivery.endpoint_id
-    status: Any = Delivery.status
     if session.get_bind().dialect.name == "sqlite":
-        # Written as expressions, so that SQLite does not start from an index on these columns.
-        endpoint_id, status = endpoint_id + 0, status + ""
+        # Written as an expression, so that SQLite does not start from an index on this column.
+        endpoint_id = endpoint_id + 0
     query = (
         select(Delivery.id, at.label("created_at"))
         .join(Event, Event.id == Delivery.event_id)
@@ -250,7 +249,7 @@ def _read_by_type(session: Session, scope: DeliveryScope, window: _Window) -> It
             *_event_conditions(scope.criteria),
             *_in_period(at, scope.criteria),
             endpoint_id.in_(scope.endpoint_ids),
-            status.in_(scope.statuses),
+            Delivery.status.in_(scope.statuses),
             *window.time_conditions(at),
         )
     )
@@ -277,13 +276,22 @@ def _start_at_first_event(
 def _query(criteria: DeliveryFilter, endpoint_id: int, status: DeliveryStatus) -> Select[Any]:
     query = select(Delivery.id, Delivery.created_at).where(
         Delivery.endpoint_id == endpoint_id,
-        Delivery.status == status,
+        *_status_conditions(endpoint_id, status),
         *_in_period(Delivery.created_at, criteria),
     )
     conditions = _event_conditions(criteria)
     if conditions:
         query = query.join(Event, and_(Event.id == Delivery.event_id, *conditions))
     return query
+
+
+def _status_conditions(endpoint_id: int, status: DeliveryStatus) -> list[Any]:
+    if status not in {DeliveryStatus.PENDING, DeliveryStatus.HELD}:
+        return [Delivery.stored_status == status]
+    disabled_at = select(Endpoint.disabled_at).where(Endpoint.id == endpoint_id).scalar_subquery()
+    is_held = disabled_at.is_not(None)
+    is_wanted = is_held if status == DeliveryStatus.HELD else ~is_held
+    return [Delivery.stored_status == DeliveryStatus.PENDING, is_wanted]
 
 
 def _event_conditions(criteria: DeliveryFilter) -> list[Any]:

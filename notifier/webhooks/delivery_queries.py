@@ -25,7 +25,7 @@ _LOADED = (
     joinedload(Delivery.endpoint),
     undefer(Delivery.attempt_count),
 )
-_NOT_DELIVERED = (DeliveryStatus.PENDING, DeliveryStatus.HELD, DeliveryStatus.DEAD)
+_NOT_DELIVERED = (DeliveryStatus.PENDING, DeliveryStatus.DEAD)
 
 
 @dataclass(frozen=True)
@@ -72,13 +72,14 @@ def count_by_course(
 ) -> defaultdict[str, Counter[str]]:
     """Return by course id the number of deliveries of its last event of a type, by status."""
     # The type is compared here: in the query, SQLite would read all events of that type.
-    rows = session.execute(
-        select(Event.course_id, Event.course_version, Event.type, Delivery.status, func.count())
+    found = (
+        select(Event.course_id, Event.course_version, Event.type, Delivery.status)
         .join(Delivery.event)
         .where(db.among(Event.course_id, course_ids))
-        .group_by(Event.course_id, Event.course_version, Event.type, Delivery.status)
-        .order_by(Event.course_version)
+        .subquery()
     )
+    query = select(*found.c, func.count()).group_by(*found.c).order_by(found.c.course_version)
+    rows = session.execute(query)
     counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
     versions: dict[str, int] = {}
     for course_id, version, found_type, status, number in rows:
@@ -177,11 +178,15 @@ def count(session: Session, criteria: DeliveryFilter) -> int | None:
 def backlog(session: Session, *, now: datetime) -> Backlog:
     """Return the backlog; delivered ones are not counted, because that would read most rows."""
     rows = session.execute(
-        select(Delivery.status, func.count())
-        .where(Delivery.status.in_(_NOT_DELIVERED))
-        .group_by(Delivery.status)
+        select(Delivery.endpoint_id, Delivery.stored_status, func.count())
+        .where(Delivery.stored_status.in_(_NOT_DELIVERED))
+        .group_by(Delivery.endpoint_id, Delivery.stored_status)
     )
-    counts = {row[0]: row[1] for row in rows}
+    disabled = set(session.scalars(select(Endpoint.id).where(Endpoint.disabled_at.is_not(None))))
+    counts: Counter[str] = Counter()
+    for endpoint_id, status, number in rows:
+        is_held = status == DeliveryStatus.PENDING and endpoint_id in disabled
+        counts[DeliveryStatus.HELD if is_held else status] += number
     return Backlog(counts, oldest_due_at(session, now=now))
 
 
@@ -200,14 +205,15 @@ def oldest_due_at(session: Session, *, now: datetime) -> datetime | None:
 def first_due() -> ScalarSelect[datetime]:
     """Return a subquery for the earliest due time of an endpoint's pending deliveries.
 
-    Those that are being sent are left out.
+    Those that are being sent are left out, and those that are held.
     """
     return (
         select(func.min(Delivery.due_at))
         .where(
             Delivery.endpoint_id == Endpoint.id,
-            Delivery.status == DeliveryStatus.PENDING,
+            Delivery.stored_status == DeliveryStatus.PENDING,
             Delivery.lease_token.is_(None),
+            Endpoint.disabled_at.is_(None),
         )
         .correlate(Endpoint)
         .scalar_subquery()

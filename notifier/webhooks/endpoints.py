@@ -98,13 +98,10 @@ def subscribed_to(session: Session, event_type: str) -> list[Endpoint]:
 def lock_subscribed(session: Session, event_type: str, *, wait: bool) -> list[Endpoint]:
     """Return what `subscribed_to` does, locked so that none is removed meanwhile.
 
-    With `wait` none is disabled meanwhile either: its delivery would be pending where it must be
-    held. Without, which is for transactions that have locked deliveries already, those that are
+    Without `wait`, which is for transactions that have locked deliveries already, those that are
     being removed are left out.
     """
-    if wait:
-        return _subscribed(session, event_type, _REGISTERED.with_for_update(read=True))
-    kept = _REGISTERED.with_for_update(read=True, key_share=True, skip_locked=True)
+    kept = _REGISTERED.with_for_update(read=True, key_share=True, skip_locked=not wait)
     return _subscribed(session, event_type, kept)
 
 
@@ -121,7 +118,7 @@ def _subscribed(
 def disable(
     session: Session, endpoint_id: int, reason: str, *, by: str | None = None, now: datetime
 ) -> bool:
-    """Disable an endpoint, hold its pending deliveries and signal it; the first reason is kept.
+    """Disable an endpoint and signal it; its deliveries are held. The first reason is kept.
 
     `by` is the person who does it, and becomes part of the reason. Return True if it was enabled.
     """
@@ -132,7 +129,6 @@ def disable(
         endpoint.disabled_at, endpoint.disabled_reason, endpoint.disabled_by = now, reason, by
         change = signals.EndpointChange(endpoint_id, endpoint.url, reason, now)
         signals.send(signals.endpoint_disabled, session, change)
-    deliveries.hold(session, endpoint_id)
     return was_enabled
 
 
@@ -158,9 +154,10 @@ def remove(session: Session, endpoint_id: int, *, by: str, now: datetime) -> int
 def enable(session: Session, endpoint_id: int, *, now: datetime) -> tuple[Endpoint, int]:
     """Enable an endpoint as healthy and release its held deliveries; return it and their number."""
     endpoint = _lock(session, endpoint_id)
+    was_disabled = endpoint.disabled_at is not None
     endpoint.disabled_at = endpoint.disabled_reason = endpoint.disabled_by = None
     breaker_store.set_state(endpoint, BreakerState())
-    return endpoint, deliveries.release(session, endpoint_id, now=now)
+    return endpoint, deliveries.release(session, endpoint_id, now=now) if was_disabled else 0
 
 
 def try_now(session: Session, endpoint_id: int, *, now: datetime) -> int:

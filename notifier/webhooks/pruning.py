@@ -117,7 +117,7 @@ def prune_secrets(session: Session, before: datetime) -> int:
 
 
 def _is_old(status: DeliveryStatus, before: datetime) -> ColumnElement[bool]:
-    is_old = and_(Delivery.status == status, Delivery.settled_at < before)
+    is_old = and_(Delivery.stored_status == status, Delivery.settled_at < before)
     if status is not DeliveryStatus.DEAD:
         return is_old
     removed = select(Endpoint.id).where(Endpoint.removed_at.is_not(None))

@@ -125,9 +125,9 @@ def replay(
 
 
 def _locked_batches(session: Session, ids: Sequence[int]) -> Iterator[Sequence[Any]]:
-    # Endpoints are locked so that none is disabled meanwhile: its deliveries would be pending
-    # where they must be held.
-    session.execute(select(Endpoint.id).order_by(Endpoint.id).with_for_update(read=True))
+    # Endpoints are locked so that none is removed meanwhile: its deliveries would stay pending.
+    kept = select(Endpoint.id).order_by(Endpoint.id).with_for_update(read=True, key_share=True)
+    session.execute(kept)
     unique = sorted(set(ids))
     for start in range(0, len(unique), _BATCH):
         yield _lock_replayable(session, unique[start : start + _BATCH])
@@ -137,7 +137,7 @@ def _lock_replayable(session: Session, ids: Sequence[int]) -> Sequence[Any]:
     rows = session.execute(
         select(
             Delivery.id,
-            Delivery.status,
+            Delivery.stored_status.label("status"),
             Delivery.endpoint_id,
             Endpoint.disabled_at,
             Endpoint.removed_at,

@@ -90,10 +90,8 @@ def settle(
         for endpoint_id, change in changed.items()
         if is_failing_for(change.after, disable_after, now=now)
     }
-    if unsent or gone or reasons:
-        claimed = [*(attempt.claimed for attempt in finished), *unsent]
-        deliveries.lock(session, claimed, pending_of=gone.union(reasons))
     if unsent:
+        deliveries.lock(session, [*(attempt.claimed for attempt in finished), *unsent])
         claims.give_back(session, unsent)
     settlements = deliveries.settle(session, settlements, now=now) if settlements else []
     for settlement in settlements:

@@ -245,6 +245,8 @@ _FREE_SQL = (
     f"AND lease_token IS NULL AND lost_claims < {SUSPECT_AFTER} AND due_at <= :now "
     "ORDER BY due_at {order}, id {order} LIMIT {limit}"
 )
+# A person may have disabled one since it was found.
+_IS_ENABLED = "ON endpoints.id = given.endpoint_id AND endpoints.disabled_at IS NULL"
 
 
 def _pick_on_postgresql(order: str, number: str) -> str:
@@ -258,7 +260,8 @@ def _pick_on_sqlite(order: str, number: str) -> str:
     # SQLite allows no column in a LIMIT: the position in an array stands for it.
     free = _FREE_SQL.format(order=order, limit=":most")
     return (
-        "SELECT picked.value AS id FROM {given}, "  # noqa: S608 - constants
+        "SELECT picked.value AS id FROM {given} "  # noqa: S608 - constants
+        f"JOIN endpoints {_IS_ENABLED}, "
         f"json_each((SELECT json_group_array(id) FROM ({free}))) AS picked "
         f"WHERE picked.key < given.{number}"
     )
@@ -275,7 +278,8 @@ _CLAIM = RowsStatement(
         # Materialized, because PostgreSQL could pick again for each row. The rows are locked where
         # they are found; one may be found twice.
         "postgresql": "WITH picked AS MATERIALIZED (SELECT DISTINCT found.id "  # noqa: S608 - constants
-        f"FROM {{given}} CROSS JOIN LATERAL ({_pick_on_postgresql('ASC', 'oldest')} "
+        f"FROM {{given}} JOIN endpoints {_IS_ENABLED} "
+        f"CROSS JOIN LATERAL ({_pick_on_postgresql('ASC', 'oldest')} "
         f"UNION ALL {_pick_on_postgresql('DESC', 'newest')}) AS found) "
         f"{_LEASE_SQL} FROM picked WHERE deliveries.id = picked.id",
     },

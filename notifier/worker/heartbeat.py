@@ -144,7 +144,9 @@ def claim_due(
 
     delivered_at = (
         select(func.max(Delivery.created_at))
-        .where(Delivery.endpoint_id == Endpoint.id, Delivery.status == DeliveryStatus.DELIVERED)
+        .where(
+            Delivery.endpoint_id == Endpoint.id, Delivery.stored_status == DeliveryStatus.DELIVERED
+        )
         .scalar_subquery()
     )
     rows = session.execute(

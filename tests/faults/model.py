@@ -108,10 +108,11 @@ class Sender:
     def reclaim_expired(self, now: datetime) -> None:
         """End expired leases; each counts as an attempt."""
         for one in self.deliveries.values():
-            if one.status == "pending" and one.leased_until and one.leased_until <= now:
+            is_open = one.status in {"pending", "held"}
+            if is_open and one.leased_until and one.leased_until <= now:
                 one.lost_claims += 1
                 is_dead = one.attempts >= MAX_ATTEMPTS or one.lost_claims >= MAX_LOST_CLAIMS
-                one.end_lease("dead" if is_dead else "pending")
+                one.end_lease("dead" if is_dead else one.status)
 
     def claim(self, one: Delivery, lease: str, until: datetime) -> Claim:
         one.attempts += 1

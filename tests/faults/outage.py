@@ -137,7 +137,9 @@ def deliver(both: Site, count: int) -> dict[str, object]:
         both.stop(worker)
         took = sorted(healthy.at[one] - at for one, at in written.items())
     with both.notifier.reading() as session:
-        rows = session.execute(select(Delivery.status, func.count()).group_by(Delivery.status))
+        rows = session.execute(
+            select(Delivery.stored_status, func.count()).group_by(Delivery.stored_status)
+        )
         statuses = {row[0]: row[1] for row in rows}
     return {
         "events": count,

@@ -215,7 +215,9 @@ class Machine(RuleBasedStateMachine):
             self.now += timedelta(seconds=seconds)
             return
         with self.notifier.reading() as session:
-            pending = session.scalars(select(Delivery).where(Delivery.status == "pending")).all()
+            pending = session.scalars(
+                select(Delivery).where(Delivery.stored_status == "pending")
+            ).all()
             times = [one.leased_until or one.due_at for one in pending]
             times += [one.paused_until for one in endpoints.list_all(session) if one.paused_until]
         self.now = min((one for one in times if one > self.now), default=self.now)

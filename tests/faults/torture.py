@@ -282,7 +282,9 @@ class Torture:
 
     def _statuses(self) -> Counter[str]:
         with self.both.notifier.reading() as session:
-            rows = session.execute(select(Delivery.status, func.count()).group_by(Delivery.status))
+            rows = session.execute(
+                select(Delivery.stored_status, func.count()).group_by(Delivery.stored_status)
+            )
             return Counter({row[0]: row[1] for row in rows})
 
     def report(self) -> Iterator[str]:

@@ -298,7 +298,9 @@ def new_delivery(endpoint_id: int, **overrides: Any) -> Delivery:
         "body": BODY,
         "occurred_at": NINE,
     }
-    delivery = {"status": DeliveryStatus.PENDING, "attempts": 0, "due_at": NINE}
+    delivery = {"stored_status": DeliveryStatus.PENDING, "attempts": 0, "due_at": NINE}
+    if "status" in overrides:
+        delivery["stored_status"] = overrides.pop("status")
     for name, value in overrides.items():
         (event if name in event else delivery)[name] = value
     delivery.setdefault("created_at", event["occurred_at"])

@@ -333,7 +333,7 @@ def test_dry_run_changes_nothing(admin: Admin, dead: int, store: Store, document
 
 def test_replay_refuses_disabled_endpoint(admin: Admin, store: Store, refused: Refused) -> None:
     endpoint = store.add_endpoint(disabled=True)
-    held = store.add_delivery(endpoint.id, status=DeliveryStatus.HELD)
+    held = store.add_delivery(endpoint.id)
 
     response = admin("POST", REPLAY, json={"ids": [held]})
 

@@ -208,7 +208,7 @@ def test_replay_by_filter_skips_delivered_ones(
 def test_replay_refuses_a_disabled_endpoint(store: Store, run: Run, read_json: ReadJson) -> None:
     disabled = store.add_endpoint(disabled=True)
     dead = store.add_delivery(disabled.id, status="dead", settled_at=NINE)
-    store.add_delivery(disabled.id, status="held", course_id="CS103")
+    store.add_delivery(disabled.id, course_id="CS103")
     before = store.rows()
 
     by_id = run("deliveries", "replay", dead)

@@ -170,7 +170,7 @@ def test_disabled_endpoint_is_found_and_its_deliveries_are_not_late(
     find: Find, store: Store
 ) -> None:
     endpoint = store.add_endpoint(disabled=True)
-    store.add_delivery(endpoint.id, status=DeliveryStatus.HELD)
+    store.add_delivery(endpoint.id)
 
     backlog, finding = find("backlog"), find("endpoints")
 

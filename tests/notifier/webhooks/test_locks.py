@@ -15,7 +15,7 @@ from notifier.courses import grades
 from notifier.courses import service as courses
 from notifier.errors import ClaimsNotAllowedError, CourseNotDeletedError, ReplayRefusedError
 from notifier.models import SOURCE, Course, Delivery, Endpoint, Grade
-from notifier.webhooks import breaker_store, deliveries, endpoints
+from notifier.webhooks import breaker_store, endpoints
 from notifier.webhooks import replay as replays
 from notifier.webhooks.circuit_breaker import BreakerState
 from notifier.webhooks.deliveries import Claimed, Finished
@@ -72,17 +72,17 @@ def wait_for_a_waiter(store: Store) -> None:
         pytest.param(lambda session, one: endpoints.try_now(session, one, now=NINE), id="try"),
     ],
 )
-def test_delivery_is_written_for_an_endpoint_that_another_holds(
+def test_course_is_deleted_while_another_holds_an_endpoint(
     store: Store, impatient: Database, lock: Callable[..., object]
 ) -> None:
     endpoint = store.add_endpoint()
-    event_id = store.delivery(store.add_delivery(store.add_endpoint().id)).event_id
+    store.add_course("CS101")
 
     with store.database.writing() as holding, impatient.writing() as writing:
         lock(holding, endpoint.id)
-        deliveries.create(writing, [event_id], [writing.get_one(Endpoint, endpoint.id)], now=NINE)
+        courses.delete_course(writing, "CS101", now=NINE)
 
-    assert [one.endpoint_id for one in store.all(Delivery)].count(endpoint.id) == 1
+    assert [one.endpoint_id for one in store.all(Delivery)] == [endpoint.id]
 
 
 def settle(session: Session, *finished: tuple[Claimed, AttemptResult]) -> None:
@@ -135,23 +135,6 @@ def test_half_open_endpoint_is_tried_by_one_worker(store: Store, impatient: Data
     afterwards = store.write(try_again, endpoint.id)
 
     assert [len(claimed), len(meanwhile), len(afterwards)] == [1, 0, 0]
-
-
-def test_held_deliveries_are_locked_in_the_order_of_a_settlement(
-    store: Store, impatient: Database, other: ThreadPoolExecutor
-) -> None:
-    gone = store.add_endpoint()
-    ids = store.add_deliveries(gone.id, 2)
-    first, second = sorted(store.claim(), key=lambda one: one.delivery_id)
-
-    with impatient.writing() as session:
-        deliveries.lock(session, [first])
-        settling = other.submit(store.write, settle, (second, GONE))
-        wait_for_a_waiter(store)
-        deliveries.lock(session, [second])
-
-    settling.result(timeout=10)
-    assert store.statuses(*ids) == ["held", "held"]
 
 
 @pytest.mark.parametrize("removed_first", [True, False])
@@ -213,20 +196,20 @@ def test_courses_are_locked_in_the_order_in_which_grades_are_loaded(
     assert {row.deleted_at for row in store.all(Course)} == {NINE}
 
 
-def test_replay_during_a_disable_waits_and_is_refused(
+def test_replay_during_a_removal_waits_and_is_refused(
     store: Store, other: ThreadPoolExecutor
 ) -> None:
     endpoint = store.add_endpoint()
     delivery_id = store.add_delivery(endpoint.id)
 
     with store.database.writing() as session:
-        endpoints.disable(session, endpoint.id, "gone", now=NINE)
+        endpoints.remove(session, endpoint.id, by="ada", now=NINE)
         replaying = other.submit(store.write, replays.replay, [delivery_id], by=ADA, now=NINE)
         wait_for_a_waiter(store)
 
     with pytest.raises(ReplayRefusedError):
         replaying.result(timeout=10)
-    assert store.statuses(delivery_id) == ["held"]
+    assert store.statuses(delivery_id) == ["cancelled"]
 
 
 def test_endpoint_is_forbidden_after_its_claim(store: Store, other: ThreadPoolExecutor) -> None:

@@ -70,14 +70,13 @@ def test_only_what_was_delivered_long_ago_is_deleted(store: Store) -> None:
     store.write(replays.replay, [sent_again], by=ADA, now=NINE)
     with store.database.writing() as session:
         row = session.get_one(Delivery, sent_again)
-        row.status, row.settled_at = DeliveryStatus.DELIVERED, BEFORE
+        row.stored_status, row.settled_at = DeliveryStatus.DELIVERED, BEFORE
     kept = {
         also_dead,
         replayed,
         sent_again,
         store.add_delivery(one, status=DeliveryStatus.DELIVERED, settled_at=BEFORE),
-        store.add_delivery(one, status=DeliveryStatus.PENDING),
-        store.add_delivery(one, status=DeliveryStatus.HELD),
+        store.add_delivery(one),
     }
     gone = {shared, *store.add_deliveries(one, 4, **LONG_AGO)}
     with store.database.writing() as session:

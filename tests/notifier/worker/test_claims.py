@@ -70,7 +70,6 @@ def test_leased_delivery_is_not_claimed_again(store: Store) -> None:
         pytest.param({"due_at": NINE + SECOND}, id="not due yet"),
         pytest.param({"status": DeliveryStatus.DELIVERED}, id="delivered"),
         pytest.param({"status": DeliveryStatus.DEAD}, id="dead"),
-        pytest.param({"status": DeliveryStatus.HELD}, id="held"),
     ],
 )
 def test_only_pending_and_due_deliveries_are_claimed(
@@ -79,6 +78,19 @@ def test_only_pending_and_due_deliveries_are_claimed(
     store.add_delivery(store.add_endpoint().id, **overrides)
 
     assert (is_due(store), store.claim()) == (False, [])
+
+
+def test_nothing_is_claimed_for_an_endpoint_that_was_disabled_since_it_was_found(
+    store: Store,
+) -> None:
+    disabled, enabled = store.add_endpoint(disabled=True), store.add_endpoint()
+    store.add_delivery(disabled.id)
+    sent = store.add_delivery(enabled.id)
+    found = {disabled.id: 9, enabled.id: 9}
+
+    claimed = store.write(claims.claim, found, newest_first=False, lease=MINUTE, now=NINE)
+
+    assert [one.delivery_id for one in claimed] == [sent]
 
 
 @pytest.mark.parametrize("database_kind", ["sqlite"])
