@@ -229,8 +229,9 @@ class StoredScore(Base):
 class Run(Base):
     """One run of the grade sync; `ended_at` stays None if it was killed.
 
-    `partial`: only the named courses or sources were synced. `scheduled`: cron or a timer started
-    it, no person. `stopped` says why it ended early.
+    `partial`: only the named courses or sources were synced. `unattended`: it is for every
+    course, and was not started at a terminal or on a page, but by cron, a timer or a script.
+    `stopped` says why it ended early.
     Unchanged courses have no row in `run_courses`, but are counted while it runs.
     `deleted` of the skipped courses were deleted; those that were known when it started have no
     row either, and are counted from then on.
@@ -256,7 +257,7 @@ class Run(Base):
     statements: Mapped[int] = mapped_column(default=0)
     seconds: Mapped[float | None] = mapped_column(Double)
     partial: Mapped[bool] = mapped_column(server_default=false())
-    scheduled: Mapped[bool] = mapped_column(server_default=false())
+    unattended: Mapped[bool] = mapped_column(server_default=false())
     stopped: Mapped[str | None] = mapped_column(Text)
     exit_code: Mapped[int | None]
 

@@ -71,7 +71,7 @@ def upgrade() -> None:
         sa.Column("statements", sa.Integer(), nullable=False),
         sa.Column("seconds", sa.Double(), nullable=True),
         sa.Column("partial", sa.Boolean(), server_default=sa.false(), nullable=False),
-        sa.Column("scheduled", sa.Boolean(), server_default=sa.false(), nullable=False),
+        sa.Column("unattended", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.Column("stopped", sa.Text(), nullable=True),
         sa.Column("exit_code", sa.Integer(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_runs")),

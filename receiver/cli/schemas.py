@@ -284,7 +284,7 @@ class RunResponse(Response):
     ended_at: Timestamp | None
     by: str
     partial: bool
-    scheduled: bool
+    unattended: bool
     synced: int
     unchanged: int
     skipped: int

@@ -100,8 +100,8 @@ def sync_grades(
         return
     options = SyncOptions(
         holder=requested_by or output.current_user(),
-        # A person starts it at a terminal or on a page.
-        scheduled=every is not None or not (requested_by or sys.stdin.isatty()),
+        # Cron and a timer cannot be told from a script.
+        unattended=every is not None or not (requested_by or sys.stdin.isatty()),
         even_if_paused=even_if_paused,
         lease=timedelta(seconds=services.settings.sync_lease),
         course_ids=course_ids,

@@ -61,7 +61,7 @@ ALL_RUNS = RunFilter()
 LISTED = (CourseOutcome.SYNCED, CourseOutcome.SKIPPED, CourseOutcome.FAILED)
 """The outcomes whose courses are listed; unchanged ones are only counted."""
 COLUMNS = (
-    *("run_id", "started_at", "ended_at", "by", "partial", "scheduled"),
+    *("run_id", "started_at", "ended_at", "by", "partial", "unattended"),
     *("synced", "unchanged", "skipped", "deleted", "failed"),
     *("requests", "database_queries", "seconds", "status"),
 )

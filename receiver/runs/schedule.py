@@ -18,10 +18,11 @@ from receiver.models import Run, SyncPause
 
 _NAME = "grade-sync"
 
-# The scheduled runs from which the interval follows, and the fewest that show one.
+# The unattended runs from which the interval follows, and the fewest that show one.
 _RUNS_READ = 12
 _FEWEST_RUNS = 3
-# Cron starts a run each minute at most, a few seconds early or late; what is more often is by hand.
+# Cron starts a run each minute at most, a few seconds early or late; what is more often is not
+# cron.
 _SHORTEST = timedelta(seconds=50)
 
 
@@ -44,8 +45,8 @@ class Schedule:
 
 
 def read(session: Session) -> Schedule:
-    """Return the schedule that the last scheduled runs show: the median of their intervals."""
-    query = select(Run.started_at).where(Run.scheduled).order_by(Run.id.desc()).limit(_RUNS_READ)
+    """Return the schedule that the last unattended runs show: the median of their intervals."""
+    query = select(Run.started_at).where(Run.unattended).order_by(Run.id.desc()).limit(_RUNS_READ)
     started_at = list(session.scalars(query))
     if len(started_at) < _FEWEST_RUNS:
         return Schedule(runs=len(started_at))
@@ -61,7 +62,7 @@ def read(session: Session) -> Schedule:
 
 
 def _prevented(session: Session) -> list[tuple[datetime, datetime]]:
-    """Return when no scheduled run could start: the last pause, and the last run."""
+    """Return when no unattended run could start: the last pause, and the last run."""
     pauses = select(SyncPause.paused_at, SyncPause.resumed_at)
     last_run = select(Run.started_at, Run.ended_at).order_by(Run.id.desc()).limit(1)
     spans = [*session.execute(pauses), *session.execute(last_run)]

@@ -160,20 +160,20 @@ def begin(
     holder: str,
     *,
     partial: bool = False,
-    scheduled: bool = False,
+    unattended: bool = False,
     deleted: int = 0,
     now: datetime,
 ) -> int:
     """Open the record of a run and return its id.
 
-    `partial`: it is not for every course. `scheduled`: no person started it. `deleted`: how many
-    courses it skips because they are known to be deleted; they are counted, but not recorded one by
-    one.
+    `partial`: it is not for every course. `unattended`: it was not started at a terminal or on a
+    page. `deleted`: how many courses it skips because they are known to be deleted; they are
+    counted, but not recorded one by one.
     """
     run = Run(
         holder=holder,
         partial=partial,
-        scheduled=scheduled,
+        unattended=unattended,
         skipped=deleted,
         deleted=deleted,
         started_at=now,

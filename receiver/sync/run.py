@@ -42,8 +42,8 @@ class SyncOptions:
     The run ends at the `deadline`, or when `stop` is set.
     `modified_since` requests what changed after that time, instead of what differs from the last
     run. `progress` is called with the number of courses done and of all.
-    `scheduled`: no person started the run. `even_if_paused`: it also runs while the grade sync is
-    paused.
+    `unattended`: the run was not started at a terminal or on a page. `even_if_paused`: it
+    also runs while the grade sync is paused.
     """
 
     holder: str
@@ -53,7 +53,7 @@ class SyncOptions:
     limits: FetchLimits = field(default_factory=FetchLimits)
     deadline: timedelta = timedelta(hours=1)
     modified_since: datetime | None = None
-    scheduled: bool = False
+    unattended: bool = False
     even_if_paused: bool = False
     stop: threading.Event = field(default_factory=threading.Event)
     progress: Callable[[int, int], None] = lambda _done, _all: None
@@ -203,7 +203,7 @@ class SyncRun:
                 session,
                 options.holder,
                 partial=partial,
-                scheduled=options.scheduled and not partial,
+                unattended=options.unattended and not partial,
                 deleted=len(plan.deleted),
                 now=now,
             )

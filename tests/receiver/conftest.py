@@ -212,7 +212,7 @@ class Store:
         ended: bool = True,
         not_recorded: tuple[CourseResult, ...] = (),
         known_deleted: int = 0,
-        scheduled: bool = False,
+        unattended: bool = False,
         **overrides: Any,
     ) -> int:
         """Record a run that took two seconds, or, if not `ended`, one in progress or killed."""
@@ -224,7 +224,7 @@ class Store:
                 session,
                 "ada@elms",
                 partial=partial,
-                scheduled=scheduled,
+                unattended=unattended,
                 deleted=known_deleted,
                 now=at,
             )

@@ -64,7 +64,7 @@ def wait_for_run(database: Database) -> tuple[str, bool, RunStatus]:
             if page.rows and page.rows[0].ended_at:
                 [run] = page.rows
                 statuses = runs.statuses(session, [run], now=datetime.now(UTC))
-                return run.holder, run.scheduled, statuses[run.id]
+                return run.holder, run.unattended, statuses[run.id]
         time.sleep(0.1)
     pytest.fail("no run ended")
 

@@ -180,7 +180,7 @@ def test_run_without_a_terminal_is_scheduled(
     receiver("sync-grades", "--course", "CS101")
     receiver("sync-grades", "--requested-by", "Ada")
 
-    assert [(run.holder == "Ada", run.scheduled) for run in store.rows(Run)] == [
+    assert [(run.holder == "Ada", run.unattended) for run in store.rows(Run)] == [
         (False, True),
         (False, False),
         (True, False),

@@ -103,12 +103,12 @@ def test_filter_without_effect_is_refused(browser: Browser, store: Store, path: 
     assert browser.get(path).status == 422
 
 
-def test_schedule_follows_from_scheduled_runs(browser: Browser, store: Store) -> None:
+def test_schedule_follows_from_unattended_runs(browser: Browser, store: Store) -> None:
     store.add_run(SYNCED)
     before = browser.get("/runs")
     started_at = datetime.now(UTC).replace(microsecond=0)
     for minutes in (31, 16, 1):
-        store.add_run(SYNCED, at=started_at - timedelta(minutes=minutes), scheduled=True)
+        store.add_run(SYNCED, at=started_at - timedelta(minutes=minutes), unattended=True)
 
     page = browser.get("/runs")
 
@@ -116,13 +116,13 @@ def test_schedule_follows_from_scheduled_runs(browser: Browser, store: Store) ->
     assert "Next run not known yet" in before.text
     assert (
         f"Status waiting Next run expected at {expected:%Y-%m-%d %H:%M:%S} UTC : every 15 min, "
-        "as the last 3 scheduled runs"
+        "as the last 3 unattended runs"
     ) in page.text
 
 
 def test_late_schedule_is_overdue(browser: Browser, store: Store) -> None:
     for minutes in (0, 15, 30):
-        store.add_run(SYNCED, at=NINE + timedelta(minutes=minutes), scheduled=True)
+        store.add_run(SYNCED, at=NINE + timedelta(minutes=minutes), unattended=True)
 
     assert "Status overdue Check that cron or a timer starts" in browser.get("/runs").text
 

@@ -16,12 +16,12 @@ from tests.receiver.conftest import NINE
 QUARTER = timedelta(minutes=15)
 
 
-def begin(database: Database, *minutes: int, scheduled: bool = True) -> None:
+def begin(database: Database, *minutes: int, unattended: bool = True) -> None:
     """Begin runs some minutes after nine."""
     with database.writing() as session:
         for minute in minutes:
             now = NINE + timedelta(minutes=minute)
-            runs.begin(session, "elms@cron", scheduled=scheduled, now=now)
+            runs.begin(session, "elms@cron", unattended=unattended, now=now)
 
 
 def read(database: Database) -> Schedule:
@@ -32,7 +32,7 @@ def read(database: Database) -> Schedule:
 
 def test_next_run_follows_from_the_usual_interval(database: Database) -> None:
     begin(database, 0, 15, 30)
-    begin(database, 37, scheduled=False)
+    begin(database, 37, unattended=False)
     begin(database, 75, 90)  # it was paused for a while
 
     known = read(database)
@@ -53,7 +53,7 @@ def test_run_that_a_pause_prevented_is_not_overdue(database: Database) -> None:
 
 def test_run_that_another_run_prevented_is_not_overdue(database: Database) -> None:
     begin(database, 0, 15, 30)
-    begin(database, 44, scheduled=False)
+    begin(database, 44, unattended=False)
     with database.writing() as session:
         runs.end(
             session,
