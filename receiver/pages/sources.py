@@ -1,20 +1,19 @@
 """The sources: the eAssessment sites, their URLs and secrets, last webhook and last request."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 from flask import Blueprint, current_app, flash, redirect, render_template, request, url_for
-from pydantic import ConfigDict
+from pydantic import BeforeValidator, ConfigDict
 from werkzeug.wrappers import Response
 
-from contract.signatures import Secret, SecretError
-from contract.tokens import MalformedTokenError, MoodleToken
+from contract.signatures import Secret
+from contract.tokens import MoodleToken
 from foundation.db import audit
 from foundation.db import session as db
 from foundation.errors import Advice
 from foundation.pages import downloads, forms
 from foundation.pages.error_pages import render_refusal
-from foundation.pages.filters import sentence
 from foundation.pages.forms import Faults
 from foundation.pages.guards import signed_in
 from foundation.pages.sessions import actor
@@ -37,6 +36,11 @@ from receiver.webhooks.refusals import RefusedWebhooks
 source_pages = Blueprint("sources", __name__, template_folder="templates")
 
 _SOURCE = "/sources/<name>"
+_NewSecret = Annotated[Secret, BeforeValidator(Secret.parse)]
+_FirstSecret = Annotated[
+    Secret | None, BeforeValidator(lambda text: Secret.parse(text) if text else None)
+]
+_SiteToken = Annotated[MoodleToken, BeforeValidator(lambda text: MoodleToken.parse(text.strip()))]
 
 
 class NewSourceForm(forms.Form):
@@ -47,7 +51,7 @@ class NewSourceForm(forms.Form):
     name: str
     url: str
     kind: Literal["api", "moodle"]
-    secret: str = ""
+    secret: _FirstSecret = None
 
 
 class UrlForm(forms.Form):
@@ -61,7 +65,7 @@ class UrlForm(forms.Form):
 class SecretForm(forms.Form):
     """A webhook secret to add."""
 
-    secret: str
+    secret: _NewSecret
 
 
 class RemoveSecretForm(forms.Form):
@@ -73,9 +77,7 @@ class RemoveSecretForm(forms.Form):
 class SiteTokenForm(forms.Form):
     """The site-wide token of a Moodle."""
 
-    model_config = ConfigDict(str_strip_whitespace=True)
-
-    site_token: str
+    site_token: _SiteToken
 
 
 @source_pages.get("/sources")
@@ -112,14 +114,11 @@ def add() -> Response | tuple[str, int]:
     if not isinstance(form, NewSourceForm):
         return _form(form), 422
     try:
-        secret = Secret.parse(form.secret) if form.secret else None
         with current.writing() as (session, now):
             source = sources.add(session, form.name, form.url, form.kind, now=now)
-            if secret:
-                sources.add_secret(session, source, secret, vault=current.vault, now=now)
+            if form.secret:
+                sources.add_secret(session, source, form.secret, vault=current.vault, now=now)
             audit.record(session, actor(), "source.add", form.name, source.url, now=now)
-    except SecretError as error:
-        return _form({"secret": sentence(str(error))}), 422
     except (SourceInvalidError, SourceExistsError) as refusal:
         return _form({"": render_refusal(refusal)}), 422
     return _done(form.name, "Source added.")
@@ -167,13 +166,10 @@ def add_secret(name: str) -> Response | tuple[str, int]:
     if not isinstance(form, SecretForm):
         return _page(name, form), 422
     try:
-        secret = Secret.parse(form.secret)
         with current.writing() as (session, now):
             source = sources.get(session, name)
-            row = sources.add_secret(session, source, secret, vault=current.vault, now=now)
+            row = sources.add_secret(session, source, form.secret, vault=current.vault, now=now)
             audit.record(session, actor(), "source.add-secret", name, f"secret {row.id}", now=now)
-    except SecretError as error:
-        return _page(name, {"secret": sentence(str(error))}), 422
     except SecretExistsError as refusal:
         return _page(name, {"secret": render_refusal(refusal)}), 422
     return _done(name, f"Secret {row.id} added.")
@@ -204,13 +200,10 @@ def set_site_token(name: str) -> Response | tuple[str, int]:
     if not isinstance(form, SiteTokenForm):
         return _page(name, form), 422
     try:
-        token = MoodleToken.parse(form.site_token)
         with current.writing() as (session, now):
             source = sources.get(session, name)
-            sources.set_site_token(session, source, token, vault=current.vault)
+            sources.set_site_token(session, source, form.site_token, vault=current.vault)
             audit.record(session, actor(), "source.set-site-token", name, now=now)
-    except MalformedTokenError as error:
-        return _page(name, {"site_token": sentence(str(error))}), 422
     except SourceKindError as refusal:
         return _refused(name, refusal)
     return _done(name, "Site token saved.")
