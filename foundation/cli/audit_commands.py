@@ -1,12 +1,10 @@
 """`audit list`: who did what on the pages, with the API and with commands."""
 
-from datetime import datetime
-
 import click
 
 from foundation.cli import context, output
 from foundation.cli.output import csv_option, json_option
-from foundation.cli.params import TEXT, limit_option, time_options, whole_number
+from foundation.cli.params import TEXT, filter_options, limit_option, time_options, whole_number
 from foundation.db import audit
 from foundation.db.audit import AuditEntry, AuditFilter
 from foundation.db.pagination import PageRequest
@@ -16,40 +14,28 @@ _ENTRY = whole_number(1, 2**31 - 1)  # PostgreSQL refuses to compare with larger
 
 
 @click.command("list")
-@click.option("--actor", type=TEXT, help="Only what this actor did.")
-@click.option("--action", type=TEXT, help="Only this action such as user.add, or kind of object.")
-@click.option("--object", "object_id", type=TEXT, help="Only what was done to this id.")
-@click.option("--part-of", type=_ENTRY, help="Only the objects of this entry of many.")
-@time_options("entries")
+@filter_options(
+    AuditFilter,
+    click.option("--actor", type=TEXT, help="Only what this actor did."),
+    click.option(
+        "--action", type=TEXT, help="Only this action such as user.add, or kind of object."
+    ),
+    click.option("--object", "object_id", type=TEXT, help="Only what was done to this id."),
+    click.option("--part-of", type=_ENTRY, help="Only the objects of this entry of many."),
+    time_options("entries"),
+)
 @click.option("--before", type=_ENTRY, help="Start before this entry (next page).")
 @limit_option("entries")
 @csv_option
 @json_option
 def list_(
-    actor: str | None,
-    action: str | None,
-    object_id: str | None,
-    part_of: int | None,
-    since: datetime | None,
-    until: datetime | None,
-    before: int | None,
-    limit: int,
-    as_csv: bool,
-    as_json: bool,
+    criteria: AuditFilter, before: int | None, limit: int, as_csv: bool, as_json: bool
 ) -> None:
     """List what was done, by whom, when, and from where, newest first.
 
     What was done to more than 20 objects at once is one entry with their number; --part-of lists
     them, and --object finds each.
     """
-    criteria = AuditFilter(
-        actor=actor,
-        action=action,
-        object_id=object_id,
-        part_of=part_of,
-        since=since,
-        until=until,
-    )
     if as_csv:
         rows = audit.export(context.checked_services().database, criteria)
         output.print_csv(audit.COLUMNS, rows, as_json=as_json)

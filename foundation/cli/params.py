@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import wraps
 from typing import Any, BinaryIO, Generic, TypeVar
 
 import click
@@ -109,6 +110,30 @@ DURATION = Parsed("duration", text.parse_duration)
 AGE = Parsed("age", _parse_age)  # of records to delete: at least MIN_AGE
 TIMESTAMP = Parsed("timestamp", _parse_timestamp)
 SINCE = Parsed("time", _parse_since)  # relative ones too
+
+
+def filter_options(
+    make: Callable[..., object], *options: Callable[[_Command], _Command]
+) -> Callable[[_Command], _Command]:
+    """Add the options of a filter to a command, which gets the filter as `criteria`.
+
+    `make` returns the filter for the values of the options, by their names.
+    """
+
+    def decorate(command: _Command) -> _Command:
+        @wraps(command)
+        def filtered(**given: Any) -> None:
+            criteria = make(**{name: given.pop(name) for name in names})
+            command(criteria=criteria, **given)
+
+        params: list[click.Parameter] = filtered.__dict__.setdefault("__click_params__", [])
+        others = len(params)
+        for option in reversed(options):
+            option(filtered)
+        names = [str(param.name) for param in params[others:]]
+        return filtered  # type: ignore[return-value]  # as above
+
+    return decorate
 
 
 def time_options(noun: str) -> Callable[[_Command], _Command]:

@@ -1,15 +1,13 @@
 """Commands about deliveries: list, show, replay."""
 
-from collections.abc import Callable, Sequence
-from functools import wraps
-from typing import Any
+from collections.abc import Sequence
 
 import click
 
 from contract.events import EVENT_TYPES, OPERATIONAL_TYPES
 from foundation.cli import context, output
 from foundation.cli.output import csv_option, json_option
-from foundation.cli.params import TEXT, Parsed, limit_option, text_of, time_options
+from foundation.cli.params import TEXT, Parsed, filter_options, limit_option, text_of, time_options
 from foundation.db.pagination import COUNTED, PageRequest, Sort
 from foundation.text import count
 from notifier.api.schemas import (
@@ -29,22 +27,8 @@ _SHOWN_IDS = 20
 _SORT = Parsed("column", lambda text: Sort.parse(text, SORTS))
 
 
-def _filter_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options of a delivery filter to a command, which gets the filter as `criteria`."""
-
-    @wraps(command)
-    def filtered(**options: Any) -> None:
-        criteria = DeliveryFilter(
-            **{name: options.pop(name) for name in DeliveryFilter.model_fields}
-        )
-        command(criteria=criteria, **options)
-
-    for option in reversed(_FILTER):
-        filtered = option(filtered)
-    return filtered
-
-
-_FILTER = (
+_filter_options = filter_options(
+    DeliveryFilter,
     click.option(
         "--status",
         type=click.Choice([status.value for status in DeliveryStatus]),

@@ -11,7 +11,7 @@ import click
 from sqlalchemy.orm import Session
 
 from foundation import logging
-from foundation.cli import context, output, signals
+from foundation.cli import context, output, pruning, signals
 from foundation.cli import doctor as report
 from foundation.cli.batches import in_batches
 from foundation.cli.init import database_url_option, initialize, new_encryption_key
@@ -21,7 +21,7 @@ from foundation.db import audit
 from foundation.db import session as db
 from foundation.db.pagination import Cursor
 from foundation.db.session import Database
-from foundation.responses import Deleted, Reencrypted
+from foundation.responses import Reencrypted
 from foundation.text import count
 from notifier.config import Settings
 from notifier.services import Services
@@ -33,10 +33,14 @@ _log = logging.get_logger(__name__)
 # A little over the largest body that a route accepts, so that the route itself refuses more.
 _MAX_BODY_BYTES = 17 * 1024 * 1024
 # What `prune` deletes.
-_PRUNED = (
-    *("deliveries", "attempts", "events", "moodle_event_ids", "secrets", "grades"),
-    "audit_entries",
-)
+_PRUNED = {
+    "deliveries": ("delivery", "deliveries"),
+    "attempts": ("attempt", "attempts"),
+    "events": ("event", "events"),
+    "moodle_event_ids": ("Moodle event id", "Moodle event ids"),
+    "secrets": ("expired secret", "expired secrets"),
+    **pruning.NOUNS,
+}
 # Rows that `prune` deletes in one transaction, and courses whose grades it deletes.
 _PRUNED_AT_ONCE = 500
 _COURSES_AT_ONCE = 50
@@ -112,7 +116,7 @@ def prune(older_than: timedelta, audit_older_than: timedelta | None, as_json: bo
     are deleted too. The command can be interrupted and run again.
     """
     from notifier.courses import grades, moodle_events
-    from notifier.webhooks import pruning
+    from notifier.webhooks import pruning as webhooks
 
     services: Services = context.checked_services()
     with services.database.reading() as session:
@@ -128,42 +132,27 @@ def prune(older_than: timedelta, audit_older_than: timedelta | None, as_json: bo
         steps["audit_entries"] = lambda session: audit.prune(
             session, audited_before, _PRUNED_AT_ONCE
         )
-    deleted = Counter(dict.fromkeys(_PRUNED, 0))
-    try:
+    with pruning.recorded(_PRUNED, as_json=as_json) as deleted:
         _prune_deliveries(services.database, before, deleted, hidden=as_json)
         with services.database.writing() as session:
             # A course that its Moodle deleted cannot be restored: they say so.
             received_before = min(before, now - services.settings.grace_period)
             deleted["moodle_event_ids"] = moodle_events.delete_receipts(session, received_before)
-            deleted["secrets"] = pruning.prune_secrets(session, before)
-        for name, delete in steps.items():
-            for number in in_batches(services.database, delete):
-                deleted[name] += number
-    finally:
-        result = (
-            f"deleted {count(deleted['deliveries'], 'delivery', 'deliveries')}, "
-            f"{count(deleted['attempts'], 'attempt')}, {count(deleted['events'], 'event')}, "
-            f"{count(deleted['moodle_event_ids'], 'Moodle event id')}, "
-            f"{count(deleted['secrets'], 'expired secret')}, "
-            f"{count(deleted['grades'], 'grade')} of deleted courses, "
-            f"{count(deleted['audit_entries'], 'audit entry', 'audit entries')}"
-        )
-        output.print_result(Deleted(deleted=deleted), result, as_json=as_json)
-        with services.writing() as (session, now):
-            audit.record(session, context.actor(), "database.prune", "", result, now=now)
+            deleted["secrets"] = webhooks.prune_secrets(session, before)
+        pruning.delete_all(services.database, steps, deleted)
 
 
 def _prune_deliveries(
     database: Database, before: datetime, deleted: Counter[str], *, hidden: bool
 ) -> None:
-    from notifier.webhooks import pruning
+    from notifier.webhooks import pruning as webhooks
 
     steps: list[Callable[..., Pruned | None]] = [
-        *(partial(pruning.prune_deliveries, status=status) for status in pruning.STATUSES),
-        *(partial(pruning.prune_events, event_type=one) for one in pruning.TYPES),
+        *(partial(webhooks.prune_deliveries, status=status) for status in webhooks.STATUSES),
+        *(partial(webhooks.prune_events, event_type=one) for one in webhooks.TYPES),
     ]
     with database.reading() as session:
-        total = pruning.count(session, before)
+        total = webhooks.count(session, before)
     with output.progress_bar(total, "Deleting deliveries and events", hidden=hidden) as advance:
         for step in steps:
             for pruned in _pruned(database, partial(step, before=before, limit=_PRUNED_AT_ONCE)):

@@ -1,6 +1,5 @@
 """Commands that run and maintain ELMS."""
 
-from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
@@ -9,14 +8,14 @@ import click
 from sqlalchemy.orm import Session
 
 from foundation.cli import doctor as report
-from foundation.cli import output
+from foundation.cli import output, pruning
 from foundation.cli.batches import in_batches
 from foundation.cli.init import database_url_option, initialize, new_encryption_key
 from foundation.cli.output import json_option
 from foundation.cli.params import prune_options
 from foundation.db import audit
 from foundation.db import session as db
-from foundation.responses import Deleted, Reencrypted
+from foundation.responses import Reencrypted
 from foundation.text import count
 from receiver.cli import context
 from receiver.config import Settings
@@ -25,7 +24,12 @@ from receiver.services import Services
 # Several times what a route accepts, so that the route itself refuses more.
 _MAX_BODY_BYTES = 1024 * 1024
 # What `prune` deletes.
-_PRUNED = ("runs", "history_lines", "webhook_ids", "grades", "audit_entries")
+_PRUNED = {
+    "runs": ("run", "runs"),
+    "history_lines": ("line of history", "lines of history"),
+    "webhook_ids": ("webhook id", "webhook ids"),
+    **pruning.NOUNS,
+}
 # Rows that `prune` deletes in one transaction, and courses whose grades it deletes.
 _ROWS_AT_ONCE = 5000
 _COURSES_AT_ONCE = 50
@@ -110,26 +114,12 @@ def prune(older_than: timedelta, audit_older_than: timedelta | None, as_json: bo
     if audit_older_than is not None:
         audited_before = now - audit_older_than
         steps["audit_entries"] = lambda session: audit.prune(session, audited_before, _ROWS_AT_ONCE)
-    deleted = Counter(dict.fromkeys(_PRUNED, 0))
-    try:
+    with pruning.recorded(_PRUNED, as_json=as_json) as deleted:
         with output.progress_bar(old_runs, "Deleting runs", hidden=as_json) as advance:
             for number in in_batches(database, lambda session: runs.prune(session, before, 1)):
                 deleted["runs"] += number
                 advance(number)
-        for name, delete in steps.items():
-            for number in in_batches(database, delete):
-                deleted[name] += number
-    finally:
-        result = (
-            f"deleted {count(deleted['runs'], 'run')}, "
-            f"{count(deleted['history_lines'], 'line')} of history, "
-            f"{count(deleted['webhook_ids'], 'webhook id')}, "
-            f"{count(deleted['grades'], 'grade')} of deleted courses, "
-            f"{count(deleted['audit_entries'], 'audit entry', 'audit entries')}"
-        )
-        output.print_result(Deleted(deleted=deleted), result, as_json=as_json)
-        with services.writing() as (session, now):
-            audit.record(session, context.auditor(), "database.prune", "", result, now=now)
+        pruning.delete_all(database, steps, deleted)
 
 
 @click.command()

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from flask import Flask
 
+from foundation.cli import pruning
 from foundation.config import ServiceSettings
 from notifier.app import create_app as create_notifier
 from notifier.config import Settings as NotifierSettings
@@ -165,6 +166,7 @@ COMMANDS = {
 RECORDED_BY = {
     **dict.fromkeys(("entry.add", "entry.remove", "entry.set-token"), history),
     "delivery.replay": replay,
+    "database.prune": pruning,
 }
 
 
