@@ -23,7 +23,7 @@ MAX_CLAIMS = 256
 _SECONDS_AHEAD = 0.15
 # Finished attempts that are settled without waiting for more, once no more than these are left to
 # send, which are sent meanwhile.
-FULL_BATCH = 64
+_FULL_BATCH = 64
 # Seconds between two looks at the posts in progress.
 _TICK = 0.02
 # The weight of the latest response in the mean response time of an endpoint.
@@ -41,10 +41,10 @@ _FIRST_POSTS, _GROW_BELOW, _SHRINK_ABOVE = 2, 0.8, 0.9
 
 @dataclass
 class _Slots:
-    """Slots for posts: those in progress and the endpoints with more to send, longest first."""
+    """Slots for posts: those in progress, and the endpoints that wait for one, oldest first."""
 
     number: int
-    posts: "OrderedDict[_Post, None]" = field(default_factory=OrderedDict)
+    posts: "dict[_Post, None]" = field(default_factory=dict)
     ready: "OrderedDict[_Endpoint, None]" = field(default_factory=OrderedDict)
 
     @property
@@ -276,7 +276,7 @@ class Senders:
     def _start_posts(self) -> None:
         """Start what may be posted now, on other threads."""
         while (post := self._next_post()) is not None:
-            with suppress(RuntimeError):  # the system has no more threads: one of those that run
+            with suppress(RuntimeError):  # the system has no more threads: one that runs makes it
                 self._pool.submit(self._run, post)
 
     def _run(self, post: _Post | None) -> None:
@@ -293,7 +293,7 @@ class Senders:
             self._start_posts()  # more of the same endpoint may be sent
             number, posting = len(self._finished), self.posting
             queued = self._claims - posting - number
-            is_full = number >= max(FULL_BATCH, queued) or not posting
+            is_full = number >= max(_FULL_BATCH, queued) or not posting
         if is_full or number == 1:
             self._on_finished(is_full)
         return following
