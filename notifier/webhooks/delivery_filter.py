@@ -1,7 +1,7 @@
 """Filters of deliveries: their ids in order and their counts, always read through an index."""
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import product
@@ -55,6 +55,7 @@ class DeliveryScope:
 
     criteria: DeliveryFilter
     endpoint_ids: Sequence[int]
+    disabled_ids: Collection[int]
     statuses: Sequence[DeliveryStatus]
     events: Sequence[str] | None
 
@@ -62,6 +63,13 @@ class DeliveryScope:
     def is_cheap_to_count(self) -> bool:
         """Whether counting reads only deliveries that match."""
         return self.events is not None or not _event_conditions(self.criteria)
+
+    def parts(self) -> Iterator[tuple[int, DeliveryStatus]]:
+        """Yield each endpoint with each status that its deliveries can have."""
+        for endpoint_id, status in product(self.endpoint_ids, self.statuses):
+            is_disabled = endpoint_id in self.disabled_ids
+            if status != (DeliveryStatus.PENDING if is_disabled else DeliveryStatus.HELD):
+                yield endpoint_id, status
 
 
 def scope_of(
@@ -77,7 +85,7 @@ def scope_of(
 
     `leave_out` has no effect on a status that the filter asks for.
     """
-    query = select(Endpoint.id).order_by(Endpoint.id)
+    query = select(Endpoint.id, Endpoint.disabled_at).order_by(Endpoint.id)
     if criteria.endpoint_id is not None:
         query = query.where(Endpoint.id == criteria.endpoint_id)
     if disabled is not None:
@@ -87,8 +95,13 @@ def scope_of(
         )
     statuses = [status for status in DeliveryStatus if status not in leave_out]
     chosen = statuses if criteria.status is None else [criteria.status]
+    rows = session.execute(query).all()
     return DeliveryScope(
-        criteria, list(session.scalars(query)), chosen, _find_few_events(session, criteria)
+        criteria,
+        [row.id for row in rows],
+        {row.id for row in rows if row.disabled_at},
+        chosen,
+        _find_few_events(session, criteria),
     )
 
 
@@ -116,7 +129,7 @@ def count(
             counts[row.endpoint_id][row.status] += 1
         return counts
     parts = []
-    for endpoint_id, status in product(scope.endpoint_ids, scope.statuses):
+    for endpoint_id, status in scope.parts():
         rows = _query(scope.criteria, endpoint_id, status)
         if limit is not None:
             # Ordered, although any rows would do: without it PostgreSQL scans the whole table.
@@ -187,7 +200,7 @@ def _ids(
         return []
     parts = [
         select(window.apply(_query(criteria, endpoint_id, status), *_ORDER).subquery())
-        for endpoint_id, status in product(scope.endpoint_ids, scope.statuses)
+        for endpoint_id, status in scope.parts()
     ]
     return window.pick_ids(db.union_rows(session, parts))
 
@@ -274,24 +287,16 @@ def _start_at_first_event(
 
 
 def _query(criteria: DeliveryFilter, endpoint_id: int, status: DeliveryStatus) -> Select[Any]:
+    stored = DeliveryStatus.PENDING if status == DeliveryStatus.HELD else status
     query = select(Delivery.id, Delivery.created_at).where(
         Delivery.endpoint_id == endpoint_id,
-        *_status_conditions(endpoint_id, status),
+        Delivery.stored_status == stored,
         *_in_period(Delivery.created_at, criteria),
     )
     conditions = _event_conditions(criteria)
     if conditions:
         query = query.join(Event, and_(Event.id == Delivery.event_id, *conditions))
     return query
-
-
-def _status_conditions(endpoint_id: int, status: DeliveryStatus) -> list[Any]:
-    if status not in {DeliveryStatus.PENDING, DeliveryStatus.HELD}:
-        return [Delivery.stored_status == status]
-    disabled_at = select(Endpoint.disabled_at).where(Endpoint.id == endpoint_id).scalar_subquery()
-    is_held = disabled_at.is_not(None)
-    is_wanted = is_held if status == DeliveryStatus.HELD else ~is_held
-    return [Delivery.stored_status == DeliveryStatus.PENDING, is_wanted]
 
 
 def _event_conditions(criteria: DeliveryFilter) -> list[Any]:
