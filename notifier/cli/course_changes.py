@@ -536,7 +536,7 @@ def _summary(change: _Change, results: Sequence[ChangeResult], wanted: int) -> s
     done = outcomes.pop(change.done, 0)
     parts = [f"{change.past} {done:,} of {count(wanted, 'course')}"]
     parts += [f"{number:,} {code.replace('_', ' ')}" for code, number in outcomes.items()]
-    if wanted > _LISTED:
+    if wanted > _LISTED and done:
         deliveries: Counter[str] = Counter()
         for result in results:
             if result.outcome is change.done:
