@@ -111,7 +111,6 @@ def settle(
 def claim(
     session: Session,
     wanted: Mapping[int, int],
-    settled: SettledBatch,
     *,
     half_open: Set[int],
     newest_first: bool,
@@ -120,11 +119,11 @@ def claim(
 ) -> list[Claimed]:
     """Claim up to the `wanted` number of due deliveries by endpoint, in `settle`'s transaction.
 
-    A `half_open` endpoint gets one, and is paused again: one worker tries it at a time.
+    Endpoints that are paused or disabled get none. A `half_open` endpoint gets one, and is paused
+    again: one worker tries it at a time.
     """
-    possible = wanted.keys() - settled.blocked
-    on_trial = breaker_store.lock_half_open(session, possible & half_open, now=now)
-    numbers = {endpoint_id: wanted[endpoint_id] for endpoint_id in possible - half_open}
+    on_trial = breaker_store.lock_half_open(session, wanted.keys() & half_open, now=now)
+    numbers = {endpoint_id: wanted[endpoint_id] for endpoint_id in wanted.keys() - half_open}
     numbers |= {endpoint_id: min(wanted[endpoint_id], 1) for endpoint_id in on_trial}
     claimed = claims.claim(session, numbers, newest_first=newest_first, lease=lease, now=now)
     tried = on_trial.keys() & {claim.endpoint_id for claim in claimed}

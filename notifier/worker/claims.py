@@ -245,8 +245,11 @@ _FREE_SQL = (
     f"AND lease_token IS NULL AND lost_claims < {SUSPECT_AFTER} AND due_at <= :now "
     "ORDER BY due_at {order}, id {order} LIMIT {limit}"
 )
-# A person may have disabled one since it was found.
-_IS_ENABLED = "ON endpoints.id = given.endpoint_id AND endpoints.disabled_at IS NULL"
+# It may have been disabled or paused since it was found.
+_IF_SENT_TO = (
+    "JOIN endpoints ON endpoints.id = given.endpoint_id AND endpoints.disabled_at IS NULL "
+    "AND (endpoints.paused_until IS NULL OR endpoints.paused_until <= :now)"
+)
 
 
 def _pick_on_postgresql(order: str, number: str) -> str:
@@ -261,7 +264,7 @@ def _pick_on_sqlite(order: str, number: str) -> str:
     free = _FREE_SQL.format(order=order, limit=":most")
     return (
         "SELECT picked.value AS id FROM {given} "  # noqa: S608 - constants
-        f"JOIN endpoints {_IS_ENABLED}, "
+        f"{_IF_SENT_TO}, "
         f"json_each((SELECT json_group_array(id) FROM ({free}))) AS picked "
         f"WHERE picked.key < given.{number}"
     )
@@ -278,7 +281,7 @@ _CLAIM = RowsStatement(
         # Materialized, because PostgreSQL could pick again for each row. The rows are locked where
         # they are found; one may be found twice.
         "postgresql": "WITH picked AS MATERIALIZED (SELECT DISTINCT found.id "  # noqa: S608 - constants
-        f"FROM {{given}} JOIN endpoints {_IS_ENABLED} "
+        f"FROM {{given}} {_IF_SENT_TO} "
         f"CROSS JOIN LATERAL ({_pick_on_postgresql('ASC', 'oldest')} "
         f"UNION ALL {_pick_on_postgresql('DESC', 'newest')}) AS found) "
         f"{_LEASE_SQL} FROM picked WHERE deliveries.id = picked.id",

@@ -226,7 +226,6 @@ class Worker:
             claimed = batch.claim(
                 session,
                 {} if self._stopping else wanted,
-                settled,
                 half_open=half_open,
                 newest_first=self._newest_first,
                 lease=options.lease,

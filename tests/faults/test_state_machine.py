@@ -358,7 +358,6 @@ class Machine(RuleBasedStateMachine):
                 *batch.claim(
                     session,
                     dict.fromkeys(due, limit),
-                    settled,
                     half_open={one for one in due if due[one]},
                     newest_first=False,
                     lease=LEASE,

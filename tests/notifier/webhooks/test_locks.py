@@ -112,11 +112,9 @@ def test_endpoint_that_is_gone_is_locked_before_its_deliveries(
 
 def try_again(session: Session, endpoint_id: int) -> list[Claimed]:
     """Claim for a half-open endpoint as a worker does that has found it due."""
-    settled = batch.settle(session, [], disable_after=5 * DAY, now=NINE)
     return batch.claim(
         session,
         {endpoint_id: 9},
-        settled,
         half_open={endpoint_id},
         newest_first=False,
         lease=HOUR,

@@ -38,7 +38,6 @@ def process(
         claimed = batch.claim(
             session,
             dict.fromkeys(due, 9),
-            settled,
             half_open={one for one in due if due[one]},
             newest_first=False,
             lease=MINUTE,
