@@ -231,9 +231,12 @@ def regenerate_token(
     if tokens_to is not None and resume:
         change.finished = _finished(tokens_to)
     _confirm(change, ids, ask=not yes, is_search=matching is not None)
-    if tokens_to is not None and not resume:
+    if tokens_to is None or not ids:
+        _change_all(change, ids, as_json=as_json)
+        return
+    if not resume:
         token_file.create(tokens_to)
-    with nullcontext() if tokens_to is None else token_file.appending(tokens_to) as file:
+    with token_file.appending(tokens_to) as file:
         change.file = file
         _change_all(change, ids, as_json=as_json)
 

@@ -160,6 +160,9 @@ def test_search_is_confirmed_with_the_overlap(store: Store, run: Run) -> None:
 
     result = run("courses", "regenerate-token", "--matching", "cs", "--now", *TO_FILE)
 
+    nothing = run("courses", "regenerate-token", "--matching", "zzz", "--now", "--yes", *TO_FILE)
+
+    assert nothing.stdout == "No active courses match.\n"
     question = "Regenerate the tokens of 2 courses (CS101, CS102)? The old ones end at once."
     assert (result.exit_code, question in result.stderr) == (2, True)
     assert not TOKENS.exists()
