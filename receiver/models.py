@@ -178,11 +178,9 @@ for _status, _condition in index_conditions(Entry).items():
     Index(f"ix_entries_{_status.value}", *_keys, sqlite_where=_where, postgresql_where=_where)
 
 
-# The condition for a fact that a webhook brings, but a sync found. A token that a sync announces
-# without effect is the one that is stored.
+# The condition for a fact that a webhook brings, but a sync found.
 FOUND_BY_SYNC = (
-    "actor = 'sync' AND (event IN ('course.deleted', 'course.restored') "
-    "OR event = 'token.announced' AND status = 'token_invalid')"
+    "actor = 'sync' AND event IN ('course.deleted', 'course.restored', 'token.regenerated')"
 )
 
 

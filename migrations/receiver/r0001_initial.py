@@ -323,8 +323,7 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_history_entry_id"), "history", ["entry_id"])
     found_by_sync = sa.text(
-        "actor = 'sync' AND (event IN ('course.deleted', 'course.restored') "
-        "OR event = 'token.announced' AND status = 'token_invalid')"
+        "actor = 'sync' AND event IN ('course.deleted', 'course.restored', 'token.regenerated')"
     )
     op.create_index(
         "ix_history_found_by_sync",

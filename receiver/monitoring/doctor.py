@@ -45,7 +45,7 @@ ENDING = timedelta(hours=12)
 _FACTS = {
     HistoryEvent.COURSE_DELETED: ("deletion", "deletions"),
     HistoryEvent.COURSE_RESTORED: ("restoration", "restorations"),
-    HistoryEvent.TOKEN_ANNOUNCED: ("new token", "new tokens"),
+    HistoryEvent.TOKEN_REGENERATED: ("new token", "new tokens"),
 }
 
 # The number of courses that are tried until one has students.

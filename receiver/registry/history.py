@@ -110,8 +110,10 @@ def entry_for_fact(
             event = HistoryEvent.COURSE_RESTORED
             detail = f"version {version}, restored at {format_timestamp(at)}"
         case TokenAnnounced(course_version=version, token_id=token_id, valid_until=until):
-            is_webhook = actor.kind == ActorKind.WEBHOOK
-            event = HistoryEvent.TOKEN_REGENERATED if is_webhook else HistoryEvent.TOKEN_ANNOUNCED
+            # A response with the grades names the current token, which mostly is the stored one.
+            is_replaced = state.stored_token_id not in {None, token_id}
+            is_change = actor.kind == ActorKind.WEBHOOK or is_replaced
+            event = HistoryEvent.TOKEN_REGENERATED if is_change else HistoryEvent.TOKEN_ANNOUNCED
             detail = f"version {version}, current token {token_id}"
             if until is not None:
                 detail += f", the one before is good until {format_timestamp(until)}"
@@ -212,12 +214,10 @@ def missed_webhooks(session: Session, *, now: datetime) -> dict[str, dict[str, i
         else_=Entry.announced_at,
     )
     webhook = aliased(HistoryEntry)
-    regenerated = HistoryEvent.TOKEN_REGENERATED.value
-    is_same = webhook.event == "stale " + case(
-        (event == HistoryEvent.TOKEN_ANNOUNCED, regenerated), else_=event
-    )
     arrived = select(webhook.id).where(
-        webhook.entry_id == HistoryEntry.entry_id, webhook.id > HistoryEntry.id, is_same
+        webhook.entry_id == HistoryEntry.entry_id,
+        webhook.id > HistoryEntry.id,
+        webhook.event == "stale " + event,
     )
     expected = select(SourceSecret.id).where(
         SourceSecret.source_id == Entry.source_id, SourceSecret.created_at <= fact_at

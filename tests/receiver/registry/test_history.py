@@ -104,7 +104,7 @@ def test_sync_writes_only_facts_that_changed_something(
         registry.apply_updates(session, updates, actor=RUN, now=NINE)
 
     assert written()[2:] == [
-        ("sync", "run 7", "token.announced", "token_invalid"),
+        ("sync", "run 7", "token.regenerated", "token_invalid"),
         ("sync", "run 7", "token.rejected", "token_invalid"),
     ]
 
@@ -199,9 +199,20 @@ def test_facts_that_only_a_sync_found_are_missed_webhooks(
     deleted = missed(store)
     find(Restored(4, LATER))
 
-    assert deleted == {"one": {"course.deleted": 1, "token.announced": 1}}
-    assert missed(store) == {"one": {"course.restored": 1, "token.announced": 1}}
+    assert deleted == {"one": {"course.deleted": 1, "token.regenerated": 1}}
+    assert missed(store) == {"one": {"course.restored": 1, "token.regenerated": 1}}
     assert missed(store, LATER + timedelta(days=7, seconds=1)) == {}
+
+
+def test_replaced_token_that_is_still_good_is_a_missed_webhook(
+    store: Store, find: Callable[..., None]
+) -> None:
+    overlap = TokenAnnounced(2, "other", LATER, LATER + timedelta(days=1))
+    find(overlap)
+    found = missed(store)
+    store.apply("CS101", overlap)
+
+    assert (found, missed(store)) == ({"one": {"token.regenerated": 1}}, {})
 
 
 @pytest.mark.parametrize(
@@ -228,7 +239,7 @@ def test_webhook_that_arrives_later_is_not_missed(store: Store, find: Callable[.
     after_deletion = missed(store)
     store.apply("CS101", TokenAnnounced(2, "other", LATER))
 
-    assert (after_deletion, missed(store)) == ({"one": {"token.announced": 1}}, {})
+    assert (after_deletion, missed(store)) == ({"one": {"token.regenerated": 1}}, {})
 
 
 def test_source_without_secrets_sends_no_webhooks(store: Store) -> None:
