@@ -25,7 +25,7 @@ _SECRET = re.compile(
     # Not the placeholders that a next step shows.
     r"|(?i:bearer)\s+(?!<(?:admin key|course token|metrics token)>(?:[`;,.\s]|$))\S+"
     r"|(?i:wstoken)\W{1,6}\w+"
-    r"|(?<=://)[^\s/@]*:[^\s/@]+(?=@)"
+    r"|(?<=://)[^\s/@:]*:[^\s/@]+(?=@)"
 )
 _SECRET_KEYS = re.compile(
     r"(?i)^(.*[_-])?(secrets?|(ws)?token|authorization|passwords?|cookie|admin[_-]key|encryption_keys?)$"

@@ -6,15 +6,15 @@ import time
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
-import requests
 from requests import PreparedRequest, Response
 from requests.adapters import BaseAdapter
 from requests.exceptions import InvalidURL
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ProtocolError, SSLError
-from urllib3.util import Retry, Timeout, parse_url
+from urllib3.util import Retry, parse_url
 
 from foundation.http import deadline, tls
 from foundation.http.dialer import Dialer
@@ -79,7 +79,10 @@ class _PlainConnection(HTTPConnection):
 
 
 class _TlsConnection(_PlainConnection, HTTPSConnection):
-    pass
+    @property
+    def is_connected(self) -> bool:
+        """Also whether nothing is left of what was decrypted, which the socket does not tell."""
+        return super().is_connected and not self.sock.pending()  # type: ignore[union-attr]  # TLS
 
 
 class _PlainPool(HTTPConnectionPool):
@@ -105,25 +108,27 @@ class Adapter(BaseAdapter):
         super().__init__()
         self._of_pool: dict[str, Any] = {"dialer": dialer, "maxsize": connections}
         self._of_tls_pool = self._of_pool | {"ssl_context": tls.tls_context(bundle)}
+        # A pool that is no longer referred to closes its connections.
         self._pool_of = lru_cache(hosts)(self._open_pool)
 
-    def send(self, request: PreparedRequest, *_: Any, timeout: Any = None, **__: Any) -> Response:
+    def send(self, request: PreparedRequest, *_: Any, **__: Any) -> Response:
         """Send a request, once more if a kept connection ended before any byte of the response.
 
         The peer or a firewall may have closed or forgotten it. The request may arrive twice:
         receivers recognise duplicates, and grades are written as values. The body of the response
-        is not read; `timeout` is one of urllib3.
+        is not read.
 
         Raises:
             urllib3.exceptions.HTTPError, OSError, ValueError
         """
         exchange = deadline.current()
         try:
-            return self._send(request, timeout)
-        except (ProtocolError, SSLError):
-            if exchange.has_dialed or exchange.has_received:
+            return self._send(request)
+        except (ProtocolError, SSLError) as error:
+            has_ended = not any(isinstance(cause, TimeoutError) for cause in causes(error))
+            if exchange.has_dialed or exchange.has_received or not has_ended:
                 raise
-        return self._send(request, timeout)
+        return self._send(request)
 
     def close(self) -> None:
         """Close the connections that are not in use."""
@@ -137,7 +142,7 @@ class Adapter(BaseAdapter):
             return _TlsPool(read.host, read.port or 443, **self._of_tls_pool)
         raise InvalidURL(f"not a URL of HTTP: {origin}")
 
-    def _send(self, request: PreparedRequest, timeout: Timeout) -> Response:
+    def _send(self, request: PreparedRequest) -> Response:
         origin, path = _split(str(request.url))
         raw = self._pool_of(origin).urlopen(
             str(request.method),
@@ -147,7 +152,7 @@ class Adapter(BaseAdapter):
             retries=_NO_RETRIES,
             redirect=False,
             assert_same_host=False,
-            timeout=timeout,
+            timeout=None,  # the sockets keep the limits of the exchange
             preload_content=False,
             decode_content=False,
         )
@@ -162,8 +167,9 @@ class Adapter(BaseAdapter):
 @lru_cache(maxsize=1024)
 def _split(url: str) -> tuple[str, str]:
     """Return the origin of a prepared request's URL, and its path with the query."""
-    scheme, _, rest = url.partition("://")
-    return f"{scheme}://{rest.split('/', 1)[0]}", requests.Request("GET", url).prepare().path_url
+    parts = urlsplit(url)
+    path = parts.path or "/"
+    return f"{parts.scheme}://{parts.netloc}", f"{path}?{parts.query}" if parts.query else path
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:

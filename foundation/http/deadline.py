@@ -53,7 +53,10 @@ class Exchange:
         self.ends_at = min(self.ends_at, time.monotonic() + seconds)
 
     def cancel(self) -> None:
-        """End the exchange now, from any thread: its current wait and all later ones fail."""
+        """End the exchange now, from any thread: its current wait and all later ones fail.
+
+        A lookup of a name ends by its own time-out.
+        """
         self.ends_at = float("-inf")
         if self._waits_for is not None:
             with suppress(OSError):
@@ -112,6 +115,8 @@ class PlainSocket(socket.socket):
             exchange.check_expired(error, IdleTimeoutError("no data for too long"))
             raise
         exchange.has_received |= received > 0
+        if not received:
+            exchange.timeout()  # one that was cancelled looks like the end of the response
         return received
 
     def sendall(self, *args: Any, **kwargs: Any) -> None:

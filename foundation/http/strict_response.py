@@ -14,8 +14,9 @@ from typing import BinaryIO
 
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([^\r\n]*))?\r?\n")
 # A header field (RFC 9110, 5.1 and 5.5).
-_FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\r\n]*?)[ \t]*\r?\n")
-_LENGTH = re.compile(r"[0-9]+", re.ASCII)
+_FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):([^\r\n]*)\r?\n")
+_LENGTH = re.compile(r"[0-9]{1,18}", re.ASCII)
+_CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\r\n]*)?\r?\n")
 # Bytes of the head and of all interim responses before it.
 _MAX_HEAD_BYTES = 64 * 1024
 _WITHOUT_BODY = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
@@ -48,17 +49,25 @@ class StrictResponse(HTTPResponse):
         is_plain = _add_fields(self.headers, lines)
         codings = _values(self.headers, "Transfer-Encoding")
         lengths = _values(self.headers, "Content-Length")
-        self.chunked, self.chunk_left = codings[:1] == ["chunked"], None
-        self.length = None
-        if self.status in _WITHOUT_BODY:
-            self.length = 0
-        elif lengths and not self.chunked and _LENGTH.fullmatch(lengths[0]):
+        has_body = self.status not in _WITHOUT_BODY
+        self.chunked, self.chunk_left = has_body and codings[:1] == ["chunked"], None
+        self.length = None if has_body else 0
+        if lengths and has_body and not self.chunked and _LENGTH.fullmatch(lengths[0]):
             self.length = int(lengths[0])
-        is_ambiguous = _is_ambiguous(codings, lengths)
-        if is_ambiguous:
+        is_ambiguous = _is_ambiguous(codings, lengths) or bool(codings and self.version == 10)
+        if is_ambiguous:  # urllib3 reads it again
             del self.headers["Content-Length"]
+            if self.length is not None:
+                self.headers["Content-Length"] = str(self.length)
         is_endless = self.length is None and not self.chunked
         self.will_close = is_ambiguous or is_endless or not is_plain or self._is_last()
+
+    # Where http.client reads the size of a chunk, in Python's notation of numbers: -1, 0x4, 1_0.
+    def _read_next_chunk_size(self) -> int:
+        found = _CHUNK_SIZE.fullmatch(self.fp.readline(_MAX_HEAD_BYTES))
+        if found is None:
+            raise ValueError("not the size of a chunk")
+        return int(found[1], 16)
 
     def _is_last(self) -> bool:
         """Return True if the server closes the connection (RFC 9112, 9.3)."""
@@ -85,7 +94,7 @@ def _add_fields(headers: HTTPMessage, lines: Iterable[bytes]) -> bool:
             is_plain = False
         else:
             name, value = field.groups()
-            headers[name.decode("ascii")] = value.decode("latin-1")
+            headers[name.decode("ascii")] = value.strip(b" \t").decode("latin-1")
     return is_plain
 
 

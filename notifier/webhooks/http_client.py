@@ -12,7 +12,7 @@ from requests import PreparedRequest
 from requests.exceptions import InvalidSchema, InvalidURL, MissingSchema
 from urllib3 import HTTPResponse
 from urllib3.exceptions import HTTPError, LocationParseError
-from urllib3.util import Timeout, parse_url
+from urllib3.util import parse_url
 
 from foundation.http import client as http
 from foundation.http import deadline
@@ -65,7 +65,6 @@ class Transport:
     ) -> None:
         self._connect_timeout = min(connect_timeout, deadline)
         self._deadline = deadline
-        self._timeout = Timeout(deadline)
         self._dialer = Dialer(self._connect_timeout, guard, resolve)
         self._adapter = http.Adapter(self._dialer, connections=connections, bundle=bundle)
 
@@ -111,7 +110,7 @@ class Transport:
         every = {**HEADERS, **headers, "Content-Length": str(len(body))}
         # Any mapping will do; one that ignores the case of names costs 20 µs more.
         request.headers = every  # type: ignore[assignment]  # as above
-        response = self._adapter.send(request, timeout=self._timeout)
+        response = self._adapter.send(request)
         exchange.shorten(BODY_SECONDS)
         excerpt = _read(response.raw)
         retry_after = response.headers.get("Retry-After")

@@ -10,7 +10,6 @@ from http.client import HTTPException
 
 import requests
 from urllib3.exceptions import HTTPError
-from urllib3.util import Timeout
 
 from foundation import tracing
 from foundation.errors import Advice
@@ -110,7 +109,6 @@ class HttpClient:
     ) -> None:
         self._span = span or tracing.new_span()
         self._timeout = (min(connect_timeout, total), min(read_timeout, total))
-        self._urllib3_timeout = Timeout(connect=self._timeout[0], read=self._timeout[1])
         self.total = total
         self._max_bytes = max_bytes
         self._adapter = http.Adapter(
@@ -176,7 +174,7 @@ class HttpClient:
         return response
 
     def _send(self, request: requests.PreparedRequest) -> HttpResponse:
-        response = self._adapter.send(request, timeout=self._urllib3_timeout)
+        response = self._adapter.send(request)
         body = bytearray()
         # In chunks, and at most one more than the limit, so that a large response costs no memory.
         while len(body) <= self._max_bytes:

@@ -102,6 +102,12 @@ def test_text_line_has_the_message_and_its_fields(read: Read) -> None:
         assert part in written
 
 
+def test_redact_takes_no_time_for_a_long_line() -> None:
+    text = "://" + ":" * 100_000 + " @"
+
+    assert logs.redact(text) == text  # an expression that begins anew at each colon takes minutes
+
+
 @each_format
 def test_lines_below_the_level_are_not_written(read: Read, form: Format) -> None:
     logs.configure("WARNING", form)

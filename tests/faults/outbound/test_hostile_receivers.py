@@ -15,8 +15,19 @@ from foundation.http import deadline
 from foundation.http.dialer import Dialer
 from notifier.webhooks.http_client import MAX_STORED_BYTES
 from notifier.webhooks.retry_policy import Failure, WebhookResponse
+from tests.faults.certificate_authority import Authority
 from tests.faults.outbound.conftest import BODY, HEADERS, PATIENCE, MakeRawSink, MakeTransport
-from tests.faults.server import FINE, OK, Behaviour, black_hole, drips, pours, resets, says
+from tests.faults.server import (
+    FINE,
+    OK,
+    Behaviour,
+    black_hole,
+    drips,
+    over_tls,
+    pours,
+    resets,
+    says,
+)
 from tests.notifier.conftest import LOOPBACK, Reply, Sink
 
 MEGABYTE = 1024 * 1024
@@ -126,6 +137,7 @@ def test_what_is_not_http_is_a_failure_that_quotes_it(
         pytest.param(b"Content-Length: 100\r\n\r\npart", "part", id="cut short"),
         pytest.param(b"Transfer-Encoding: chunked\r\n\r\nzz\r\n", "", id="bad chunk"),
         pytest.param(b"Content-Length: nonsense\r\n\r\nwell", "well", id="bad length"),
+        pytest.param(b"Content-Length: %s\r\n\r\nwell" % (b"1" * 5000), "well", id="vast length"),
         pytest.param(b"\r\nwell", "well", id="until the connection ends"),
         pytest.param(b"X: caf\xe9\x01\r\n\r\nwell", "well", id="header that is not ASCII"),
     ],
@@ -249,6 +261,57 @@ def test_excess_bytes_are_not_the_next_response(
     assert 299 not in {first.status, second.status}
 
 
+def test_excess_bytes_of_tls_are_not_the_next_response(
+    make_raw_sink: MakeRawSink, make_transport: MakeTransport, authority: Authority
+) -> None:
+    # The client decrypts all of it at once, and reads as much as its buffer holds.
+    response = FINE + b"x" * (8192 - len(FINE)) + FORGED
+    raw = make_raw_sink(over_tls(authority.server(), says(response, REFUSED), []))
+    transport = make_transport(bundle=str(authority.bundle))
+
+    responses = [transport.post(raw.url("https"), HEADERS, BODY) for _ in range(2)]
+
+    assert [getattr(response, "status", response) for response in responses] == [200, 200]
+    assert raw.connections == 2
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        pytest.param(b"X:" + b" " * 60_000 + b"\r", id="spaces before a CR"),
+        pytest.param(b"X: a" + b" " * 60_000 + b"b", id="spaces within a value"),
+        pytest.param(b"X" * 60_000, id="no colon"),
+    ],
+)
+def test_head_is_read_in_no_time(
+    make_raw_sink: MakeRawSink, make_transport: MakeTransport, line: bytes
+) -> None:
+    raw = make_raw_sink(says(OK + b"Content-Length: 4\r\n" + line + b"\r\n\r\nwell"))
+
+    # An expression that goes back and forth in the line would take minutes.
+    response = make_transport().post(raw.url(), HEADERS, BODY)
+
+    assert response == WebhookResponse(200, None, "well")
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        pytest.param(b"HTTP/1.1 304 Not Modified\r\nTransfer-Encoding: chunked\r\n\r\n", id="304"),
+        pytest.param(b"HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n", id="204"),
+    ],
+)
+def test_response_without_a_body_has_no_chunks(
+    make_raw_sink: MakeRawSink, make_transport: MakeTransport, response: bytes
+) -> None:
+    raw, transport = make_raw_sink(says(response, REFUSED)), make_transport()
+
+    responses = [transport.post(raw.url(), HEADERS, BODY) for _ in range(2)]
+
+    assert responses[1] == WebhookResponse(500, None, "no")
+    assert raw.connections == 1
+
+
 def test_late_bytes_are_not_the_next_response(
     make_raw_sink: MakeRawSink, make_transport: MakeTransport
 ) -> None:
@@ -295,6 +358,11 @@ def test_connection_is_kept_after_a_clean_response(
     "response",
     [
         pytest.param(b"HTTP/1.0 200 OK\r\nContent-Length: 4\r\n\r\nwell", id="HTTP/1.0"),
+        pytest.param(
+            b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n"
+            + WELL_CHUNK,
+            id="chunks in HTTP/1.0",
+        ),
         pytest.param(OK + b"Connection: x, Close\r\nContent-Length: 4\r\n\r\nwell", id="close"),
         pytest.param(OK + b"Content-Length: 4\r\nno field\r\n\r\nwell", id="no field"),
         pytest.param(OK + b"Content-Length: 4\r\nA b: c\r\n\r\nwell", id="no name"),
@@ -327,7 +395,7 @@ def test_connections_of_the_least_recently_used_host_are_closed(
     with deadline.within(10):
         for sink in (make_raw_sink(behave), make_raw_sink(says(FINE))):
             request = requests.Request("POST", sink.url(), data=BODY).prepare()
-            adapter.send(request, timeout=5).raw.read(4096)
+            adapter.send(request).raw.read(4096)
 
     assert closed.wait(PATIENCE)
     adapter.close()

@@ -12,7 +12,7 @@ from urllib3.exceptions import ProtocolError, ReadTimeoutError
 
 from foundation.http import client as http
 from foundation.http import deadline
-from foundation.http.deadline import TlsSocket
+from foundation.http.deadline import IdleTimeoutError, PlainSocket, TlsSocket
 from foundation.http.dialer import Dialer
 from tests.faults.certificate_authority import Authority
 from tests.faults.server import FINE, OK, Behaviour, RawSink, over_tls, resets, says
@@ -50,7 +50,7 @@ def post(authority: Authority) -> Iterator[Post]:
     def send(url: str) -> int:
         request = requests.Request("POST", url, data=BODY).prepare()
         with deadline.within(5, idle_timeout=0.5):
-            response = adapter.send(request, timeout=5)
+            response = adapter.send(request)
             response.raw.read(decode_content=False)
         return response.status_code
 
@@ -164,6 +164,22 @@ def test_request_that_cannot_be_written_is_sent_again_once(
         post(sink.url("https"))
 
     assert sink.connections == 2
+
+
+def test_request_that_is_not_accepted_in_time_is_not_sent_again(
+    serve: Serve, post: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wait(*_: object) -> None:
+        raise IdleTimeoutError("no data was accepted for too long")
+
+    sink = serve(says(FINE, FINE), says(FINE))
+    post(sink.url())
+    monkeypatch.setattr(PlainSocket, "sendall", wait)
+
+    with pytest.raises(ProtocolError, match="no data was accepted"):
+        post(sink.url())
+
+    assert sink.connections == 1
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ from tests.faults.server import (
     says,
 )
 
+CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
 GZIPPED = gzip.compress(b" " * 100_000)
 
 
@@ -127,6 +128,21 @@ def test_closing_of_a_kept_connection_fails_no_request(
         pytest.param(
             says(OK + b"Content-Length: 9\r\n\r\nhalf"), {}, "IncompleteRead", id="cut off"
         ),
+        pytest.param(
+            says(OK + b"Content-Length: 9\r\n" * 2 + b"\r\nhalf"),
+            {},
+            "IncompleteRead",
+            id="cut off, with two lengths",
+        ),
+        pytest.param(
+            says(CHUNKED + b"4\r\nhalf\r\n0"), {}, "IncompleteRead", id="cut off in a size"
+        ),
+        pytest.param(
+            says(CHUNKED + b"0x4\r\nhalf\r\n0\r\n\r\n"),
+            {},
+            "IncompleteRead",
+            id="size in Python's notation",
+        ),
     ],
 )
 def test_request_without_a_complete_response_fails_in_time(
@@ -217,6 +233,7 @@ def test_only_a_configured_authority_is_trusted(
         pytest.param("http", [ask], id="before the response"),
         pytest.param("http", [ask, lambda c: c.sendall(FINE[:40])], id="in the head"),
         pytest.param("http", [ask, lambda c: c.sendall(FINE[:-2])], id="in the body"),
+        pytest.param("http", [ask, lambda c: c.sendall(OK + b"\r\n")], id="before an endless body"),
         pytest.param("tls", [ask], id="over TLS"),
     ],
 )
