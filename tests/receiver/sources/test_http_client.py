@@ -233,7 +233,11 @@ def test_only_a_configured_authority_is_trusted(
         pytest.param("http", [ask], id="before the response"),
         pytest.param("http", [ask, lambda c: c.sendall(FINE[:40])], id="in the head"),
         pytest.param("http", [ask, lambda c: c.sendall(FINE[:-2])], id="in the body"),
-        pytest.param("http", [ask, lambda c: c.sendall(OK + b"\r\n")], id="before an endless body"),
+        pytest.param(
+            "http",
+            [ask, lambda c: c.sendall(OK + b"\r\n"), lambda _: time.sleep(0.2)],
+            id="waiting for a body",
+        ),
         pytest.param("tls", [ask], id="over TLS"),
     ],
 )
