@@ -48,6 +48,8 @@ from receiver.sources.http_client import (
 )
 
 _ETAG = re.compile(r'(?:W/)?"[!#-~]{0,240}"', re.ASCII)
+# The maximum seconds for a claim, for which all sites wait; the next run claims again.
+_CLAIM_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -60,11 +62,17 @@ class BatchItem:
 
 
 class ClaimFailedError(Exception):
-    """No token could be claimed from a site, and why; `problem` is the type of its response."""
+    """No token could be claimed from a site, and why; `problem` is the type of its response.
 
-    def __init__(self, detail: str, problem: ProblemType | None = None) -> None:
+    `temporary`: the same claim may succeed later.
+    """
+
+    def __init__(
+        self, detail: str, problem: ProblemType | None = None, *, temporary: bool = False
+    ) -> None:
         super().__init__(detail)
         self.problem = problem
+        self.temporary = temporary
 
 
 class EAssessmentClient:
@@ -162,10 +170,11 @@ class EAssessmentClient:
         headers["Content-Type"] = "application/json"
         try:
             return self._http_client.send(
-                "POST", f"{source_url}/api/v1/tokens/claim", headers, body
+                *("POST", f"{source_url}/api/v1/tokens/claim", headers, body),
+                max_seconds=_CLAIM_SECONDS,
             )
         except RequestFailedError as error:
-            raise ClaimFailedError(str(error)) from None
+            raise ClaimFailedError(str(error), temporary=True) from None
 
     def _fetch_batch(self, queries: Sequence[GradeQuery]) -> list[FetchOutcome | None] | None:
         """Return an outcome for each query that has one, or None if the site has no batches."""
@@ -257,7 +266,8 @@ def _claim_failed(response: HttpResponse) -> ClaimFailedError:
     except strict_json.StrictJsonError:
         document = None
     if not isinstance(document, dict) or (problem := type_of(document)) is None:
-        return ClaimFailedError(f"responded {response.status} without a known reason")
+        detail = f"responded {response.status} without a known reason"
+        return ClaimFailedError(detail, temporary=is_temporary(response.status))
     detail = f"responded {response.status} {problem}: {_detail(document)}"
     return ClaimFailedError(detail, problem)
 

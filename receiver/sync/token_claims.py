@@ -1,7 +1,10 @@
 """The stage that claims new tokens from their sites, before a run plans which courses it skips."""
 
+import contextvars
 from collections.abc import Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 
 from contract.claims import MAX_CLAIMS
@@ -30,12 +33,19 @@ _ENTER_TOKENS = Advice(
     ("COURSE_ID",),
 )
 _ENTER_SECRET = Advice(
-    "Enter the newest secret of the endpoint, and remove any that was entered after it: claims are "
-    "signed with the last one. Until the overlap of their tokens ends the courses are synced with "
-    "their old tokens.",
+    "If the cause is the time, synchronize both clocks (NTP). Otherwise enter the newest secret of "
+    "the endpoint, and remove any that was entered after it: claims are signed with the last one. "
+    "Until the overlap of their tokens ends the courses are synced with their old tokens.",
     "sources add-secret",
     ("SOURCE",),
 )
+_WAIT = Advice(
+    "No action needed: the next run claims them again; until their overlap ends the courses are "
+    "synced with their old tokens."
+)
+# Sites that are claimed from at once, so that one that does not respond delays no other, and
+# seconds between two looks at the stop signal.
+_AT_ONCE, _CHECK_SECONDS = 8, 0.2
 
 
 @dataclass(frozen=True)
@@ -44,7 +54,8 @@ class TokenClaims:
 
     What cannot be claimed stays as it is: a course is synced with its old token, or skipped. No
     transaction is open during a request. Repeating a claim returns the same token, so that nothing
-    is lost if the run is killed before it is stored.
+    is lost if the run is killed before it is stored. Requests in progress are cancelled when the
+    run has to stop.
     """
 
     database: Database
@@ -62,15 +73,28 @@ class TokenClaims:
             all_sources = sources.list_all(session) if entries else []
             session.expunge_all()
         by_id = {source.id: source for source in all_sources}
-        for source_id, of_source in groupby(entries, key=lambda entry: entry.source_id):
-            source = by_id[source_id]
-            try:
-                self._claim_all(source, list(of_source))
-            except db.UNUSABLE:
-                raise
-            except Exception as error:  # noqa: BLE001 - one site never stops the run
-                failure = to_internal_failure(error)
-                _log.warning("tokens not claimed", source=source.name, cause=failure.detail)
+        with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="claim") as pool:
+            claims = set()
+            for source_id, of_source in groupby(entries, key=lambda entry: entry.source_id):
+                claim = partial(self._claim_source, by_id[source_id], list(of_source))
+                # In the context of the run, which the log names.
+                claims.add(pool.submit(contextvars.copy_context().run, claim))
+            waiting = claims
+            while waiting:
+                waiting = wait(waiting, _CHECK_SECONDS).not_done
+                if self.stop.is_set:
+                    self.clients.cancel()
+        for future in claims:
+            future.result()
+
+    def _claim_source(self, source: Source, entries: Sequence[Entry]) -> None:
+        try:
+            self._claim_all(source, entries)
+        except db.UNUSABLE:
+            raise
+        except Exception as error:  # noqa: BLE001 - one site never stops the run
+            failure = to_internal_failure(error)
+            _log.warning("tokens not claimed", source=source.name, cause=failure.detail)
 
     def _claim_all(self, source: Source, entries: Sequence[Entry]) -> None:
         client, key = self.clients.open(source), sources.newest_secret(source, vault=self.vault)
@@ -83,9 +107,9 @@ class TokenClaims:
                 self._claim(client, source, key, batch)
             except ClaimFailedError as error:
                 # The others of this site would fail for the same reason.
-                is_signature = error.problem is ProblemType.SIGNATURE_REFUSED
-                enter_secret = _ENTER_SECRET.fill("SOURCE", source.name)
-                advice = enter_secret if is_signature else _ENTER_TOKENS
+                advice = _WAIT if error.temporary else _ENTER_TOKENS
+                if error.problem is ProblemType.SIGNATURE_REFUSED:
+                    advice = _ENTER_SECRET.fill("SOURCE", source.name)
                 _log.warning(
                     "tokens not claimed",
                     source=source.name,

@@ -93,7 +93,7 @@ class FailingClient:
         """Do nothing: no request takes time."""
 
     def send(
-        self, method: str, url: str, headers: Mapping[str, str], body: bytes = b""
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes = b"", **_: float
     ) -> HttpResponse:
         """Return the response of the app, unless the request or the response is lost."""
         path = url.removeprefix("http://app")

@@ -4,13 +4,16 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler
 
 import pytest
 
 from contract.signatures import Secret
+from receiver.course_state import TokenAnnounced
 from receiver.models import Run
 from tests.loopback import Handler, served
 from tests.receiver.cli.conftest import Receiver, new_token
@@ -40,6 +43,9 @@ def silent_site(receiver: Receiver) -> Iterator[SilentSite]:
             site.released.wait(30)
             self.close_connection = True
 
+        def do_POST(self) -> None:
+            self.do_GET()
+
     with served(SilentHandler) as url:
         receiver("sources", "add", "one", "--url", url, stdin=Secret.generate().reveal())
         receiver("registry", "add", "CS101", stdin=new_token())
@@ -65,6 +71,24 @@ def test_second_sync_is_refused_until_the_first_is_stopped(  # F29
     assert (second.exit_code, requests) == (3, 1)
     assert exit_code == 128 + signal.SIGTERM
     assert "Grade sync 2: " in third.stdout
+
+
+def test_claim_of_a_silent_site_ends_when_the_sync_is_stopped(
+    receiver: Receiver, silent_site: SilentSite, store: Store
+) -> None:
+    now = datetime.now(UTC)
+    store.apply("CS101", TokenAnnounced(2, "new", now, now + timedelta(hours=1)))
+
+    with subprocess.Popen(COMMAND) as process:
+        requested = silent_site.requested.wait(30)
+        process.send_signal(signal.SIGTERM)
+        stopped_at = time.monotonic()
+        exit_code = process.wait(30)
+        seconds = time.monotonic() - stopped_at
+
+    assert requested
+    assert exit_code == 128 + signal.SIGTERM
+    assert seconds < 5  # a claim is given up after 10
 
 
 def test_sync_at_an_interval_runs_until_stopped(

@@ -131,7 +131,9 @@ class Responses:
     responses: list[HttpResponse]
     webhook_ids: list[str] = field(default_factory=list)
 
-    def send(self, method: str, url: str, headers: dict[str, str], body: bytes) -> HttpResponse:
+    def send(
+        self, method: str, url: str, headers: dict[str, str], body: bytes, *, max_seconds: float
+    ) -> HttpResponse:
         self.webhook_ids.append(headers["webhook-id"])
         return self.responses.pop(0)
 
