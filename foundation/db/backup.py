@@ -49,10 +49,14 @@ def back_up(database: Database, file: Path, advance: Callable[[int], None]) -> i
 @contextmanager
 def _new_file(file: Path) -> Iterator[Path]:
     """Yield a file to write to, which gets its name at the end."""
-    partial = file.with_name(f"{file.name}.partial")
     advice = Advice("Choose another name, or remove that file.")
+    if file.is_dir():
+        raise BackupError(
+            f"{file} is a directory", advice=Advice("Add the name of a new file to it.")
+        )
     if file.exists():
         raise BackupError(f"there is a file {file}", advice=advice)
+    partial = file.with_name(f"{file.name}.partial")
     if not file.parent.is_dir():
         raise BackupError(
             f"there is no directory {file.parent}",

@@ -175,6 +175,12 @@ def test_file_of_another_backup_is_kept(store: Store, tmp_path: Path) -> None:
     assert [*tmp_path.glob("copy*")] == [other]
 
 
+def test_directory_is_no_file(store: Store, tmp_path: Path) -> None:
+    for directory in (tmp_path, Path("/")):
+        with pytest.raises(BackupError, match="is a directory"):
+            back_up(store.database, directory, lambda _: None)
+
+
 def test_missing_directory_is_named(store: Store, tmp_path: Path) -> None:
     missing = tmp_path / "missing"
 
