@@ -31,7 +31,7 @@ def three(store: Store) -> list[str]:
 
 def test_preview_names_courses_and_endpoints(ada: Browser, three: list[str], store: Store) -> None:
     store.add_endpoint(URL)
-    store.add_endpoint("https://disabled.example/hook", disabled=True)
+    store.add_endpoint("https://disabled.example/hook", name="Archive", disabled=True)
     store.add_endpoint("https://other.example/hook", event_types=["token.regenerated"])
     before = store.rows()
 
