@@ -11,6 +11,7 @@ from pydantic.alias_generators import to_snake
 
 from contract.strict_json import is_storable
 from contract.validation import validation_message
+from foundation import csv_writer
 from foundation.errors import Advice, Refusal
 
 Row = dict[str, str]
@@ -23,7 +24,7 @@ _MAX_SHOWN_COLUMNS = 5
 
 
 class CsvError(Refusal):
-    """A CSV file cannot be read; nothing of it was imported."""
+    """A CSV file cannot be read; nothing was changed."""
 
     advice = Advice("Correct the lines that are named, then try again with all lines.")
 
@@ -142,6 +143,21 @@ class Table:
         return {name: cell for name, cell in zip(self._header, cells, strict=True) if name.strip()}
 
 
+def read_list(text: str, column: str) -> list[tuple[int, str]]:
+    """Return the values of a list with the numbers of their lines; empty ones are left out.
+
+    It is a column of a CSV text whose first line names it, or else has one value a line. Raises
+    CsvError.
+    """
+    found = list(enumerate(text.splitlines(), start=1))
+    if column in text.split("\n", 1)[0]:
+        table = Table(text, (column,))
+        if column in table.columns:
+            found, faults = table.parse(lambda line, row: (line, csv_writer.plain(row[column])))
+            refuse(faults)
+    return [(line, value.strip()) for line, value in found if value.strip()]
+
+
 def repeated(keys: Iterable[tuple[int, Hashable]], noun: str = "person") -> list[Fault]:
     """Return a fault for each line whose key is that of an earlier line."""
     first: dict[Hashable, int] = {}
@@ -160,7 +176,7 @@ def refuse(faults: Sequence[Fault]) -> None:
     if len(faults) > len(shown):
         shown.append(f"and {len(faults) - len(shown):,} more")
     wrong = "1 line is" if len(faults) == 1 else f"{len(faults):,} lines are"
-    raise CsvError("\n".join([f"nothing was imported: {wrong} invalid", *shown]))
+    raise CsvError("\n".join([f"nothing was changed: {wrong} invalid", *shown]))
 
 
 def describe(error: ValidationError, columns: Mapping[str, str] = MappingProxyType({})) -> str:

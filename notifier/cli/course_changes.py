@@ -13,9 +13,11 @@ import click
 from sqlalchemy.orm import Session
 
 from contract.tokens import CourseToken
+from foundation import csv_reader
 from foundation.cli import context, output
 from foundation.cli.output import json_option
 from foundation.cli.params import COURSE_ID, SEARCH, Parsed, parse_course_id, read_text
+from foundation.csv_reader import CsvError
 from foundation.db import audit
 from foundation.db import session as db
 from foundation.db.session import Database
@@ -87,8 +89,8 @@ def _course_options(verb: str, found: str = SEARCHED) -> Callable[[_Command], _C
             click.option(
                 "--from-file",
                 type=click.File("rb"),
-                help=f"Also {verb} the courses in this file, one id per line "
-                "(`-`: standard input).",
+                help=f"Also {verb} the courses in this file, one id per line or CSV with a "
+                "column course_id, such as an export (`-`: standard input).",
             ),
             click.option(
                 "--matching",
@@ -476,10 +478,13 @@ def _selected(
 def _ids_in(file: BinaryIO | None) -> Iterator[str]:
     if file is None:
         return
-    for number, line in enumerate(read_text(file).splitlines(), start=1):
+    try:
+        listed = csv_reader.read_list(read_text(file), "course_id")
+    except CsvError as error:
+        raise click.UsageError(str(error)) from None
+    for number, course_id in listed:
         try:
-            if line.strip():
-                yield parse_course_id(line.strip())
+            yield parse_course_id(course_id)
         except ValueError as error:
             raise click.UsageError(f"line {number} of the file: {error}") from None
 

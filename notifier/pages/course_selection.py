@@ -7,6 +7,7 @@ from typing import Self
 from flask import Blueprint, render_template
 from sqlalchemy.orm import Session
 
+from foundation import csv_reader
 from foundation.csv_reader import CsvError
 from foundation.errors import Advice
 from foundation.pages import forms
@@ -44,15 +45,16 @@ class Selection(forms.Form):
     def ids(self, text: str, *, limit: int, command: str) -> list[str]:
         """Return the ids of the courses, those in a text too, each once.
 
-        Raises RequestInvalidError for none or more than `limit`; `command` takes more.
+        Raises CsvError, and RequestInvalidError for none or more than `limit`; `command` takes
+        more.
         """
         criteria = CourseFilter(self.q, deleted=False)
         if self.everything and criteria.is_search:
             with services.current().database.reading() as session:
                 ids = listing.ids(session, criteria, limit=limit + 1)
         else:
-            lines = (line.strip() for line in text.splitlines())
-            ids = list(dict.fromkeys([*self.course_id, *filter(None, lines)]))
+            listed = (course_id for _, course_id in csv_reader.read_list(text, "course_id"))
+            ids = list(dict.fromkeys([*self.course_id, *listed]))
         if not ids:
             raise RequestInvalidError("no course is selected", advice=SELECT_COURSES)
         if len(ids) > limit:

@@ -92,7 +92,7 @@ def test_refusal_lists_the_first_faults_in_order_and_counts_the_rest() -> None:
         csv_reader.refuse(faults)
 
     lines = str(refused.value).splitlines()
-    assert lines[0] == "nothing was imported: 1,000 lines are invalid"
+    assert lines[0] == "nothing was changed: 1,000 lines are invalid"
     assert lines[1:21] == [f"line {line}: wrong" for line in range(1, 21)]
     assert lines[21:] == ["and 980 more"]
 
@@ -109,3 +109,23 @@ def test_columns_without_a_name_are_passed_over_where_they_are_empty() -> None:
 
     assert parsed == [{"course_id": "CS1", "points": "7"}]
     assert faults == [Fault(3, "column 4 has a value, but no name in the first line")]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        pytest.param("CS1\r\n\r\n CS2;x \n", [(1, "CS1"), (3, "CS2;x")], id="one a line"),
+        pytest.param("title;course_id\nA;CS1\nB;'=CS2\n", [(2, "CS1"), (3, "=CS2")], id="CSV"),
+        pytest.param("course_id\nCS1", [(2, "CS1")], id="one column"),
+        pytest.param("my_course_id\nCS1", [(1, "my_course_id"), (2, "CS1")], id="like a column"),
+    ],
+)
+def test_list_is_a_column_or_has_one_value_a_line(
+    text: str, expected: list[tuple[int, str]]
+) -> None:
+    assert csv_reader.read_list(text, "course_id") == expected
+
+
+def test_list_with_an_invalid_line_is_refused() -> None:
+    with pytest.raises(CsvError, match="line 2: the line has more or fewer fields"):
+        csv_reader.read_list("course_id,title\nCS1\n", "course_id")

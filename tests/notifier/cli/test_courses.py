@@ -191,7 +191,10 @@ def test_delete_reports_each_course(store: Store, run: Run) -> None:
         store.add_course(course_id)
 
     result = run("courses", "delete", "CS101", "NONE", "CS101", "CS102")
-    as_json = run("courses", "delete", "--from-file", "-", "--json", stdin="CS103\r\n\nCS103\n")
+    as_json = run(
+        *("courses", "delete", "--from-file", "-", "--json"),
+        stdin="title,course_id\r\n\nAlgorithms,CS103\nAlgorithms,CS103\n",
+    )
 
     lines = result.stdout.splitlines()
     assert result.exit_code == 1
@@ -308,6 +311,7 @@ def test_many_deletions_list_only_unknown_courses(store: Store, run: Run) -> Non
     [
         pytest.param(b"CS101\n ..\n", "line 2 of the file: ", id="no course id"),
         pytest.param(b"CS101\n\xe9\n", "the file is not UTF-8", id="Latin-1"),
+        pytest.param(b"course_id,title\nCS101\n", "line 2: the line has more", id="no CSV"),
         pytest.param(b"\n", "there are no course ids in ids.txt", id="empty"),
     ],
 )

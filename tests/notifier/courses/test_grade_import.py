@@ -86,7 +86,7 @@ def test_file_without_scores_is_empty() -> None:
 def test_invalid_line_is_reported(line: str, message: str) -> None:
     refused = refusal(f"{HEADER}\nCS101,grace,9,10\n{line}\n")
 
-    assert refused == f"nothing was imported: 1 line is invalid\nline 3: {message}"
+    assert refused == f"nothing was changed: 1 line is invalid\nline 3: {message}"
 
 
 @pytest.mark.parametrize(
@@ -110,14 +110,14 @@ def test_invalid_line_is_reported(line: str, message: str) -> None:
 def test_invalid_optional_field_is_reported(column: str, value: str, message: str) -> None:
     refused = refusal(f"{HEADER},{column}\nCS101,ada,7.5,10,{value}\n")
 
-    assert refused == f"nothing was imported: 1 line is invalid\nline 2: {column}: {message}"
+    assert refused == f"nothing was changed: 1 line is invalid\nline 2: {column}: {message}"
 
 
 def test_every_invalid_line_is_reported() -> None:
     refused = refusal(f'{HEADER},comment\n,a,1,1,\nCS1,a,1,1,"two\nlines"\nCS1,,1,1,\nCS1,a,b,c,\n')
 
     assert refused.splitlines() == [
-        "nothing was imported: 3 lines are invalid",
+        "nothing was changed: 3 lines are invalid",
         "line 2: course_id is empty",
         "line 5: user_id: is missing",
         'line 6: score_given: expected digits such as "7.5", '
@@ -134,6 +134,4 @@ def test_refusal_contains_no_value() -> None:
 def test_person_twice_in_a_course_is_refused() -> None:
     refused = refusal(f'{HEADER}\nCS1,s77 ,7.5,10\nCS2,s77,1,10\nCS1,"=""s77""",8,10\n')
 
-    assert (
-        refused == "nothing was imported: 1 line is invalid\nline 4: the same person as in line 2"
-    )
+    assert refused == "nothing was changed: 1 line is invalid\nline 4: the same person as in line 2"

@@ -39,7 +39,7 @@ def test_preview_names_courses_and_endpoints(ada: Browser, three: list[str], sto
 
     assert "Delete 2 courses?" in page
     assert [course_id in page for course_id in three] == [True, True, False]
-    assert URL in page
+    assert (URL in page, "Archive" in page) == (True, True)
     assert "when it is enabled; held until then" in page
     assert "https://other.example/hook" not in page
     assert store.rows() == before
@@ -181,6 +181,18 @@ def test_list_of_ids_is_deleted_in_batches(
     assert "Deleted: 3 courses." in result
     assert "7,000 courses not deleted" in result
     assert "<strong>3</strong> pending" in result
+
+
+def test_download_of_the_list_is_a_list_of_ids(ada: Browser, three: list[str]) -> None:
+    download = ada.look("/courses.csv").encode()
+
+    preview = ada.send(PREVIEW, file=(io.BytesIO(download), "courses.csv"), text="").text
+    cut = ada.send(PREVIEW, file=(io.BytesIO(download + b"CS9"), "courses.csv"), text="")
+
+    assert f"Delete {len(three)} courses?" in preview
+    assert "Not found" not in preview
+    assert cut.status_code == 422
+    assert "line 5: the line has more or fewer fields" in cut.text
 
 
 def test_file_that_is_no_text_is_refused(ada: Browser) -> None:
