@@ -215,6 +215,14 @@ class PingData(StrictModel):
     heartbeat_seconds: HeartbeatSeconds | None = None
 
 
+class PingEvent(StrictModel):
+    """A test of an endpoint, or a heartbeat with its interval, as they are sent."""
+
+    type: Literal["endpoint.ping"] = "endpoint.ping"
+    timestamp: WireTime
+    data: PingData
+
+
 class Ping(UnknownEvent):
     """A test event or a heartbeat, which changes no course; its source is checked as any other.
 
@@ -249,10 +257,9 @@ def dump(event: Event | OperationalEvent) -> str:
 
 def dump_ping(source: str, at: datetime, *, heartbeat_seconds: int | None = None) -> str:
     """Return the JSON body of a test event, or of a heartbeat with its interval."""
-    data: dict[str, str | int] = {"source": source}
-    if heartbeat_seconds is not None:
-        data["heartbeat_seconds"] = heartbeat_seconds
-    return strict_json.dump({"type": PING_TYPE, "timestamp": wire_time(at), "data": data})
+    data = PingData(source=source, heartbeat_seconds=heartbeat_seconds)
+    ping = PingEvent(timestamp=at, data=data)
+    return strict_json.dump(ping.model_dump(mode="json", exclude_none=True))
 
 
 def dump_sample(event_type: str, source: str, course_id: str, at: datetime) -> str:

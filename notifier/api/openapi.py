@@ -202,6 +202,7 @@ DESCRIPTION = ApiDescription(
         "token.regenerated": _sent(events.TokenRegenerated),
         "endpoint.disabled": _sent(events.EndpointDisabled),
         "delivery.dead": _sent(events.DeliveryDead),
+        "endpoint.ping": _sent(events.PingEvent),
     },
 )
 """The description of eAssessment."""

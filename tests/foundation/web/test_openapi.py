@@ -19,7 +19,7 @@ from schemathesis.generation import GenerationMode
 from schemathesis.specs.openapi.checks import ignored_auth, positive_data_acceptance
 
 from contract import signatures
-from contract.events import EVENT_TYPES, OPERATIONAL_TYPES
+from contract.events import EVENT_TYPES, OPERATIONAL_TYPES, PING_TYPE
 from contract.signatures import Secret
 from foundation.services import Services
 from receiver.sources import store as sources
@@ -129,7 +129,7 @@ def test_responses_are_those_of_the_document(
 def test_events_are_those_that_are_sent(app: Flask) -> None:
     document = app.test_client().get("/openapi.json").json
 
-    assert set(document["webhooks"]) == {*EVENT_TYPES, *OPERATIONAL_TYPES}
+    assert set(document["webhooks"]) == {*EVENT_TYPES, *OPERATIONAL_TYPES, PING_TYPE}
     for event_type, methods in document["webhooks"].items():
         headers = {one["name"] for one in methods["post"]["parameters"]}
         schema = methods["post"]["requestBody"]["content"]["application/json"]["schema"]
