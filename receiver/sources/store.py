@@ -95,7 +95,11 @@ class Reception:
         """Return True if nothing was received for more than two intervals since ELMS started."""
         if self.last_at is None or self.heartbeat is None:
             return False
-        return now - max(self.last_at, self.listening_since or self.last_at) > 2 * self.heartbeat
+        since = self.last_at
+        # A start in the future was recorded by a clock that was wrong.
+        if self.listening_since is not None and self.listening_since <= now:
+            since = max(since, self.listening_since)
+        return now - since > 2 * self.heartbeat
 
     def is_refused(self, now: datetime) -> bool:
         """Return True if webhooks are refused, and none was received for an interval.

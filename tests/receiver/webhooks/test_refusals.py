@@ -120,7 +120,9 @@ def test_single_refusal_is_no_fault_until_a_heartbeat_is_missing(
 
 
 @pytest.mark.parametrize(
-    ("started", "silent"), [(None, True), (-3, True), (-1, False)], ids=["unknown", "long", "short"]
+    ("started", "silent"),
+    [(None, True), (-3, True), (-1, False), (9000, True)],
+    ids=["unknown", "long", "short", "by a wrong clock"],
 )
 def test_silence_before_the_start_does_not_count(started: int | None, silent: bool) -> None:
     since = None if started is None else NINE + started * HOUR
