@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Self
 
-from sqlalchemy import case, delete, func, select, text
+from sqlalchemy import case, delete, func, or_, select, text
 from sqlalchemy.orm import Session, aliased
 
 from foundation.db import audit, bulk, pagination
@@ -204,8 +204,9 @@ def missed_webhooks(session: Session, *, now: datetime) -> dict[str, dict[str, i
     """Return the facts of `MISSED_IN` that a sync found and no webhook brought, in one query.
 
     Their number by source and event. Counted are facts that are newer than the entry of their
-    course and than a secret of their source, so that there should have been a webhook. One that
-    arrives later is stale, and the fact is no longer counted; nor is a deletion that was undone.
+    course and than a secret of their source, so that there should have been a webhook. If it, or a
+    newer one of the same type, arrives later, the fact is no longer counted; nor is a deletion that
+    was undone.
     """
     event = HistoryEntry.event
     fact_at = case(
@@ -217,7 +218,8 @@ def missed_webhooks(session: Session, *, now: datetime) -> dict[str, dict[str, i
     arrived = select(webhook.id).where(
         webhook.entry_id == HistoryEntry.entry_id,
         webhook.id > HistoryEntry.id,
-        webhook.event == "stale " + event,
+        webhook.actor == ActorKind.WEBHOOK.value,
+        or_(webhook.event == event, webhook.event == "stale " + event),
     )
     expected = select(SourceSecret.id).where(
         SourceSecret.source_id == Entry.source_id, SourceSecret.created_at <= fact_at

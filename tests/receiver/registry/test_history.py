@@ -242,6 +242,17 @@ def test_webhook_that_arrives_later_is_not_missed(store: Store, find: Callable[.
     assert (after_deletion, missed(store)) == ({"one": {"token.regenerated": 1}}, {})
 
 
+def test_webhook_that_says_more_than_the_sync_found_has_arrived(
+    store: Store, find: Callable[..., None]
+) -> None:
+    find(TokenAnnounced(2, "other", LATER))
+    found = missed(store)
+    until = LATER + timedelta(hours=1)
+    store.apply("CS101", TokenAnnounced(2, "other", LATER, until))
+
+    assert (found, missed(store)) == ({"one": {"token.regenerated": 1}}, {})
+
+
 def test_source_without_secrets_sends_no_webhooks(store: Store) -> None:
     entry = store.add_course("CS101", source="moodle")
     with store.database.writing() as session:
