@@ -1,6 +1,7 @@
 """The checks of `receiver doctor`: sources, secrets, registry, last run, gradebook."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from sqlalchemy.orm import Session
@@ -206,6 +207,8 @@ def _registry(entries: list[Entry], now: datetime) -> Finding:
     if not invalid:
         return Finding("registry", True, detail)
     advice = registry.explain_status(invalid[0], needs_activity=False, now=now).advice
+    if advice is not None and len(invalid) > 1:
+        advice = replace(advice, args=("--from-file", "FILE"))
     return Finding("registry", False, detail, advice)
 
 

@@ -170,9 +170,12 @@ def test_courses_without_valid_token_are_counted(
     store.add_course("CS101", TokenAnnounced(2, "new", now))
 
     found = examine()["registry"]
+    store.add_course("CS102", TokenAnnounced(2, "new", now))
+    both = examine()["registry"]
 
     assert (found.ok, found.found) == (False, "1 course: 0 deleted, 1 needs a new token")
     assert found.advice.command == "registry set-token CS101"
+    assert both.advice.command == "registry set-token --from-file FILE"
 
 
 @pytest.mark.parametrize(
