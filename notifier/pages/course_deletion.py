@@ -15,10 +15,9 @@ from foundation.csv_reader import CsvError
 from foundation.db import audit
 from foundation.db import session as db
 from foundation.pages import forms, redirects
-from foundation.pages.guards import signed_in, signed_in_file
+from foundation.pages.guards import signed_in_file
 from foundation.pages.sessions import actor
 from foundation.text import count
-from foundation.web.errors import RequestInvalidError
 from notifier import services
 from notifier.courses import grades, listing
 from notifier.courses import service as courses
@@ -36,7 +35,7 @@ _log = logging.get_logger(__name__)
 
 EVENT = "course.deleted"
 MAX_DELETED = 10_000
-"""The limit of courses that are deleted after one confirmation."""
+"""The limit of courses that are deleted, or restored, together."""
 _MAX_NAMED = 3
 _INSTANT = timedelta(microseconds=1)
 
@@ -47,10 +46,9 @@ class Deletion(Selection):
     expected: int = 0
 
 
-class Restoration(forms.Form):
-    """The courses to restore: those that are ticked, or that were deleted at these times."""
+class Restoration(Selection):
+    """The courses to restore: those that are selected, or that were deleted at these times."""
 
-    course_id: tuple[str, ...] = ()
     deleted_at: tuple[WireTime, ...] = ()
 
 
@@ -84,21 +82,25 @@ def delete() -> Response | tuple[str, int]:
 
 
 @course_deletion.post("/courses/restore")
-@signed_in
-def restore() -> Response:
+@signed_in_file
+def restore() -> Response | tuple[str, int]:
     """Undo the deletion of courses in batches, and redirect to the resulting deliveries."""
     restoration = forms.require_valid(
         forms.parse_form(Restoration, lists={"course_id", "deleted_at"}), advice=SELECT_COURSES
     )
-    ids = list(dict.fromkeys(restoration.course_id))
-    with services.current().database.reading() as session:
-        if restoration.deleted_at:
-            ids += listing.ids(session, CourseFilter(deleted_at=restoration.deleted_at))
-    if not ids and restoration.deleted_at:
+    if restoration.deleted_at:
+        with services.current().database.reading() as session:
+            ids = listing.ids(session, CourseFilter(deleted_at=restoration.deleted_at))
+    else:
+        try:
+            ids = restoration.ids(
+                forms.pasted_or_uploaded(), limit=MAX_DELETED, command="courses restore"
+            )
+        except CsvError as refusal:
+            return course_selection.refused(refusal)
+    if not ids:
         flash("These courses were restored already.", "error")
         return redirect(url_for("courses.listed"), 303)
-    if not ids:
-        raise RequestInvalidError("no course is selected", advice=SELECT_COURSES)
     grace = services.current().settings.grace_period
     changes = _change_all(ids, "course.restore", partial(courses.restore_courses, grace=grace))
     if changes.done:

@@ -1,4 +1,4 @@
-"""Selection of many courses to delete, or to regenerate their tokens."""
+"""Selection of many courses to delete or restore, or to regenerate their tokens."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -98,4 +98,8 @@ def refused(refusal: CsvError) -> tuple[str, int]:
 
 
 def _entry_form(fault: str | None) -> str:
-    return render_template("notifier/courses_select.html", fault=fault)
+    return render_template(
+        "notifier/courses_select.html",
+        fault=fault,
+        can_restore=bool(services.current().settings.grace_period),
+    )

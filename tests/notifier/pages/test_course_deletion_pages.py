@@ -250,6 +250,21 @@ def test_selected_courses_are_restored_unless_it_is_refused(
     assert none.status_code == 422
 
 
+def test_list_of_ids_is_restored(ada: Browser, three: list[str], store: Store) -> None:
+    ada.send(CONFIRMED, course_id=three)
+    file = io.BytesIO(f"course_id\n{three[0]}\n{three[1]}\nNONE\n".encode())
+
+    form = ada.look("/courses/select")
+    result = ada.look(ada.send(RESTORE, file=(file, "ids.csv"), text="").location)
+    spreadsheet = ada.send(RESTORE, file=(io.BytesIO(b"PK\x03\x04"), "ids.xlsx"), text="")
+
+    assert "Restore courses" in form
+    assert "Restored: 2 courses." in result
+    assert "1 course not restored: there is no course" in result
+    assert [row.course_id for row in store.all(Course) if row.deleted_at] == [three[2]]
+    assert spreadsheet.status_code == 422
+
+
 def test_failing_event_rolls_all_deletions_back(
     ada: Browser, three: list[str], store: Store
 ) -> None:
