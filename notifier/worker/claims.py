@@ -65,8 +65,7 @@ def find_due(session: Session, after: int, *, now: datetime) -> tuple[dict[int, 
 
 def any_lost(session: Session, *, now: datetime) -> bool:
     """Return True if there is a lease to reclaim, or a suspect to claim."""
-    expired = select(_DELIVERY.c.id).where(_is_expired(now))
-    return bool(session.scalar(select(or_(expired.exists(), _suspects(now).exists()))))
+    return bool(session.scalar(_ANY_LOST, {"now": now}))
 
 
 def claim(
@@ -99,8 +98,8 @@ def claim(
 
 def claim_suspect(session: Session, *, lease: timedelta, now: datetime) -> list[Claimed]:
     """Claim one of the suspects, the one that has been due for longest."""
-    suspect = _suspects(now).limit(1).with_for_update(**_SKIP_LOCKED)
-    delivery_id = session.scalar(suspect)
+    suspect = _SUSPECTS.limit(1).with_for_update(**_SKIP_LOCKED)
+    delivery_id = session.scalar(suspect, {"now": now})
     if delivery_id is None:
         return []
     token, until = secrets.token_hex(16), now + lease
@@ -145,10 +144,11 @@ def reclaim_expired(session: Session, *, now: datetime) -> list[ExpiredClaim]:
             Delivery.leased_until,
         )
         .join(Event, Event.id == Delivery.event_id)
-        .where(_is_expired(now))
+        .where(_IS_EXPIRED)
         .order_by(Delivery.id)
         .limit(_MAX_RECLAIMED)
-        .with_for_update(**_SKIP_LOCKED)
+        .with_for_update(**_SKIP_LOCKED),
+        {"now": now},
     ).all()
     if not rows:
         return []
@@ -176,31 +176,24 @@ _SKIP_LOCKED: Any = {"skip_locked": True, "of": _DELIVERY}
 _IS_FREE = and_(_DELIVERY.c.status == DeliveryStatus.PENDING, _DELIVERY.c.lease_token.is_(None))
 
 
-def _is_expired(now: datetime) -> Any:
-    return and_(_DELIVERY.c.leased_until <= now, _DELIVERY.c.status == DeliveryStatus.PENDING)
-
-
-def _is_sent_to(now: Any) -> Any:
-    is_running = or_(_ENDPOINT.c.paused_until.is_(None), _ENDPOINT.c.paused_until <= now)
-    return and_(_ENDPOINT.c.disabled_at.is_(None), is_running)
-
-
-def _suspects(now: datetime) -> Select[Any]:
-    return (
-        select(_DELIVERY.c.id)
-        .join(_ENDPOINT, _ENDPOINT.c.id == _DELIVERY.c.endpoint_id)
-        .where(
-            _IS_FREE,
-            _DELIVERY.c.lost_claims >= SUSPECT_AFTER,
-            _DELIVERY.c.due_at <= now,
-            _is_sent_to(now),
-        )
-        .order_by(_DELIVERY.c.due_at, _DELIVERY.c.id)
+_NOW = bindparam("now", type_=UtcDateTime())
+_IS_EXPIRED = and_(_DELIVERY.c.leased_until <= _NOW, _DELIVERY.c.status == DeliveryStatus.PENDING)
+_IS_SENT_TO = and_(
+    _ENDPOINT.c.disabled_at.is_(None),
+    or_(_ENDPOINT.c.paused_until.is_(None), _ENDPOINT.c.paused_until <= _NOW),
+)
+_SUSPECTS = (
+    select(_DELIVERY.c.id)
+    .join(_ENDPOINT, _ENDPOINT.c.id == _DELIVERY.c.endpoint_id)
+    .where(
+        _IS_FREE, _DELIVERY.c.lost_claims >= SUSPECT_AFTER, _DELIVERY.c.due_at <= _NOW, _IS_SENT_TO
     )
+    .order_by(_DELIVERY.c.due_at, _DELIVERY.c.id)
+)
+_ANY_LOST = select(or_(select(_DELIVERY.c.id).where(_IS_EXPIRED).exists(), _SUSPECTS.exists()))
 
 
 def _find_due_query() -> Select[Any]:
-    now = bindparam("now", type_=UtcDateTime())
     first = select(
         func.min(_DELIVERY.c.endpoint_id).label("endpoint_id"), literal(1).label("number")
     )
@@ -222,7 +215,7 @@ def _find_due_query() -> Select[Any]:
             _IS_FREE,
             _DELIVERY.c.endpoint_id == hops.c.endpoint_id,
             _DELIVERY.c.lost_claims < SUSPECT_AFTER,
-            _DELIVERY.c.due_at <= now,
+            _DELIVERY.c.due_at <= _NOW,
         )
         .correlate(hops)
         .exists()
@@ -231,7 +224,7 @@ def _find_due_query() -> Select[Any]:
         select(
             hops.c.endpoint_id,
             _ENDPOINT.c.paused_until.is_not(None).label("is_half_open"),
-            and_(_is_sent_to(now), is_due).label("is_due"),
+            and_(_IS_SENT_TO, is_due).label("is_due"),
         )
         .join(_ENDPOINT, _ENDPOINT.c.id == hops.c.endpoint_id)
         .order_by(hops.c.endpoint_id)
