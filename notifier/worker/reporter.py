@@ -178,13 +178,14 @@ def _delivery_fields(delivery: DeliveryIdentity) -> dict[str, Any]:
 
 
 def _attempt_fields(settlement: Settlement) -> dict[str, Any]:
+    claimed = settlement.claimed
     return {
-        **_delivery_fields(settlement.claimed),
-        "url": settlement.claimed.url.partition("?")[0],
-        "attempt": settlement.claimed.attempts,
+        **_delivery_fields(claimed),
+        "url": claimed.url.partition("?")[0],
+        "attempt": claimed.attempts,
         "milliseconds": settlement.attempt.milliseconds,
-        "trace_id": settlement.claimed.span.trace_id,
-        "span_id": settlement.claimed.span.span_id,
+        "trace_id": claimed.span.trace_id,
+        "span_id": claimed.span.span_id,
     }
 
 

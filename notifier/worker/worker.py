@@ -20,6 +20,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
+from sqlalchemy.orm import Session
+
 from contract import signatures
 from contract.signatures import Secret
 from foundation import logging
@@ -165,17 +167,21 @@ class Worker:
         """Settle, give back and claim; return False if there was nothing to do."""
         self._finished += senders.take_finished()
         self._unsent += senders.withdraw(None if self._stopping else ())
-        due, is_lost = ({}, False) if self._stopping else self._search()
-        # In random order: not always the same ones get what is left.
-        wanted = senders.wanted(random.sample(list(due), len(due)))
+        if self._finished or self._unsent:
+            self._process(senders, None)
+            return True
+        if self._stopping:
+            return False
+        # Without writing: a worker that has nothing to do locks no SQLite file.
+        with self.database.reading() as session:
+            found = self._search(session, db.now(session))
+        due, is_lost = found
         self._throttled = senders.is_throttled(due)
-        found = bool(self._finished or self._unsent or due or is_lost)
-        if self._finished or self._unsent or wanted or is_lost:
-            half_open = {endpoint_id for endpoint_id in wanted if due[endpoint_id]}
-            self._process(senders, wanted, half_open, reclaim=is_lost)
-        elif not self._stopping:
+        if is_lost or senders.wanted(list(due)):
+            self._process(senders, found)
+        elif not due:
             self._forget_tokens()
-        return found
+        return bool(due or is_lost)
 
     def _forget_tokens(self) -> None:
         """Delete the copies of tokens that can no longer be claimed, now and then."""
@@ -189,31 +195,31 @@ class Worker:
                 token_claims.forget_expired(session, now=db.now(session))
         self._forgot_at = begun
 
-    def _search(self) -> tuple[dict[int, bool], bool]:
-        """Return what `find_due` does, from where the last search ended, and `any_lost`.
+    def _search(
+        self, session: Session, now: datetime, *, pages: float = float("inf")
+    ) -> tuple[dict[int, bool], bool]:
+        """Return what `find_due` does, from where the last search ended, and `any_lost`."""
+        for start in (self._search_after, 0):
+            after: int | None = start
+            while after is not None and pages > 0:
+                due, after = claims.find_due(session, after, now=now)
+                self._search_after, pages = after or 0, pages - 1
+                if due:
+                    return due, claims.any_lost(session, now=now)
+        return {}, claims.any_lost(session, now=now)
 
-        It does not write: a worker that has nothing to do locks no SQLite file.
-        """
-        with self.database.reading() as session:
-            now = db.now(session)
-            is_lost = claims.any_lost(session, now=now)
-            for start in (self._search_after, 0):
-                after: int | None = start
-                while after is not None:
-                    due, after = claims.find_due(session, after, now=now)
-                    if due:
-                        self._search_after = after or 0
-                        return due, is_lost
-        return {}, is_lost
-
-    def _process(
-        self, senders: Senders, wanted: dict[int, int], half_open: set[int], *, reclaim: bool
-    ) -> None:
-        """Settle, give back and claim in one transaction."""
+    def _process(self, senders: Senders, found: tuple[dict[int, bool], bool] | None) -> None:
+        """Settle, give back and claim in one transaction; None: search in it, one page a turn."""
         begun, options = time.monotonic(), self.options
         self._newest_first = not self._newest_first
         with self.database.writing() as session:
             now = db.now(session)
+            if self._stopping:
+                found = {}, False
+            due, reclaim = found or self._search(session, now, pages=1)
+            # In random order: not always the same ones get what is left.
+            wanted = senders.wanted(random.sample(list(due), len(due)))
+            half_open = {endpoint_id for endpoint_id in wanted if due[endpoint_id]}
             settled = batch.settle(
                 session,
                 self._finished,
@@ -225,15 +231,16 @@ class Worker:
             )
             claimed = batch.claim(
                 session,
-                {} if self._stopping else wanted,
+                wanted,
                 half_open=half_open,
                 newest_first=self._newest_first,
                 lease=options.lease,
                 now=now,
             )
             suspects: list[Claimed] = []
-            if reclaim and not (self._stopping or self._suspects):
+            if reclaim and not self._suspects:
                 suspects = claims.claim_suspect(session, lease=options.lease, now=now)
+        self._throttled = senders.is_throttled(due)
         # Before the failures are forgotten: nothing more is sent to what is paused now.
         withdrawn = senders.withdraw(settled.blocked)
         senders.mark_settled()
