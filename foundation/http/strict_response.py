@@ -61,6 +61,8 @@ class StrictResponse(HTTPResponse):
                 self.headers["Content-Length"] = str(self.length)
         is_endless = self.length is None and not self.chunked
         self.will_close = is_ambiguous or is_endless or not is_plain or self._is_last()
+        if self.length == 0:
+            self.close()  # as if the body, which is empty, had been read
 
     # Where http.client reads the size of a chunk, in Python's notation of numbers: -1, 0x4, 1_0.
     def _read_next_chunk_size(self) -> int:

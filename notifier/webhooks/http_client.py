@@ -176,7 +176,9 @@ def _read(raw: HTTPResponse) -> str:
         while len(body) < MAX_BODY_BYTES and not raw.isclosed():
             more = raw.read1(MAX_BODY_BYTES - len(body), decode_content=False)
             body += more
-    if not raw.isclosed():
+    if raw.isclosed():
+        raw.release_conn()
+    else:
         # There may be more of the body, so the connection cannot be used again.
         raw.close()
     return http.safe_body(body, MAX_STORED_BYTES)
