@@ -66,8 +66,16 @@ def claim_tokens() -> Response:
     items: list[ClaimResponseItem] = []
     for course_id, outcome in zip(course_ids, outcomes, strict=True):
         if isinstance(outcome, ClaimedToken):
-            token = outcome.token.reveal()
-            items.append(ClaimResponseItem(course_id=course_id, status=200, token=token))
+            items.append(
+                ClaimResponseItem(
+                    course_id=course_id,
+                    status=200,
+                    token=outcome.token.reveal(),
+                    course_version=outcome.course_version,
+                    regenerated_at=outcome.regenerated_at,
+                    valid_until=outcome.valid_until,
+                )
+            )
         else:
             problem = to_problem(outcome)
             document = problem.document()

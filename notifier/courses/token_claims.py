@@ -29,10 +29,16 @@ _MAY_CLAIM = Endpoint.may_claim_tokens & Endpoint.removed_at.is_(None)
 
 @dataclass(frozen=True)
 class ClaimedToken:
-    """The current token of a course."""
+    """The current token of a course, the version of the course, and since when it is current.
+
+    The token before it is good until `valid_until`.
+    """
 
     course_id: str
     token: CourseToken
+    course_version: int
+    regenerated_at: datetime
+    valid_until: datetime
 
 
 def has_claimant(session: Session) -> bool:
@@ -76,6 +82,7 @@ def claim(
             Course.deleted_at,
             IssuedToken.token_id,
             IssuedToken.encrypted_token,
+            IssuedToken.created_at,
             IssuedToken.claimable_until,
         )
         .outerjoin(IssuedToken, is_current)
@@ -96,9 +103,10 @@ def _claim(
         detail = f"the token of the course {course_id!r} cannot be claimed: {reason}"
         return TokenNotClaimableError(detail, course_id=course_id, token_id=row.token_id)
     try:
-        return ClaimedToken(course_id, CourseToken.parse(vault.decrypt(row.encrypted_token)))
+        token = CourseToken.parse(vault.decrypt(row.encrypted_token))
     except DecryptionError as error:
         return error
+    return ClaimedToken(course_id, token, row.version, row.created_at, row.claimable_until)
 
 
 def _why_not(row: Row[Any], *, now: datetime) -> str | None:

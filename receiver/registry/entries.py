@@ -35,6 +35,7 @@ from receiver.models import API, MOODLE, Entry, Source
 from receiver.registry import history
 from receiver.registry.history import Actor, HistoryEvent, NewHistoryEntry
 from receiver.sources import store as sources
+from receiver.sources.base import ClaimedToken
 
 _ENTRIES: Any = Entry.__table__
 
@@ -212,35 +213,36 @@ def find_claimable(
 
 def store_claimed(
     session: Session,
-    tokens: Mapping[int, Token],
+    claimed: Mapping[int, ClaimedToken],
     replaced: Mapping[int, str | None],
     *,
     vault: Vault,
     actor: Actor,
     now: datetime,
 ) -> int:
-    """Store claimed tokens by entry id; return how many were stored.
+    """Store claimed tokens by entry id, each with its announcement; return how many were stored.
 
-    Not if another one than `replaced` is stored by now, because a person has entered it.
+    Not if another one than `replaced` is stored by now, because a person has entered it. The
+    webhook of an announcement may arrive later, and then changes nothing.
     """
-    query = select(Entry).where(db.among(Entry.id, tokens), Entry.added_at.is_not(None))
+    query = select(Entry).where(db.among(Entry.id, claimed), Entry.added_at.is_not(None))
     entries = [
         entry
         for entry in session.scalars(query.order_by(Entry.id).with_for_update())
         if entry.stored_token_id == replaced[entry.id]
     ]
+    lines: list[NewHistoryEntry] = []
     for entry in entries:
-        store_token(entry, tokens[entry.id], vault)
+        token, announced = claimed[entry.id].token, claimed[entry.id].announced
+        store_token(entry, token, vault)
+        state = state_of(entry)
+        detail = f"stored token {token.token_id}"
+        lines.append(NewHistoryEntry(entry.id, HistoryEvent.TOKEN_CLAIMED, detail, state))
+        if announced is not None and (after := course_state.apply(state, announced)) != state:
+            for name, value in course_state.to_columns(after).items():
+                setattr(entry, name, value)
+            lines.append(history.entry_for_fact(entry.id, announced, after, actor))
     session.flush()
-    lines = [
-        NewHistoryEntry(
-            entry.id,
-            HistoryEvent.TOKEN_CLAIMED,
-            f"stored token {entry.stored_token_id}",
-            state_of(entry),
-        )
-        for entry in entries
-    ]
     history.write(session, lines, actor=actor, now=now)
     return len(entries)
 

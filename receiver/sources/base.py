@@ -7,8 +7,9 @@ from typing import Protocol
 
 from contract.grades import Score
 from contract.problems import ProblemType
-from contract.tokens import Token
+from contract.tokens import CourseToken, Token
 from foundation.errors import Advice
+from receiver.course_state import TokenAnnounced
 from receiver.models import Source
 
 TRY_LATER = Advice(
@@ -52,6 +53,14 @@ class TokenReplaced:
     token_id: str
     regenerated_at: datetime
     valid_until: datetime
+
+
+@dataclass(frozen=True)
+class ClaimedToken:
+    """The current token of a course, and its announcement, which an older site does not state."""
+
+    token: CourseToken
+    announced: TokenAnnounced | None
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,9 @@ from contract.tokens import CourseToken, MalformedTokenError
 from contract.validation import validation_message
 from foundation.errors import Advice
 from foundation.http import client as http
+from receiver.course_state import TokenAnnounced
 from receiver.sources.base import (
+    ClaimedToken,
     DeletedOutcome,
     FetchOutcome,
     GradeQuery,
@@ -139,7 +141,7 @@ class EAssessmentClient:
 
     def claim(
         self, source_url: str, course_ids: Sequence[str], key: Secret, *, now: datetime
-    ) -> dict[str, CourseToken | str]:
+    ) -> dict[str, ClaimedToken | str]:
         """Return the current token of each course, or why it cannot be claimed.
 
         Raises ClaimFailedError if the site answered for none of them.
@@ -251,13 +253,18 @@ def _item(query: GradeQuery, answer: Any) -> BatchItem | None:
     return BatchItem(status, etag if isinstance(etag, str) else None, body)
 
 
-def _claimed(answer: ClaimResponseItem) -> CourseToken | str:
+def _claimed(answer: ClaimResponseItem) -> ClaimedToken | str:
     if answer.token is None:
         return type_of(answer.problem) or "no token"
     try:
-        return CourseToken.parse(answer.token)
+        token = CourseToken.parse(answer.token)
     except MalformedTokenError as error:
         return str(error)
+    version, at = answer.course_version, answer.regenerated_at
+    if version is None or at is None:
+        return ClaimedToken(token, None)
+    announced = TokenAnnounced(version, token.token_id, at, answer.valid_until)
+    return ClaimedToken(token, announced)
 
 
 def _claim_failed(response: HttpResponse) -> ClaimFailedError:

@@ -10,7 +10,6 @@ from itertools import groupby
 from contract.claims import MAX_CLAIMS
 from contract.problems import ProblemType
 from contract.signatures import Secret
-from contract.tokens import CourseToken
 from foundation import logging
 from foundation.crypto import Vault
 from foundation.db import session as db
@@ -20,7 +19,7 @@ from receiver.models import Entry, Source
 from receiver.registry import entries as registry
 from receiver.registry.history import Actor, ActorKind
 from receiver.sources import store as sources
-from receiver.sources.base import SourceFactory
+from receiver.sources.base import ClaimedToken, SourceFactory
 from receiver.sources.eassessment import ClaimFailedError, EAssessmentClient
 from receiver.sync.results import to_internal_failure
 from receiver.sync.run_control import StopSignal
@@ -130,18 +129,18 @@ class TokenClaims:
             now = db.now(session)
         course_ids = [entry.course_id for entry in entries]
         answers = client.claim(source.url, course_ids, key, now=now)
-        tokens = {
-            entry.id: token
+        claimed = {
+            entry.id: answer
             for entry in entries
-            if isinstance(token := answers.get(entry.course_id), CourseToken)
+            if isinstance(answer := answers.get(entry.course_id), ClaimedToken)
         }
         stored = 0
-        if tokens:
+        if claimed:
             replaced = {entry.id: entry.stored_token_id for entry in entries}
             with self.database.writing() as session:
                 stored = registry.store_claimed(
                     session,
-                    tokens,
+                    claimed,
                     replaced,
                     vault=self.vault,
                     actor=Actor(ActorKind.SYNC, self.holder),

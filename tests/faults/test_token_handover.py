@@ -18,6 +18,7 @@ from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
     invariant,
+    precondition,
     rule,
     run_state_machine_as_test,
 )
@@ -29,9 +30,11 @@ from contract.signatures import Secret
 from contract.tokens import CourseToken
 from foundation import logging
 from foundation.crypto import Vault
+from foundation.db import session as db
 from foundation.db.migrations import Schema
 from foundation.db.session import Database
 from foundation.http.ssrf import Guard
+from notifier.api import claims
 from notifier.app import app_of
 from notifier.config import Settings
 from notifier.courses import grade_access
@@ -40,6 +43,7 @@ from notifier.courses.grade_access import CourseAccess, GradesRequest
 from notifier.models import SCHEMA, SOURCE, Course, Event, IssuedToken
 from notifier.services import Services
 from notifier.webhooks import endpoints, outbox
+from receiver.course_state import CourseStatus
 from receiver.models import SCHEMA as ELMS_SCHEMA
 from receiver.models import Entry
 from receiver.registry import entries as registry
@@ -54,7 +58,9 @@ from receiver.sync.run import SyncOptions, SyncRun
 from receiver.webhooks import inbox
 
 SITE = "eassessment"
-DAY = timedelta(days=1)
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+# Longer than the short overlap.
+LATER = HOUR + timedelta(minutes=1)
 CLAIM, GRADES = "/api/v1/tokens/claim", "/api/v1/grades/batch"
 COURSES = tuple(f"CS10{number}" for number in range(8))
 
@@ -151,6 +157,11 @@ class Both:
         self.vault, self.given = made.vault, given
         self.http = FailingClient(self.app.test_client())
         self.delivered: set[str] = set()
+        self.passed = timedelta(0)
+
+    def now(self) -> datetime:
+        """Return the time, of which more can have passed than the test takes."""
+        return datetime.now(UTC) + self.passed
 
     def begin(self) -> None:
         """Empty both databases, and add the courses to both."""
@@ -158,7 +169,8 @@ class Both:
             with database.writing() as session:
                 for table in reversed(schema.metadata.sorted_tables):
                     session.execute(delete(table))
-        now = datetime.now(UTC)
+        self.passed = timedelta(0)
+        now = self.now()
         with self.notifier.writing() as session:
             tokens = {one: courses.add_course(session, one, one, now=now) for one in COURSES}
             url = "https://elms.example/webhooks/eassessment"
@@ -177,24 +189,25 @@ class Both:
                     session, source, course_id, token, vault=self.vault, actor=actor, now=now
                 )
 
-    def regenerate(self, course_id: str) -> None:
-        """Replace a token with an overlap of a day."""
+    def regenerate(self, course_id: str, overlap: timedelta = DAY) -> None:
+        """Replace a token with an overlap."""
         with self.notifier.writing() as session:
-            now = datetime.now(UTC)
-            courses.regenerate_token(session, course_id, overlap=DAY, vault=self.vault, now=now)
+            courses.regenerate_token(
+                session, course_id, overlap=overlap, vault=self.vault, now=self.now()
+            )
 
     def rotate_secret(self) -> None:
         """Replace the secret of the endpoint with an overlap of a day."""
         with self.notifier.writing() as session:
             secret = endpoints.rotate_secret(
-                session, self.endpoint_id, overlap=DAY, vault=self.vault, now=datetime.now(UTC)
+                session, self.endpoint_id, overlap=DAY, vault=self.vault, now=self.now()
             )
         self.not_entered.append(secret)
 
     def enter_secrets(self) -> None:
         """Enter at ELMS the secrets that are not there yet."""
         with self.receiver.writing() as session:
-            source, now = sources.get(session, SITE), datetime.now(UTC)
+            source, now = sources.get(session, SITE), self.now()
             for secret in self.not_entered:
                 sources.add_secret(session, source, secret, vault=self.vault, now=now)
         self.not_entered.clear()
@@ -209,7 +222,7 @@ class Both:
             if not lost():
                 raw = event.body.encode()
                 with self.receiver.writing() as session:
-                    inbox.accept(session, sender, event.id, events.load(raw), raw)
+                    inbox.accept(session, sender, event.id, events.load(raw), raw, now=self.now())
                 self.delivered.add(event.id)
 
     def sync(self, fault: Fault = Fault.NONE) -> RunResult | None:
@@ -234,11 +247,17 @@ class Both:
                 for one in session.scalars(select(Entry))
             }
 
-    def is_accepted(self, tokens: Mapping[str, CourseToken]) -> bool:
-        """Return whether eAssessment accepts each of these tokens now."""
-        requests = [GradesRequest(course_id, token) for course_id, token in tokens.items()]
+    def statuses(self) -> set[CourseStatus]:
+        """Return the statuses that courses have in ELMS."""
+        with self.receiver.reading() as session:
+            entries = session.scalars(select(Entry)).all()
+            return {registry.status_of(one, now=self.now()) for one in entries}
+
+    def has_usable_tokens(self, after: timedelta = timedelta(0)) -> bool:
+        """Return whether eAssessment accepts the tokens that ELMS has, now or after a time."""
+        requests = [GradesRequest(course_id, token) for course_id, token in self.stored().items()]
         with self.notifier.reading() as session:
-            found = grade_access.authorize(session, requests, now=datetime.now(UTC))
+            found = grade_access.authorize(session, requests, now=self.now() + after)
         return all(isinstance(one, CourseAccess) for one in found)
 
     def current(self) -> dict[str, str]:
@@ -250,7 +269,10 @@ class Both:
 
 
 class Machine(RuleBasedStateMachine):
-    """Regenerations, rotations, webhooks that are late, and runs that fail, in any order."""
+    """Regenerations, rotations, webhooks that are late, and runs that fail, in any order.
+
+    Overlaps end, but no token that ELMS still has: then it has always a usable one.
+    """
 
     def __init__(self, both: Both) -> None:
         super().__init__()
@@ -262,10 +284,18 @@ class Machine(RuleBasedStateMachine):
         self.both.http.claimed.clear()
         self.both.http.captured.clear()
 
-    @rule(course_ids=st.lists(st.sampled_from(COURSES), min_size=1, max_size=3))
-    def regenerate(self, course_ids: list[str]) -> None:
+    @rule(
+        course_ids=st.lists(st.sampled_from(COURSES), min_size=1, max_size=3),
+        overlap=st.sampled_from([HOUR, DAY]),
+    )
+    def regenerate(self, course_ids: list[str], overlap: timedelta) -> None:
         for course_id in course_ids:
-            self.both.regenerate(course_id)
+            self.both.regenerate(course_id, overlap)
+
+    @precondition(lambda self: self.both.has_usable_tokens(LATER))
+    @rule()
+    def end_short_overlaps(self) -> None:
+        self.both.passed += LATER
 
     @rule(entered=st.booleans())
     def rotate_secret(self, entered: bool) -> None:
@@ -276,7 +306,7 @@ class Machine(RuleBasedStateMachine):
     @rule()
     def send_captured_claims_again(self) -> None:
         captured = self.both.http.captured
-        assert {self.both.http.post_claim(*one) for one in captured} <= {409}
+        assert {self.both.http.post_claim(*one) for one in captured} <= {401, 409}
 
     @rule(late=st.booleans())
     def deliver(self, late: bool) -> None:
@@ -288,7 +318,11 @@ class Machine(RuleBasedStateMachine):
 
     @invariant()
     def elms_has_a_usable_token_of_each_course(self) -> None:
-        assert self.both.is_accepted(self.both.stored())
+        assert self.both.has_usable_tokens()
+
+    @invariant()
+    def no_course_is_skipped(self) -> None:
+        assert self.both.statuses() == {CourseStatus.ACTIVE}
 
     @invariant()
     def claims_of_one_token_are_the_same(self) -> None:
@@ -312,7 +346,9 @@ class Machine(RuleBasedStateMachine):
 
 
 @pytest.fixture
-def both(make_database_url: Callable[[Schema], str]) -> Iterator[Both]:
+def both(
+    make_database_url: Callable[[Schema], str], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Both]:
     """Both services on empty databases."""
     outbox.subscribe()
     url = make_database_url(SCHEMA)
@@ -326,7 +362,10 @@ def both(make_database_url: Callable[[Schema], str]) -> Iterator[Both]:
     )
     notifier = Database(url, info={SOURCE: SITE})
     receiver = Database(make_database_url(ELMS_SCHEMA))
-    yield Both(notifier, receiver, given)
+    made = Both(notifier, receiver, given)
+    monkeypatch.setattr(db, "now", lambda _: made.now())
+    monkeypatch.setattr(claims, "datetime", SimpleNamespace(now=lambda _: made.now()))
+    yield made
     notifier.dispose()
     receiver.dispose()
 
@@ -350,6 +389,22 @@ def test_claim_that_arrived_twice_heals_in_the_same_run(both: Both) -> None:
 
     assert run is not None
     assert run.exit_code == 0
+    assert both.stored()["CS101"].token_id == both.current()["CS101"]
+
+
+def test_newer_token_than_announced_is_used_after_the_overlap(both: Both) -> None:
+    both.begin()
+    both.regenerate("CS101", HOUR)
+    both.deliver()
+    both.regenerate("CS101")
+
+    both.sync(Fault.KILLED_AFTER_STORING)
+    both.passed += LATER
+    statuses = both.statuses()
+    run = both.sync()
+
+    assert run is not None
+    assert (statuses, run.exit_code) == ({CourseStatus.ACTIVE}, 0)
     assert both.stored()["CS101"].token_id == both.current()["CS101"]
 
 
@@ -382,9 +437,7 @@ def test_other_secret_claims_nothing(both: Both) -> None:
     with both.receiver.writing() as session:
         source = sources.get(session, SITE)
         sources.remove_secret(session, source, source.secrets[0].id, even_last=True)
-        sources.add_secret(
-            session, source, Secret.generate(), vault=both.vault, now=datetime.now(UTC)
-        )
+        sources.add_secret(session, source, Secret.generate(), vault=both.vault, now=both.now())
 
     run = both.sync()
 

@@ -1,5 +1,6 @@
 """Claims of tokens at the API: who may claim, what is answered, what is recorded."""
 
+import json
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ from foundation.db.audit import AuditEntry
 from foundation.text import format_timestamp
 from notifier.api import claims
 from notifier.courses import service as courses
-from notifier.models import EndpointSecret, IssuedToken
+from notifier.models import EndpointSecret, Event, IssuedToken
 from notifier.webhooks import endpoints
 from tests.notifier.app_fixtures import Admin, Refused
 from tests.notifier.conftest import Registered, Store
@@ -74,12 +75,21 @@ def claim(client: FlaskClient, endpoint: Registered) -> Claim:
 def test_new_token_is_claimed_and_recorded(
     claim: Claim, store: Store, endpoint: Registered, tokens: list[CourseToken]
 ) -> None:
+    (announced,) = (json.loads(one.body) for one in store.all(Event))
+
     responses = [claim("CS101", "none") for _ in range(2)]
 
     for response in responses:
         claimed, unknown = response.json["answers"]
         assert (response.status_code, response.headers["Cache-Control"]) == (200, "no-store")
-        assert claimed == {"course_id": "CS101", "status": 200, "token": tokens[1].reveal()}
+        assert claimed == {
+            "course_id": "CS101",
+            "status": 200,
+            "token": tokens[1].reveal(),
+            "course_version": announced["data"]["course_version"],
+            "regenerated_at": announced["timestamp"],
+            "valid_until": announced["data"]["valid_until"],
+        }
         assert unknown["problem"]["type"] == "urn:problem-type:course-unknown"
     entries = [(one.actor, one.action, one.object_id, one.detail) for one in store.all(AuditEntry)]
     actor = f"endpoint {endpoint.id}"

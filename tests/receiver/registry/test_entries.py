@@ -4,7 +4,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from functools import reduce
-from itertools import count
+from itertools import count, permutations
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -21,13 +21,15 @@ from receiver.course_state import (
     TokenRejected,
 )
 from receiver.errors import EntryExistsError, EntryUnknownError, TokenMalformedError
-from receiver.models import Entry
+from receiver.models import Entry, HistoryEntry
 from receiver.registry import entries as registry
 from receiver.registry.entries import ApplyResult, EntryUpdate
 from receiver.registry.history import Actor, ActorKind
+from receiver.sources.base import ClaimedToken
 from tests.receiver.conftest import NINE, Store
 
 MAX_VERSION = 2**53 - 1
+HOUR = timedelta(hours=1)
 RUN = Actor(ActorKind.SYNC, "run 7")
 
 
@@ -48,23 +50,65 @@ def test_fact_about_a_course_is_stored_before_the_course_is_added(store: Store) 
     assert registry.status_of(added, now=NINE) is CourseStatus.COURSE_DELETED
 
 
-def test_claimed_token_does_not_replace_one_that_was_entered_meanwhile(store: Store) -> None:
-    replaced, other = (store.add_course(one) for one in ("CS101", "CS102"))
-    tokens = {one.id: CourseToken.generate() for one in (replaced, other)}
-
+def store_claimed(store: Store, claimed: ClaimedToken, replaced: dict[int, str | None]) -> int:
+    """Store a claimed token in entries, if they have the ones that it replaces."""
     with store.database.writing() as session:
-        stored = registry.store_claimed(
+        return registry.store_claimed(
             session,
-            tokens,
-            {replaced.id: replaced.stored_token_id, other.id: "older"},
+            dict.fromkeys(replaced, claimed),
+            replaced,
             vault=store.vault,
             actor=RUN,
             now=NINE,
         )
 
+
+def test_claimed_token_does_not_replace_one_that_was_entered_meanwhile(store: Store) -> None:
+    replaced, other = (store.add_course(one) for one in ("CS101", "CS102"))
+    token = CourseToken.generate()
+
+    stored = store_claimed(
+        store,
+        ClaimedToken(token, TokenAnnounced(2, token.token_id, NINE, NINE + HOUR)),
+        {replaced.id: replaced.stored_token_id, other.id: "older"},
+    )
+
     assert stored == 1
-    assert store.entry("CS101").stored_token_id == tokens[replaced.id].token_id
+    assert store.entry("CS101").stored_token_id == token.token_id
     assert store.entry("CS102").stored_token_id == other.stored_token_id
+    assert store.entry("CS102").announced_version is None
+
+
+def test_claim_and_webhooks_give_one_state_in_any_order(store: Store) -> None:
+    token = CourseToken.generate()
+    first = TokenAnnounced(2, "second", NINE, NINE + HOUR)
+    last = TokenAnnounced(3, token.token_id, NINE, NINE + 24 * HOUR)
+    states = set()
+
+    for order in permutations(["first", "last", "claim"]):
+        entry = store.add_course("-".join(order))
+        for step in order:
+            if step == "claim":
+                store_claimed(store, ClaimedToken(token, last), {entry.id: entry.stored_token_id})
+            else:
+                store.apply(entry.course_id, first if step == "first" else last)
+        states.add(registry.state_of(store.entry(entry.course_id)))
+
+    late = store.entry("first-claim-last")
+    assert states == {CourseState(token.token_id, announced=last)}
+    assert registry.status_of(late, now=NINE + 2 * HOUR) is CourseStatus.ACTIVE
+    assert [one.event for one in store.rows(HistoryEntry) if one.entry_id == late.id] == [
+        *("course.added", "token.regenerated", "token.claimed", "token.announced"),
+        "stale token.regenerated",
+    ]
+
+
+def test_claimed_token_of_an_older_site_brings_no_announcement(store: Store) -> None:
+    entry, token = store.add_course("CS101"), CourseToken.generate()
+
+    store_claimed(store, ClaimedToken(token, None), {entry.id: entry.stored_token_id})
+
+    assert registry.state_of(store.entry("CS101")) == CourseState(token.token_id)
 
 
 @pytest.mark.parametrize(

@@ -5,17 +5,20 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from contract.events import wire_time
 from contract.problems import Problem, ProblemType
 from contract.signatures import Secret
 from contract.tokens import CourseToken
+from receiver.course_state import TokenAnnounced
 from receiver.sources.base import (
+    ClaimedToken,
     DeletedOutcome,
     FetchOutcome,
     GradeQuery,
@@ -138,28 +141,48 @@ class Responses:
         return self.responses.pop(0)
 
 
-def claim(status: int, body: bytes) -> dict[str, CourseToken | str]:
+def claim(status: int, body: bytes) -> dict[str, ClaimedToken | str]:
     """Claim the tokens of CS101 and CS102 from a site that responds like this."""
     return claim_over(Responses([HttpResponse(status, {}, body)]))
 
 
-def claim_over(client: Any) -> dict[str, CourseToken | str]:
+def claim_over(client: Any) -> dict[str, ClaimedToken | str]:
     """Claim the tokens of CS101 and CS102 over an HTTP client."""
     key = Secret.generate()
     return EAssessmentClient(client).claim("http://one", ["CS101", "CS102"], key, now=AT)
 
 
-def test_claim_returns_tokens_and_refusals() -> None:
+ANNOUNCED = TokenAnnounced(5, TOKEN.token_id, AT, AT + timedelta(hours=1))
+STATED = {
+    "course_version": 5,
+    "regenerated_at": wire_time(AT),
+    "valid_until": wire_time(AT + timedelta(hours=1)),
+}
+
+
+@pytest.mark.parametrize(
+    ("stated", "announced"),
+    [
+        pytest.param(STATED, ANNOUNCED, id="with its announcement"),
+        pytest.param({}, None, id="older release"),
+    ],
+)
+def test_claim_returns_tokens_and_refusals(
+    stated: dict[str, Any], announced: TokenAnnounced | None
+) -> None:
     problem = Problem(ProblemType.TOKEN_NOT_CLAIMABLE, "used", "Ask.").document()
     answers = [
-        {"course_id": "CS101", "status": 200, "token": TOKEN.reveal()},
+        {"course_id": "CS101", "status": 200, "token": TOKEN.reveal(), **stated},
         {"course_id": "CS102", "status": 409, "problem": problem},
         {"course_id": "CS103", "status": 200, "token": TOKEN.reveal()},
     ]
 
     claimed = claim(200, json.dumps({"answers": answers}).encode())
 
-    assert claimed == {"CS101": TOKEN, "CS102": ProblemType.TOKEN_NOT_CLAIMABLE}
+    assert claimed == {
+        "CS101": ClaimedToken(TOKEN, announced),
+        "CS102": ProblemType.TOKEN_NOT_CLAIMABLE,
+    }
 
 
 def test_claim_that_arrived_twice_is_sent_again_with_another_id() -> None:
@@ -172,7 +195,7 @@ def test_claim_that_arrived_twice_is_sent_again_with_another_id() -> None:
     with pytest.raises(ClaimFailedError, match="responded 409 webhook-id-reused"):
         claim_over(refused)
 
-    assert claimed == {"CS101": TOKEN}
+    assert claimed == {"CS101": ClaimedToken(TOKEN, None)}
     assert len({*healed.webhook_ids, *refused.webhook_ids}) == 4
 
 
