@@ -1,6 +1,6 @@
 """The checks of `receiver doctor`: sources, secrets, registry, last run, gradebook."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -13,7 +13,7 @@ from foundation.db import session as db
 from foundation.db.session import Database
 from foundation.errors import Advice, DecryptionError
 from foundation.text import count, format_duration, readable
-from receiver.course_state import CourseStatus
+from receiver.course_state import CourseStatus, overlap_of
 from receiver.gradebook.base import WriteFailure
 from receiver.models import MOODLE, SCHEMA, Entry
 from receiver.moodle.gradebook import NO_STUDENTS, MoodleGradebook
@@ -39,8 +39,10 @@ from receiver.sync.planner import Plan
 # An older last run means that the sync is not scheduled, or cannot start.
 LATE = timedelta(hours=24)
 
-# A replaced token that ends within this time is a finding: someone has to enter the new one.
+# A replaced token that ends within this time is a finding: someone has to enter the new one. It is
+# shorter if the next run of the grade sync is expected to claim that.
 ENDING = timedelta(hours=12)
+CLAIMABLE_ENDING = timedelta(hours=1)
 
 # What the facts are called that were found without a webhook.
 _FACTS = {
@@ -77,7 +79,7 @@ def examine(
             _missed_webhooks(session, db.now(session)),
             _encrypted(session, entries, vault),
             _registry(entries, now),
-            *_overlaps(entries, now),
+            *_overlaps(session, entries, now),
             _last_run(session, now),
         ]
         session.expunge_all()
@@ -212,22 +214,48 @@ def _registry(entries: list[Entry], now: datetime) -> Finding:
     return Finding("registry", False, detail, advice)
 
 
-def _overlaps(entries: list[Entry], now: datetime) -> list[Finding]:
-    """Return until when replaced tokens are still good, or nothing if there are none."""
-    overlaps = [
-        (until, entry)
+def _overlaps(session: Session, entries: list[Entry], now: datetime) -> list[Finding]:
+    """Return until when the most urgent replaced token is still good, or nothing without any."""
+    overlaps = {
+        entry: announced.ends_at
         for entry in entries
-        if (until := registry.explain_status(entry, needs_activity=False, now=now).valid_until)
-    ]
+        if (announced := overlap_of(registry.state_of(entry), now=now))
+    }
     if not overlaps:
         return []
-    until, entry = min(overlaps, key=lambda overlap: overlap[0])
+    claimable = _claimable(session, overlaps)
+    margins = {
+        entry: until - now - (CLAIMABLE_ENDING if entry in claimable else ENDING)
+        for entry, until in overlaps.items()
+    }
+    entry = min(margins, key=margins.__getitem__)
+    ok = margins[entry] > timedelta(0)
     detail = (
         f"{count(len(overlaps), 'replaced token is', 'replaced tokens are')} still in use; "
-        f"the first ends in {format_duration(until - now)} ({entry.course_id})"
+        f"that of {entry.course_id} ends in {format_duration(overlaps[entry] - now)}"
     )
     advice = registry.explain_status(entry, needs_activity=False, now=now).advice
-    return [Finding("tokens", until - now > ENDING, detail, advice)]
+    if ok and entry in claimable:
+        advice = Advice("No action needed: the next run of the grade sync claims the new token.")
+    return [Finding("tokens", ok, detail, advice)]
+
+
+def _claimable(session: Session, entries: Collection[Entry]) -> set[Entry]:
+    """Return the entries whose new token the next run is expected to claim.
+
+    Their source has let ELMS claim tokens before, and there was no run since ELMS knows of the new
+    one: a run that began later could not claim it.
+    """
+    run, claimed_from = runs.latest_full(session), history.sources_claimed_from(session)
+    announced = {entry.id: registry.state_of(entry).announced for entry in entries}
+    known = history.find_causes(session, {key: fact for key, fact in announced.items() if fact})
+    return {
+        entry
+        for entry in entries
+        if entry.source_id in claimed_from
+        and entry.id in known
+        and (run is None or run.started_at < known[entry.id].at)
+    }
 
 
 def _moodle(entry: Entry, clients: SourceFactory, vault: Vault) -> Finding | None:

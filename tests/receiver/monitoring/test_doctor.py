@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import text
 
 from contract.signatures import Secret
-from contract.tokens import MoodleToken
+from contract.tokens import CourseToken, MoodleToken
 from foundation.cli.doctor import Finding
 from foundation.crypto import Vault
 from foundation.db.session import Database
@@ -25,12 +25,13 @@ from receiver.registry.history import Actor, ActorKind
 from receiver.runs import schedule
 from receiver.runs.store import CourseOutcome, CourseResult
 from receiver.sources import store as sources
-from receiver.sources.base import Misconfigured, SiteOutage
+from receiver.sources.base import ClaimedToken, Misconfigured, SiteOutage
 from receiver.sources.store import LastRefusal
 from tests.receiver.conftest import NINE, Store, make_heartbeat
 
 pytestmark = pytest.mark.parametrize("database_kind", ["sqlite"], indirect=True)
 
+HOUR = timedelta(hours=1)
 Examine = Callable[..., dict[str, Finding]]
 FAILED = CourseResult("one", "CS101", CourseOutcome.FAILED, "transient")
 LATE = "run 1 started 2 days ago, and there was no run of all courses since"
@@ -190,9 +191,43 @@ def test_end_of_overlaps_is_counted_down(
 
     found = examine()["tokens"]
 
-    sentence = f"2 replaced tokens are still in use; the first ends in {hours} h (CS102)"
+    sentence = f"2 replaced tokens are still in use; that of CS102 ends in {hours} h"
     assert (found.ok, found.found) == (ok, sentence)
     assert found.advice.command == "registry set-token CS102"
+
+
+@pytest.mark.parametrize(
+    ("claimed_from", "minutes", "run_at", "ok"),
+    [
+        pytest.param("one", 90, NINE - HOUR, True, id="claimed before"),
+        pytest.param("one", 50, NINE - HOUR, False, id="ends soon"),
+        pytest.param("one", 90, NINE + HOUR, False, id="last run did not claim it"),
+        pytest.param("two", 90, NINE - HOUR, False, id="another source"),
+    ],
+)
+def test_token_that_the_next_run_claims_is_fine(
+    examine: Examine, store: Store, claimed_from: str, minutes: int, run_at: datetime, ok: bool
+) -> None:
+    until = datetime.now(UTC) + timedelta(minutes=minutes, seconds=30)
+    store.add_course("CS101", TokenAnnounced(2, "new", NINE, until))
+    store.add_run(at=run_at)
+    other = store.add_course("CS102", source=claimed_from)
+    with store.database.writing() as session:
+        registry.store_claimed(
+            session,
+            {other.id: ClaimedToken(CourseToken.generate(), None)},
+            {other.id: other.stored_token_id},
+            vault=store.vault,
+            actor=Actor(ActorKind.SYNC, "run 7"),
+            now=NINE,
+        )
+
+    found = examine()["tokens"]
+
+    sentence = f"1 replaced token is still in use; that of CS101 ends in {minutes} min"
+    assert (found.ok, found.found) == (ok, sentence)
+    assert (found.advice.command is None) == ok
+    assert found.advice.text.startswith("No action needed") == ok
 
 
 @pytest.mark.parametrize(
