@@ -12,6 +12,7 @@ from receiver.models import Entry, HistoryEntry, Run, RunCourse, Source
 from receiver.registry.entries import state_of
 from receiver.runs.groups import ResultGroup, group_results, needs_attention
 from receiver.runs.store import CourseOutcome, CourseResult, RunResult, RunStatus
+from receiver.sources.store import Reception
 from receiver.sync.planner import Plan
 from receiver.sync.token_check import EnteredToken, RefusedToken
 
@@ -73,10 +74,30 @@ class SourceResponse(Response):
         )
 
 
+class ListedSource(SourceResponse):
+    """A source with when its last webhook was received, and whether it is silent."""
+
+    last_webhook_at: Timestamp | None
+    heartbeat_seconds: int | None
+    silent: bool
+
+    @classmethod
+    def of_listed(
+        cls, source: Source, webhook_path: str, reception: Reception, *, now: datetime
+    ) -> Self:
+        """Return the response for a source and what is known of its last webhook."""
+        return cls(
+            **dict(SourceResponse.of_source(source, webhook_path)),
+            last_webhook_at=reception.last_at,
+            heartbeat_seconds=source.heartbeat_seconds,
+            silent=reception.is_silent(now),
+        )
+
+
 class Sources(Response):
     """All sources."""
 
-    sources: list[SourceResponse]
+    sources: list[ListedSource]
     next: str | None = None
 
 

@@ -10,6 +10,7 @@ from foundation.cli.params import whole_number
 from foundation.db import audit
 from foundation.db import session as db
 from foundation.responses import Deleted
+from foundation.text import readable
 from receiver.cli import context, schemas
 from receiver.errors import SecretInvalidError, SiteTokenInvalidError
 from receiver.models import API, MOODLE, Source
@@ -62,20 +63,24 @@ def add(name: str, url: str, kind: str, as_json: bool) -> None:
 @csv_option
 @json_option
 def list_(as_csv: bool, as_json: bool) -> None:
-    """List the sources and the ids of their secrets."""
+    """List the sources, the ids of their secrets, and when they last sent a webhook."""
     webhook_path = context.checked_services().settings.webhook_path
     with context.reading() as session:
-        rows = sources.list_all(session)
-        exported = sources.export(session, now=db.now(session)) if as_csv else []
+        rows, received = sources.list_all(session), sources.receptions(session)
+        now = db.now(session)
+        exported = sources.export(session, now=now) if as_csv else []
     if as_csv:
         output.print_csv(sources.COLUMNS, [exported], as_json=as_json)
         return
     if as_json:
-        found = [schemas.SourceResponse.of_source(row, webhook_path(row.name)) for row in rows]
+        found = [
+            schemas.ListedSource.of_listed(row, webhook_path(row.name), received[row.name], now=now)
+            for row in rows
+        ]
         output.print_json(schemas.Sources(sources=found))
         return
     output.print_table(
-        ("source", "kind", "URL", "webhook path", "secret ids", "site token", "added"),
+        ("source", "kind", "URL", "webhook path", "secret ids", "site token", "last webhook"),
         [
             (
                 row.name,
@@ -84,7 +89,8 @@ def list_(as_csv: bool, as_json: bool) -> None:
                 webhook_path(row.name),
                 ", ".join(str(secret.id) for secret in row.secrets) or "none",
                 "set" if row.encrypted_site_token else "none",
-                row.created_at,
+                readable(received[row.name].last_at)
+                + (", silent" if received[row.name].is_silent(now) else ""),
             )
             for row in rows
         ],

@@ -7,7 +7,7 @@ import pytest
 from contract.signatures import Secret
 from receiver.models import Source, SourceSecret
 from tests.receiver.cli.conftest import Receiver
-from tests.receiver.conftest import Store
+from tests.receiver.conftest import Store, make_heartbeat
 
 URL = "https://eassessment.example"
 SITE_TOKEN = "0123456789abcdef" * 2
@@ -89,6 +89,22 @@ def test_remove_refuses_source_with_courses(receiver: Receiver, store: Store) ->
     assert "Run `receiver registry remove --all --source one`" in refused.stderr
     assert (emptied.exit_code, removed.stdout) == (0, "The source one is removed.\n")
     assert store.rows(Source) == []
+
+
+def test_list_shows_silent_sources(receiver: Receiver, store: Store) -> None:
+    store.add_source("one", URL)
+    store.receive("msg_1", make_heartbeat())
+    store.add_source("two", URL)
+
+    table = receiver("sources", "list").stdout
+    listed = json.loads(receiver("sources", "list", "--json").stdout)["sources"]
+
+    fields = ("last_webhook_at", "heartbeat_seconds", "silent")
+    assert "2026-11-22 09:00:00 UTC, silent" in " ".join(table.split())
+    assert [tuple(one[name] for name in fields) for one in listed] == [
+        ("2026-11-22T09:00:00.123456Z", 3600, True),
+        (None, None, False),
+    ]
 
 
 def test_list_shows_no_secrets(receiver: Receiver, store: Store) -> None:
