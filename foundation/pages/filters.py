@@ -20,10 +20,10 @@ def milliseconds(value: float) -> str:
 
 
 def duration(value: timedelta) -> str:
-    """Return a duration in its two largest units."""
+    """Return a duration in its two largest units; a few seconds have a decimal if it is not 0."""
     seconds = max(value.total_seconds(), 0)
     if seconds < 60:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+        return f"{seconds:.1f} s" if seconds < 10 and seconds % 1 else f"{seconds:.0f} s"
     whole = round(seconds)
     for size, unit, small_size, small in (
         (86_400, "d", 3600, "h"),

@@ -16,7 +16,8 @@ def test_timestamp_is_in_utc_to_the_microsecond() -> None:
 @pytest.mark.parametrize(
     ("seconds", "written"),
     [
-        (-1, "0.0 s"),
+        (-1, "0 s"),
+        (4, "4 s"),
         (9.94, "9.9 s"),
         (59.4, "59 s"),
         (60, "1 min"),

@@ -77,12 +77,12 @@ def test_response_times_are_drawn(ada: Browser, store: Store) -> None:
 
     page = ada.look("/endpoints/1")
 
-    described = "Response times of the last 2 attempts: median 12 ms, longest 2.0 s, 1 failed"
+    described = "Response times of the last 2 attempts: median 12 ms, longest 2 s, 1 failed"
     assert "Response times" not in one + listed
     assert f'aria-label="{described}"' in ada.look("/endpoints")
     assert f'aria-label="{described}"' in ada.look("/")
     assert "<figcaption>Response times of the last 2 attempts</figcaption>" in page
-    assert "failed 2.0 s</title>" in page
+    assert "failed 2 s</title>" in page
 
 
 def test_registered_endpoint_shows_its_secret_once(ada: Browser, store: Store) -> None:
