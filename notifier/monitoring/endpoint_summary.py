@@ -18,7 +18,7 @@ from notifier.webhooks.circuit_breaker import PAUSED_AFTER, EndpointStatus, Endp
 _RECENT_ATTEMPTS = 1000
 COLUMNS = (
     *("endpoint_id", "name", "url", "event_types", "created_at"),
-    *("status", "since", "reason", "disabled_by", "pending", "held", "dead"),
+    *("status", "since", "detail", "disabled_by", "pending", "held", "dead"),
 )
 """The columns of an exported list."""
 
@@ -154,7 +154,7 @@ def export(session: Session, *, removed: bool) -> list[dict[str, Any]]:
             "created_at": one.endpoint.created_at,
             "status": one.status_details.status,
             "since": one.status_details.since,
-            "reason": one.status_details.reason,
+            "detail": one.status_details.reason,
             "disabled_by": one.endpoint.disabled_by,
             "pending": one.pending,
             "held": one.held,

@@ -13,6 +13,7 @@ class Sample(BaseModel):
     name: Annotated[str, Field(min_length=1, max_length=3)] = "x"
     port: Annotated[int, Field(ge=1, le=9)] = 1
     kind: Literal["api", "moodle"] = "api"
+    sort: Annotated[str, Field(pattern="^-?(id|title){1}$")] = "id"
     when: WireTime | None = None
 
 
@@ -24,6 +25,7 @@ class Sample(BaseModel):
         pytest.param({"port": "abc"}, "must be a whole number", id="no number"),
         pytest.param({"port": 10}, "must be at most 9", id="too large"),
         pytest.param({"kind": "x"}, "must be 'api' or 'moodle'", id="none of them"),
+        pytest.param({"sort": "x"}, "must match ^-?(id|title){1}$", id="no match"),
         pytest.param({"when": "noon"}, "expected a time such as 2026", id="our own words"),
     ],
 )
