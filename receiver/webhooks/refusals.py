@@ -1,7 +1,7 @@
 """Refused webhooks, counted in the memory of a process: what is not signed causes no queries.
 
-That a known source is refused for its secret or its name is also stored, at most once a minute, so
-that other processes know it.
+That a known source is refused for its secret or its name is also stored, so that other processes
+know it: at most once a minute, and once after each accepted webhook.
 """
 
 import threading
@@ -86,9 +86,10 @@ class RefusedWebhooks:
 
     def forget(self, source: str) -> None:
         """Forget the last refusal of a source, because a webhook of it was accepted."""
-        if source in self._last:
+        if source in self._last or source in self._stored_at:
             with self._lock:
                 self._last.pop(source, None)
+                self._stored_at.pop(source, None)
 
     def last(self, source: str, reception: Reception) -> LastRefusal | None:
         """Return the last refusal of a source, here or stored, if nothing was received since."""

@@ -75,9 +75,19 @@ def test_refusal_for_its_secret_or_name_is_stored_once_a_minute() -> None:
         return refusals.record("one", error, now=NINE + timedelta(seconds=seconds)) is not None
 
     assert is_stored(0, NoMatchError("x"))
-    refusals.forget("one")
     assert [is_stored(59), is_stored(60)] == [False, True]
     assert not is_stored(200, ValueError("any other cause"))
+
+
+def test_refusal_after_an_accepted_webhook_is_stored() -> None:
+    refusals = RefusedWebhooks()
+    refusals.record("one", SourceMismatchError("other name"), now=NINE)
+
+    refusals.forget("one")
+
+    later = NINE + timedelta(seconds=2)
+    assert refusals.record("one", SourceMismatchError("other name"), now=later)
+    assert not refusals.record("one", SourceMismatchError("other name"), now=later)
 
 
 @pytest.mark.parametrize(

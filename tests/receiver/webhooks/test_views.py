@@ -128,6 +128,16 @@ def test_refusal_for_its_secret_is_stored(post: Post, store: Store) -> None:
     assert reception.refusal.detail.startswith("no signature matches")
 
 
+def test_refusal_right_after_an_accepted_webhook_is_stored(post: Post, store: Store) -> None:
+    post(signed_by=Secret.generate())
+    post()
+    post(webhook_id="msg_2", signed_by=Secret.generate())
+
+    with store.database.reading() as session:
+        (reception,) = sources.receptions(session).values()
+    assert reception.refusal is not None
+
+
 @pytest.mark.parametrize("database_kind", ["sqlite"], indirect=True)
 def test_refusal_that_cannot_be_stored_is_still_a_refusal(
     post: Post, app: Flask, store: Store
