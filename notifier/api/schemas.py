@@ -622,9 +622,9 @@ class AttemptResponse(Response):
     action: str | None
 
     @classmethod
-    def of_attempt(cls, row: models.Attempt, endpoint_id: int) -> Self:
+    def of_attempt(cls, row: models.Attempt, endpoint: models.Endpoint) -> Self:
         """Return the response for an attempt to send to an endpoint."""
-        advice = failure_advice.advice_for(row.failure, row.status, endpoint_id)
+        advice = failure_advice.of_attempt(row, endpoint)
         return cls.of(row, http_status=row.status, outcome=row.decided, **fields_of(advice))
 
 

@@ -135,7 +135,7 @@ def show(delivery_id: int, as_csv: bool, as_json: bool) -> None:
             row,
             attempts[-1] if attempts else None,
             body=row.event.body,
-            attempts=[AttemptResponse.of_attempt(attempt, row.endpoint_id) for attempt in attempts],
+            attempts=[AttemptResponse.of_attempt(attempt, row.endpoint) for attempt in attempts],
             replays=[ReplayResponse.of_replay(replay_row) for replay_row in replay_rows],
         )
     if as_json:
@@ -159,11 +159,9 @@ def show(delivery_id: int, as_csv: bool, as_json: bool) -> None:
         ],
         empty="none yet",
     )
-    if attempts:
-        last = attempts[-1]
-        advice = failure_advice.advice_for(last.failure, last.status, row.endpoint_id)
-        if advice is not None:
-            click.echo(f"  next: {output.next_step(advice)}")
+    advice = failure_advice.of_attempt(attempts[-1] if attempts else None, row.endpoint)
+    if advice is not None:
+        click.echo(f"  next: {output.next_step(advice)}")
     if delivery.replays:
         click.echo("\nReplays")
         output.print_table(

@@ -15,8 +15,8 @@ from notifier.pages.endpoint_secrets import endpoint_secrets
 from notifier.pages.endpoints import endpoints
 from notifier.pages.overview import overview
 from notifier.pages.token_regeneration import token_regeneration
+from notifier.webhooks import failure_advice
 from notifier.webhooks.circuit_breaker import EndpointStatus
-from notifier.webhooks.failure_advice import advice_for
 
 # The colours of statuses and states.
 TONES = {
@@ -106,5 +106,10 @@ SITE = Site(
     ),
     link_for,
     url_of,
-    {"tones": TONES, "decisions": DECISIONS, "advice_for": advice_for},
+    {
+        "tones": TONES,
+        "decisions": DECISIONS,
+        "advice_for": failure_advice.advice_for,
+        "attempt_advice": failure_advice.of_attempt,
+    },
 )

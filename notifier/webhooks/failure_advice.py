@@ -6,6 +6,7 @@ What happens to the delivery, and to the endpoint, is decided in `retry_policy`.
 from enum import StrEnum
 
 from foundation.errors import Advice
+from notifier.models import Attempt, Endpoint
 
 
 class FailureKind(StrEnum):
@@ -132,3 +133,10 @@ def advice_for(kind: str | None, status: int | None, endpoint_id: int) -> Advice
     else:
         advice = _SERVER_LOGS if status >= 500 else _STATUS_ADVICE.get(status)
     return advice and advice.fill("ENDPOINT_ID", str(endpoint_id))
+
+
+def of_attempt(attempt: Attempt | None, endpoint: Endpoint) -> Advice | None:
+    """Return what to do about an attempt; None if there was none, or the endpoint was removed."""
+    if attempt is None or endpoint.removed_at is not None:
+        return None
+    return advice_for(attempt.failure, attempt.status, endpoint.id)

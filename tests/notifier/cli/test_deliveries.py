@@ -98,6 +98,22 @@ def test_show_lists_attempts_and_replays_harmlessly(
     assert [line.split(",")[3:6] for line in attempts[1:]] == [["422", "", "dead"]]
 
 
+def test_delivery_of_a_removed_endpoint_has_no_advice(
+    store: Store, run: Run, read_json: ReadJson, endpoint: Registered
+) -> None:
+    delivery_id = store.add_delivery(endpoint.id, status="dead")
+    store.add_attempt(delivery_id, status=404, decided="dead")
+    before = run("deliveries", "show", delivery_id).stdout
+    run("endpoints", "remove", endpoint.id, "--yes")
+
+    after = run("deliveries", "show", delivery_id).stdout
+    (attempt,) = read_json("deliveries", "show", delivery_id)["attempts"]
+
+    assert f"notifier endpoints correct-url {endpoint.id}" in before
+    assert "next:" not in after
+    assert (attempt["next_step"], attempt["action"]) == (None, None)
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

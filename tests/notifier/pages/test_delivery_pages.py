@@ -62,6 +62,21 @@ def test_delivery_of_a_paused_endpoint_waits_for_the_end_of_the_pause(
     assert re.search(rf"Its endpoint is paused; the next attempt is at <time [^>]+>{end}", page)
 
 
+def test_delivery_of_a_removed_endpoint_has_no_advice(ada: Browser, store: Store) -> None:
+    store.add_delivery(1, **DEAD)
+    store.add_attempt(1, status=404, decided="dead")
+    before = ada.look("/deliveries/1")
+    with store.database.writing() as session:
+        endpoints.remove(session, 1, by="Ada", now=NINE)
+
+    after = ada.look("/deliveries/1")
+
+    assert "What to do" in before
+    assert "Its endpoint was removed, so it cannot be replayed." in after
+    assert "What to do" not in after
+    assert "replay it" not in after
+
+
 def test_list_can_be_downloaded(ada: Browser, store: Store) -> None:
     store.add_delivery(1)
     store.add_delivery(1, **DEAD)
