@@ -50,6 +50,17 @@ Search = Annotated[str, Field(max_length=255)]
 """A text to search for, as long as a course id can be."""
 
 
+def one_of(values: Collection[str], noun: str) -> BeforeValidator:
+    """Return the validator of a choice from a list; `noun` is what a value is, with its article."""
+
+    def check(text: object) -> object:
+        if text not in values:
+            raise ValueError(f"{str(text)[:40]!r} is not {noun}; choose one from the list")
+        return text
+
+    return BeforeValidator(check)
+
+
 def protect(app: Flask) -> None:
     """Protect an app's forms against CSRF (Flask-WTF)."""
     app.config["WTF_CSRF_CHECK_DEFAULT"] = False  # the guards check, because APIs have no session

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from flask import Blueprint, flash, g, redirect, render_template, request, url_for
 from markupsafe import escape
@@ -34,8 +34,8 @@ courses = Blueprint("courses", __name__, template_folder="templates")
 _log = logging.get_logger(__name__)
 
 _ROWS = 50
-_STATES = (("", "Any"), ("present", "active"), ("deleted", "deleted"))
-_IS_DELETED = {"present": False, "deleted": True}
+_STATES = (("", "Any"), ("active", "active"), ("deleted", "deleted"))
+_IS_DELETED = {"active": False, "deleted": True}
 _GO_BACK = Advice("Go back to the page of the course and try again.")
 _GO_BACK_TO_LIST = Advice("Go back and correct the search.")
 _ViewResponse = Response | str | tuple[str, int]
@@ -63,7 +63,7 @@ class CourseParams(BaseModel):
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid", frozen=True)
 
     q: forms.Search = ""
-    state: Literal["", "present", "deleted"] = ""
+    state: Annotated[str, forms.one_of(_IS_DELETED, "a state")] = ""
     deleted_since: forms.Time | None = None
     sort: Annotated[Sort, BeforeValidator(_parse_sort)] | None = None
     after: str = ""

@@ -1,6 +1,5 @@
 """Query parameters of the deliveries pages: the filter, the order and the cursor."""
 
-from collections.abc import Collection
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -17,15 +16,6 @@ NUMBER = Annotated[int, Field(ge=1, le=MAX_ID)]
 """The id of a row."""
 
 
-def _one_of(values: Collection[str], noun: str) -> BeforeValidator:
-    def check(text: object) -> object:
-        if text not in values:
-            raise ValueError(f"{str(text)[:40]!r} is not {noun}; choose one from the list")
-        return text
-
-    return BeforeValidator(check)
-
-
 def _parse_sort(text: object) -> Sort:
     return Sort.parse(str(text), SORTS)
 
@@ -35,8 +25,8 @@ class DeliveryParams(DeliveryFilter):
 
     model_config = ConfigDict(arbitrary_types_allowed=True, frozen=True, str_strip_whitespace=True)
 
-    status: Annotated[DeliveryStatus, _one_of(list(DeliveryStatus), "a status")] | None = None
-    event_type: Annotated[str, _one_of(TYPES, "an event type")] | None = None
+    status: Annotated[DeliveryStatus, forms.one_of(list(DeliveryStatus), "a status")] | None = None
+    event_type: Annotated[str, forms.one_of(TYPES, "an event type")] | None = None
     endpoint_id: NUMBER | None = None
     since: forms.Time | None = None
     until: forms.Time | None = None

@@ -66,7 +66,7 @@ def test_list_shows_the_state_of_each_course(ada: Browser, token: CourseToken) -
     assert "Delete selected courses" in page
     assert ids_on(deleted) == ["CS102"]
     assert "Delete selected courses" not in deleted
-    assert ids_on(ada.look("/courses", state="present")) == ["7731", "CS101"]
+    assert ids_on(ada.look("/courses", state="active")) == ["7731", "CS101"]
 
 
 def test_search_has_pages(ada: Browser, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,11 +85,11 @@ def test_search_has_pages(ada: Browser, store: Store, monkeypatch: pytest.Monkey
 
 
 def test_list_is_counted_sorted_and_filtered(ada: Browser, token: CourseToken) -> None:
-    page = ada.look("/courses", q="cs 101", sort="-changed", deleted_since="", state="present")
+    page = ada.look("/courses", q="cs 101", sort="-changed", deleted_since="", state="active")
     deleted = ada.look("/courses", deleted_since="2026-11-22")
 
     assert "1 course found." in page
-    assert '<a href="/courses?state=present&amp;sort=-changed">' in page  # without the search
+    assert '<a href="/courses?state=active&amp;sort=-changed">' in page  # without the search
     assert 'aria-sort="descending"><a class="sort" href="/courses?q=cs+101' in page
     assert (ids_on(page), ids_on(deleted)) == (["CS101"], ["CS102"])
     assert "3 courses; sorted by id." in ada.look("/courses")
@@ -99,7 +99,7 @@ def test_list_is_counted_sorted_and_filtered(ada: Browser, token: CourseToken) -
     ("query", "detail"),
     [
         pytest.param("sort=size", "&#39;size&#39; is not a column to sort by", id="column"),
-        pytest.param("state=gone", "Must be", id="state"),
+        pytest.param("state=gone", "&#39;gone&#39; is not a state; choose one", id="state"),
         pytest.param("deleted_since=soon", "&#39;soon&#39; is not a time", id="time"),
     ],
 )
@@ -127,7 +127,7 @@ def test_list_can_be_downloaded(ada: Browser, store: Store) -> None:
     store.add_course("CS101", title="@Música")
     store.add_course("LAW1")
 
-    response = ada.client.get("/courses.csv?q=musica&state=present")
+    response = ada.client.get("/courses.csv?q=musica&state=active")
 
     header, *rows = response.text.removeprefix("\ufeff").splitlines()
     assert response.headers["Content-Disposition"] == "attachment; filename=courses.csv"
