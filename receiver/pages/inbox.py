@@ -1,25 +1,28 @@
 """The inbox: the webhooks received, and their results."""
 
 from datetime import datetime
+from typing import Annotated
 
 from flask import Blueprint, Response, render_template, request
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy.orm import Session
 
 from foundation.db import session as db
+from foundation.db.pagination import Page
 from foundation.errors import Advice
 from foundation.pages import downloads, forms, pagination
 from foundation.pages.guards import signed_in
 from receiver import services
 from receiver.pages import labels
-from receiver.pages.sources import source_choices
+from receiver.pages.sources import find_criteria, source_choices
 from receiver.sources import store as sources
 from receiver.webhooks import inbox
-from receiver.webhooks.inbox import InboxFilter, WebhookOutcome
+from receiver.webhooks.inbox import InboxFilter, ListedMessage, WebhookOutcome
 
 inbox_pages = Blueprint("inbox", __name__, template_folder="templates")
 
 _CURSOR_TYPES = (datetime, int, str)
+_Outcome = Annotated[WebhookOutcome, forms.one_of(list(labels.MEANINGS), "an outcome")]
 
 
 class InboxParams(BaseModel):
@@ -29,7 +32,7 @@ class InboxParams(BaseModel):
 
     q: forms.Search | None = None
     course_id: str | None = None
-    outcome: WebhookOutcome | None = None
+    outcome: _Outcome | None = None
     source: str | None = None
     webhook_id: str | None = None
     since: forms.Time | None = None
@@ -52,16 +55,19 @@ class InboxParams(BaseModel):
 @signed_in
 def show() -> str:
     """Show a page of the webhooks, newest first."""
-    params = _params()
+    params = forms.from_query(InboxParams)
     page_request = pagination.read(request.args, _CURSOR_TYPES)
+    page, total = Page[ListedMessage]([], None, None), 0
     with services.current().database.reading() as session:
-        criteria = params.criteria(session)
-        page = inbox.page(session, criteria, page_request)
-        total = inbox.count(session, criteria)
+        criteria, faults = find_criteria(params, session)
+        if criteria is not None:
+            page = inbox.page(session, criteria, page_request)
+            total = inbox.count(session, criteria)
         all_sources = sources.list_all(session)
         now = db.now(session)
     return render_template(
         "receiver/inbox.html",
+        faults=faults,
         page=page,
         total=total,
         now=now,
@@ -75,13 +81,10 @@ def show() -> str:
 @signed_in
 def export() -> Response:
     """Return all webhooks that match a filter as a CSV file."""
-    params, database = _params(), services.current().database
+    params = forms.require_valid(
+        forms.from_query(InboxParams), advice=Advice("Go back and change the filters.")
+    )
+    database = services.current().database
     with database.reading() as session:
         criteria = params.criteria(session)
     return downloads.csv_file("inbox", inbox.COLUMNS, inbox.export(database, criteria))
-
-
-def _params() -> InboxParams:
-    return forms.require_valid(
-        forms.from_query(InboxParams), advice=Advice("Go back and change the filters.")
-    )

@@ -11,7 +11,7 @@ from werkzeug.wrappers import Response
 
 from contract.events import CourseId
 from foundation.db import session as db
-from foundation.db.pagination import PageRequest, Sort
+from foundation.db.pagination import Page, PageRequest, Sort
 from foundation.errors import Advice
 from foundation.pages import downloads, forms, pagination, sessions
 from foundation.pages.error_pages import render_refusal
@@ -26,11 +26,11 @@ from receiver.errors import (
     TokenMalformedError,
 )
 from receiver.monitoring import doctor
-from receiver.pages.sources import source_choices
+from receiver.pages.sources import find_criteria, source_choices
 from receiver.registry import csv_files, listing
 from receiver.registry import entries as registry
 from receiver.registry.history import Actor
-from receiver.registry.listing import EntryFilter
+from receiver.registry.listing import EntryFilter, ListedEntry
 from receiver.sources import store as sources
 
 registry_pages = Blueprint("registry", __name__, template_folder="templates")
@@ -51,7 +51,7 @@ class RegistryParams(BaseModel):
     model_config = ConfigDict(arbitrary_types_allowed=True, frozen=True, str_strip_whitespace=True)
 
     q: forms.Search = ""
-    status: CourseStatus | None = None
+    status: Annotated[CourseStatus, forms.one_of(list(CourseStatus), "a status")] | None = None
     source: str | None = None
     since: forms.Time | None = None
     sort: Annotated[Sort, BeforeValidator(_parse_sort)] = listing.BY_COURSE
@@ -76,26 +76,29 @@ class NewEntry(BaseModel):
 @signed_in
 def show() -> str:
     """Show a page of the courses in the grade sync, and first those that need attention."""
-    params, current = _params(), services.current()
-    page_request = pagination.read(request.args, params.sort.kinds)
+    params, current = forms.from_query(RegistryParams), services.current()
+    sort = params.sort if isinstance(params, RegistryParams) else listing.BY_COURSE
+    page_request = pagination.read(request.args, sort.kinds)
+    page, total = Page[ListedEntry]([], None, None), 0
     with current.database.reading() as session:
         now = db.now(session)
         all_sources = sources.list_all(session)
-        entry_filter = params.criteria(session)
+        entry_filter, faults = find_criteria(params, session)
         needs_activity = current.settings.elms_is_moodle
-        page = listing.page(
-            session,
-            entry_filter,
-            page_request,
-            sort=params.sort,
-            needs_activity=needs_activity,
-            now=now,
-        )
         counts = listing.counts(session, now=now)
         is_search = entry_filter != EntryFilter()
-        total = sum(counts.values())
-        if is_search:
-            total = listing.count(session, entry_filter, now=now)
+        if entry_filter is not None:
+            page = listing.page(
+                session,
+                entry_filter,
+                page_request,
+                sort=sort,
+                needs_activity=needs_activity,
+                now=now,
+            )
+            total = sum(counts.values())
+            if is_search:
+                total = listing.count(session, entry_filter, now=now)
         first = not is_search and page_request == PageRequest()
         waiting = (
             listing.page(
@@ -113,13 +116,14 @@ def show() -> str:
         findings = doctor.quick_checks(session) if any(counts.values()) else []
     return render_template(
         "receiver/registry.html",
+        faults=faults,
         page=page,
         counts=counts,
         total=total,
         waiting=waiting,
         findings=findings,
         sources=source_choices(all_sources),
-        sort=params.sort,
+        sort=sort,
         query=forms.entered(RegistryParams.model_fields),
         filters=forms.entered(FILTERS),
     )
@@ -129,7 +133,10 @@ def show() -> str:
 @signed_in
 def export() -> Response:
     """Return all courses that match a filter as a CSV file, which can be imported again."""
-    params, current = _params(), services.current()
+    params = forms.require_valid(
+        forms.from_query(RegistryParams), advice=Advice("Go back and change the filters.")
+    )
+    current = services.current()
     with current.database.reading() as session:
         entry_filter, now = params.criteria(session), db.now(session)
     rows = listing.export(
@@ -175,12 +182,6 @@ def add() -> Response | tuple[str, int]:
     message = Markup("{} was added with the token {}.")
     flash(message.format(form.course_id, entry.stored_token_id))
     return redirect(url_for("course.show_entry", entry_id=entry.id), 303)
-
-
-def _params() -> RegistryParams:
-    return forms.require_valid(
-        forms.from_query(RegistryParams), advice=Advice("Go back and change the filters.")
-    )
 
 
 _FIELDS = {

@@ -10,7 +10,7 @@ from werkzeug.wrappers import Response
 
 from foundation.db import audit
 from foundation.db import session as db
-from foundation.db.pagination import PageRequest
+from foundation.db.pagination import Page, PageRequest
 from foundation.errors import Advice
 from foundation.pages import charts, downloads, forms, pagination, sessions
 from foundation.pages.charts import Chart, Series
@@ -67,19 +67,23 @@ class ResultParams(BaseModel):
 @signed_in
 def show() -> str:
     """Show the schedule and a page of the runs, newest first."""
-    chosen = _read(RunParams)
-    run_filter = RunFilter(chosen.since, chosen.until)
+    params = forms.from_query(RunParams)
+    faults = params if isinstance(params, dict) else {}
     page_request = pagination.read(request.args, _CURSOR_TYPES)
+    page, total, run_filter = Page[Run]([], None, None), 0, None
     with services.current().database.reading() as session:
         now = db.now(session)
-        page = queries.page(session, page_request, run_filter)
-        total = queries.count(session, run_filter)
+        if isinstance(params, RunParams):
+            run_filter = RunFilter(params.since, params.until)
+            page = queries.page(session, page_request, run_filter)
+            total = queries.count(session, run_filter)
         statuses = runs.statuses(session, page.rows, now=now)
         counts = queries.counts(session, page.rows)
         pause = schedule.get_pause(session)
         known = schedule.read(session)
     return render_template(
         "receiver/runs.html",
+        faults=faults,
         is_first_page=page_request == PageRequest() and run_filter == RunFilter(),
         pause=pause,
         schedule=known,

@@ -1,10 +1,11 @@
 """The sources: the eAssessment sites, their URLs and secrets, last webhook and last request."""
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Protocol, TypeVar
 
 from flask import Blueprint, current_app, flash, redirect, render_template, request, url_for
 from pydantic import BeforeValidator, ConfigDict
+from sqlalchemy.orm import Session
 from werkzeug.wrappers import Response
 
 from contract.signatures import Secret
@@ -14,6 +15,7 @@ from foundation.db import session as db
 from foundation.errors import Advice
 from foundation.pages import downloads, forms
 from foundation.pages.error_pages import render_refusal
+from foundation.pages.filters import sentence
 from foundation.pages.forms import Faults
 from foundation.pages.guards import signed_in
 from foundation.pages.sessions import actor
@@ -28,6 +30,7 @@ from receiver.errors import (
     SourceInUseError,
     SourceInvalidError,
     SourceKindError,
+    SourceUnknownError,
 )
 from receiver.models import Source
 from receiver.sources import store as sources
@@ -35,12 +38,21 @@ from receiver.webhooks.refusals import RefusedWebhooks
 
 source_pages = Blueprint("sources", __name__, template_folder="templates")
 
+_Criteria = TypeVar("_Criteria", covariant=True)
+
 _SOURCE = "/sources/<name>"
 _NewSecret = Annotated[Secret, BeforeValidator(Secret.parse)]
 _FirstSecret = Annotated[
     Secret | None, BeforeValidator(lambda text: Secret.parse(text) if text else None)
 ]
 _SiteToken = Annotated[MoodleToken, BeforeValidator(lambda text: MoodleToken.parse(text.strip()))]
+
+
+class ListParams(Protocol[_Criteria]):
+    """The parameters of a list that can be filtered by source."""
+
+    def criteria(self, session: Session) -> _Criteria:
+        """Return which rows are listed, or raise SourceUnknownError."""
 
 
 class NewSourceForm(forms.Form):
@@ -258,6 +270,18 @@ def _refused(name: str, refusal: ReceiverError) -> Response:
 
 def _to(name: str) -> Response:
     return redirect(url_for("sources.show_source", name=name), 303)
+
+
+def find_criteria(
+    params: ListParams[_Criteria] | Faults, session: Session
+) -> tuple[_Criteria | None, Faults]:
+    """Return which rows a list shows, or None and the error messages of its filter."""
+    if isinstance(params, dict):
+        return None, params
+    try:
+        return params.criteria(session), {}
+    except SourceUnknownError as refusal:
+        return None, {"source": sentence(str(refusal))}
 
 
 def source_choices(all_sources: Sequence[Source]) -> list[tuple[str, str]]:

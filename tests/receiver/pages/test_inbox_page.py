@@ -75,13 +75,25 @@ def test_filters_and_total_are_shown(browser: Browser, messages: None) -> None:
 @pytest.mark.parametrize(
     ("query", "message"),
     [
-        pytest.param("outcome=none", "outcome: Must be 'applied'", id="outcome"),
+        pytest.param("outcome=none", "'none' is not an outcome; choose one", id="outcome"),
+        pytest.param("source=none", "There is no source 'none'.", id="source"),
         pytest.param("until=soon", "'soon' is not a time such as 2h", id="time"),
-        pytest.param("course=CS101", "The parameter 'course' is unknown", id="parameter"),
-        pytest.param(f"q={'x' * 256}", "q: At most 255 characters are allowed.", id="length"),
+        pytest.param(f"q={'x' * 256}", "At most 255 characters are allowed.", id="length"),
     ],
 )
-def test_filter_without_effect_is_refused(browser: Browser, query: str, message: str) -> None:
-    page = browser.get(f"/inbox?{query}")
+def test_invalid_filter_is_shown_with_its_message(
+    browser: Browser, messages: None, query: str, message: str
+) -> None:
+    page = browser.get(f"/inbox?webhook_id=msg_1&{query}")
 
-    assert (page.status, message in page.text) == (422, True)
+    assert (page.status, message in page.text, page.rows) == (200, True, [])
+    assert 'value="msg_1"' in page.html
+    assert query.partition("=")[2] in page.html  # as it was entered
+    assert "Download as CSV" not in page.text
+    assert browser.get(f"/inbox.csv?{query}").status in {404, 422}
+
+
+def test_unknown_parameter_is_refused(browser: Browser) -> None:
+    page = browser.get("/inbox?course=CS101")
+
+    assert (page.status, "The parameter 'course' is unknown" in page.text) == (422, True)

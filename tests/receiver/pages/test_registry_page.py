@@ -102,17 +102,30 @@ def test_search_is_counted_and_exported(browser: Browser, store: Store) -> None:
 @pytest.mark.parametrize(
     ("query", "message"),
     [
-        pytest.param("status=none", "status: Must be 'active'", id="status"),
+        pytest.param("status=none", "'none' is not a status; choose one", id="status"),
+        pytest.param("source=none", "There is no source 'none'.", id="source"),
         pytest.param("since=soon", "'soon' is not a time such as 2h", id="time"),
         pytest.param("sort=token", "'token' is not a column to sort by", id="sort"),
-        pytest.param("begins=CS", "The parameter 'begins' is unknown", id="parameter"),
-        pytest.param(f"q={'x' * 256}", "q: At most 255 characters are allowed.", id="length"),
+        pytest.param(f"q={'x' * 256}", "At most 255 characters are allowed.", id="length"),
     ],
 )
-def test_filter_without_effect_is_refused(browser: Browser, query: str, message: str) -> None:
-    page = browser.get(f"/?{query}")
+def test_invalid_filter_is_shown_with_its_message(
+    browser: Browser, store: Store, query: str, message: str
+) -> None:
+    store.add_course("CS101")
 
-    assert (page.status, message in page.text) == (422, True)
+    page = browser.get(f"/?q=CS&{query}" if not query.startswith("q=") else f"/?{query}")
+
+    assert (page.status, message in page.text, page.rows) == (200, True, [])
+    assert query.partition("=")[2] in page.html  # as it was entered
+    assert "Download as CSV" not in page.text
+    assert browser.get(f"/registry.csv?{query}").status in {404, 422}
+
+
+def test_unknown_parameter_is_refused(browser: Browser) -> None:
+    page = browser.get("/?begins=CS")
+
+    assert (page.status, "The parameter 'begins' is unknown" in page.text) == (422, True)
 
 
 def test_empty_registry_offers_to_add_a_course(browser: Browser, store: Store) -> None:

@@ -89,7 +89,7 @@ def test_courses_and_people_of_a_run_are_exported(browser: Browser, store: Store
 @pytest.mark.parametrize(
     "path",
     [
-        pytest.param("/runs?since=soon", id="time"),
+        pytest.param("/runs.csv?since=soon", id="time of the file"),
         pytest.param("/runs?status=killed", id="parameter"),
         pytest.param("/runs/1?outcome=none", id="outcome"),
         pytest.param("/runs/1?outcome=unchanged", id="outcome that is only counted"),
@@ -101,6 +101,15 @@ def test_filter_without_effect_is_refused(browser: Browser, store: Store, path: 
     store.add_run(SYNCED)
 
     assert browser.get(path).status == 422
+
+
+def test_invalid_filter_is_shown_with_its_message(browser: Browser, store: Store) -> None:
+    store.add_run(SYNCED)
+
+    page = browser.get("/runs?since=soon")
+
+    assert (page.status, "'soon' is not a time such as 2h" in page.text) == (200, True)
+    assert (page.rows, 'value="soon"' in page.html) == ([], True)
 
 
 def test_schedule_follows_from_unattended_runs(browser: Browser, store: Store) -> None:
