@@ -3,6 +3,10 @@
 import json
 import re
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationInfo
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _DURATION = re.compile(r"([0-9]{1,5})([smhd])", re.ASCII)
@@ -42,6 +46,21 @@ def parse_since(text: str, *, now: datetime) -> datetime:
         raise ValueError(
             f"'{printable(text[:40])}' is not a time such as 2h, yesterday or 2026-11-22T09:00"
         ) from None
+
+
+def check_period(since: datetime | None, until: datetime | None) -> None:
+    """Raise ValueError for a period that ends before or when it begins."""
+    if since is not None and until is not None and until <= since:
+        raise ValueError(
+            f"the period is empty: it begins at {format_timestamp(since)} "
+            f"and ends at {format_timestamp(until)}"
+        )
+
+
+def check_until(until: datetime, info: "ValidationInfo") -> datetime:
+    """Check the period that ends with this field of a model and begins with its field `since`."""
+    check_period(info.data.get("since"), until)
+    return until
 
 
 def count(value: int, one: str, many: str | None = None, *, limit: int | None = None) -> str:

@@ -136,14 +136,27 @@ def filter_options(
     return decorate
 
 
+def _check_period(ctx: click.Context, param: click.Parameter, value: datetime) -> datetime:
+    # The options are processed in the order in which they are given.
+    times = {**ctx.params, str(param.name): value}
+    try:
+        text.check_period(times.get("since"), times.get("until"))
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+    return value
+
+
 def time_options(noun: str) -> Callable[[_Command], _Command]:
     """Return the options `--since` and `--until` of a command that lists things."""
     since = click.option(
         "--since",
         type=SINCE,
+        callback=_check_period,
         help=f"Only {noun} since this time: 2h, yesterday, or 2026-11-22T09:00 (UTC).",
     )
-    until = click.option("--until", type=SINCE, help=f"Only {noun} before this time.")
+    until = click.option(
+        "--until", type=SINCE, callback=_check_period, help=f"Only {noun} before this time."
+    )
     return lambda command: since(until(command))
 
 

@@ -23,7 +23,7 @@ class AuditParams(AuditFilter):
     model_config = ConfigDict(frozen=True, str_strip_whitespace=True)
 
     since: forms.Time | None = None
-    until: forms.Time | None = None
+    until: forms.Until | None = None
 
 
 @audit_pages.get("/audit")

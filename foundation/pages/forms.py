@@ -8,7 +8,14 @@ from typing import Annotated, Any, TypeVar
 from flask import Flask, current_app, request
 from flask_wtf.csrf import CSRFError, CSRFProtect, generate_csrf
 from markupsafe import Markup
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+)
 from pydantic_core import ErrorDetails
 
 from contract.strict_json import is_storable
@@ -17,7 +24,7 @@ from foundation import csv_reader
 from foundation.errors import Advice
 from foundation.pages.errors import FormRefusedError
 from foundation.pages.filters import sentence
-from foundation.text import parse_since, printable
+from foundation.text import check_until, parse_since, printable
 from foundation.web.errors import RequestInvalidError, RequestMalformedError
 
 MAX_BYTES = 256 * 1024
@@ -45,6 +52,9 @@ def _parse_time(text: object) -> datetime:
 
 Time = Annotated[datetime, BeforeValidator(_parse_time)]
 """A time as users enter it: 2h, yesterday, or a date with or without the time of day, in UTC."""
+
+Until = Annotated[Time, AfterValidator(check_until)]
+"""The end of a period, which the field `since` before it begins."""
 
 Search = Annotated[str, Field(max_length=255)]
 """A text to search for, as long as a course id can be."""

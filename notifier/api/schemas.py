@@ -21,6 +21,7 @@ from foundation.db.pagination import Page
 from foundation.errors import fields_of
 from foundation.import_result import ImportResult
 from foundation.responses import AuditResponse, Response, Timestamp
+from foundation.text import check_until
 from notifier import models
 from notifier.courses import listing
 from notifier.courses.course_import import ImportedCourses
@@ -107,7 +108,7 @@ class DeliveryFilterParams(DeliveryFilter):
     event_type: EventType | None = None
     endpoint_id: RowId | None = None
     since: WireTime | None = None
-    until: WireTime | None = None
+    until: Annotated[WireTime, AfterValidator(check_until)] | None = None
 
 
 class DeliveryListParams(DeliveryFilterParams):

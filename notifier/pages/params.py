@@ -29,7 +29,7 @@ class DeliveryParams(DeliveryFilter):
     event_type: Annotated[str, forms.one_of(TYPES, "an event type")] | None = None
     endpoint_id: NUMBER | None = None
     since: forms.Time | None = None
-    until: forms.Time | None = None
+    until: forms.Until | None = None
     sort: Annotated[Sort, BeforeValidator(_parse_sort)] = NEWEST_FIRST
     before: NUMBER | None = None
     after: NUMBER | None = None

@@ -36,7 +36,7 @@ class InboxParams(BaseModel):
     source: str | None = None
     webhook_id: str | None = None
     since: forms.Time | None = None
-    until: forms.Time | None = None
+    until: forms.Until | None = None
 
     def criteria(self, session: Session) -> InboxFilter:
         """Return which webhooks are listed, or raise SourceUnknownError."""

@@ -50,7 +50,7 @@ class RunParams(BaseModel):
     model_config = ConfigDict(frozen=True, str_strip_whitespace=True)
 
     since: forms.Time | None = None
-    until: forms.Time | None = None
+    until: forms.Until | None = None
 
 
 class ResultParams(BaseModel):

@@ -1,11 +1,13 @@
 """Counts and durations in words; text and values for the terminal."""
 
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 
 import pytest
 
 from foundation.text import (
+    check_period,
     count,
     format_duration,
     parse_since,
@@ -13,6 +15,8 @@ from foundation.text import (
     problem_detail,
     readable,
 )
+
+NINE = datetime(2026, 11, 22, 9, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
@@ -110,6 +114,24 @@ def test_value_is_readable(value: object, shown: str) -> None:
 )
 def test_time_can_be_relative(text: str, time: datetime) -> None:
     assert parse_since(text, now=datetime(2026, 11, 22, 9, 30, tzinfo=UTC)) == time
+
+
+@pytest.mark.parametrize(
+    ("since", "until", "empty"),
+    [
+        pytest.param(NINE, NINE + timedelta(hours=1), False, id="an hour"),
+        pytest.param(NINE, NINE, True, id="ends when it begins"),
+        pytest.param(NINE, NINE - timedelta(hours=1), True, id="ends before"),
+        pytest.param(None, NINE, False, id="without beginning"),
+        pytest.param(NINE, None, False, id="without end"),
+    ],
+)
+def test_empty_period_is_refused(
+    since: datetime | None, until: datetime | None, empty: bool
+) -> None:
+    words = "the period is empty: it begins at 2026-11-22 09:00:00 UTC and ends at"
+    with pytest.raises(ValueError, match=words) if empty else nullcontext():
+        check_period(since, until)
 
 
 @pytest.mark.parametrize("text", ["soon", "2", "99999d99999", "0001-01-01T00:00+23:00"])

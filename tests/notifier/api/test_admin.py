@@ -92,6 +92,11 @@ def test_courses_are_searched_and_sorted(admin: Admin, store: Store) -> None:
         pytest.param("courses?sort=size", "/sort", id="column"),
         pytest.param("deliveries?course=CS101", "/course", id="deliveries"),
         pytest.param("deliveries?matching=", "/matching", id="empty search"),
+        pytest.param(
+            "deliveries?since=2026-11-23T00:00:00Z&until=2026-11-22T00:00:00Z",
+            "/until",
+            id="period",
+        ),
         pytest.param("endpoints?deleted=1", "/deleted", id="endpoints"),
     ],
 )

@@ -38,6 +38,18 @@ URL = "https://elms.example/webhooks/eassessment"
         pytest.param("deliveries replay", ("1", "--all", "--yes"), "give either", id="ids and all"),
         pytest.param("deliveries replay", ("--all",), "confirm with --yes", id="all"),
         pytest.param("deliveries list", ("--since", "soon"), "'soon' is not a time", id="time"),
+        pytest.param(
+            "deliveries list",
+            ("--until", "2h", "--since", "1h"),
+            "the period is empty",
+            id="period",
+        ),
+        pytest.param(
+            "audit list",
+            ("--since", "1h", "--until", "2h"),
+            "the period is empty",
+            id="since first",
+        ),
         pytest.param("grades import", ("-", "--maximum=7,5"), "'7,5' is not a number", id="points"),
         pytest.param("grades import", ("-", "--maximum=0"), "not a number above 0", id="zero"),
         pytest.param("db prune", ("--older-than", "29d"), "is too short; write 30d", id="age"),

@@ -137,6 +137,7 @@ def test_list_shows_filters_total_and_names(ada: Browser, store: Store) -> None:
     ("query", "text"),
     [
         pytest.param({"since": "soon"}, "'soon' is not a time such as 2h", id="time"),
+        pytest.param({"since": "1h", "until": "2h"}, "The period is empty: it begins", id="period"),
         pytest.param({"status": MARKUP}, "is not a status; choose one", id="status"),
         pytest.param({"event_type": "course.made"}, "is not an event type", id="event type"),
         pytest.param({"endpoint_id": "9" * 30}, "Must be at most", id="number"),

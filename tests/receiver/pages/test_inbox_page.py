@@ -78,6 +78,7 @@ def test_filters_and_total_are_shown(browser: Browser, messages: None) -> None:
         pytest.param("outcome=none", "'none' is not an outcome; choose one", id="outcome"),
         pytest.param("source=none", "There is no source 'none'.", id="source"),
         pytest.param("until=soon", "'soon' is not a time such as 2h", id="time"),
+        pytest.param("until=2000-01-01&since=1h", "The period is empty", id="period"),
         pytest.param(f"q={'x' * 256}", "At most 255 characters are allowed.", id="length"),
     ],
 )
@@ -88,7 +89,7 @@ def test_invalid_filter_is_shown_with_its_message(
 
     assert (page.status, message in page.text, page.rows) == (200, True, [])
     assert 'value="msg_1"' in page.html
-    assert query.partition("=")[2] in page.html  # as it was entered
+    assert query.partition("=")[2].partition("&")[0] in page.html  # as it was entered
     assert "Download as CSV" not in page.text
     assert browser.get(f"/inbox.csv?{query}").status in {404, 422}
 
