@@ -22,7 +22,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, column_property, mapped_column, relationship
 
-from foundation.db.audit import add_audit_table
+from foundation.db import audit
 from foundation.db.counters import CounterColumns
 from foundation.db.migrations import Schema
 from foundation.db.session import NAMING, NEVER_REUSED, ExactDecimal, UtcDateTime, only_where
@@ -366,6 +366,16 @@ class CounterShard(CounterColumns, Base):
     """The stored counters for the metrics."""
 
 
-add_audit_table(Base.metadata)
+ACTIONS = (
+    *("course.add", "course.set-title", "course.delete", "course.restore"),
+    *("course.regenerate-token", "course.announce-token", "course.claim-token"),
+    *("course.forget-grades", "endpoint.add", "endpoint.disable", "endpoint.enable"),
+    *("endpoint.retry", "endpoint.set-event-types", "endpoint.set-token-claims"),
+    *("endpoint.correct-url", "endpoint.rotate-secret", "endpoint.remove", "endpoint.set-name"),
+    *("delivery.replay", *audit.ACTIONS),
+)
+"""The actions in the audit table of eAssessment."""
+
+audit.add_audit_table(Base.metadata)
 add_user_tables(Base.metadata)
 SCHEMA = Schema("notifier", Base.metadata)

@@ -19,7 +19,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
-from foundation.db.audit import add_audit_table
+from foundation.db import audit
 from foundation.db.counters import CounterColumns
 from foundation.db.migrations import Schema
 from foundation.db.session import NAMING, NEVER_REUSED, ExactDecimal, UtcDateTime
@@ -334,6 +334,14 @@ class CounterShard(CounterColumns, Base):
     """The values of the counters, for the metrics."""
 
 
-add_audit_table(Base.metadata)
+ACTIONS = (
+    *("entry.add", "entry.remove", "entry.set-token", "entry.set-activity", "entry.forget-grades"),
+    *("source.add", "source.set-url", "source.add-secret", "source.remove-secret"),
+    *("source.set-site-token", "source.remove", "sync.start", "sync.pause", "sync.resume"),
+    *audit.ACTIONS,
+)
+"""The actions in the audit table of ELMS."""
+
+audit.add_audit_table(Base.metadata)
 add_user_tables(Base.metadata)
 SCHEMA = Schema("receiver", Base.metadata)

@@ -3,8 +3,16 @@
 import click
 
 from foundation.cli import context, output
+from foundation.cli.lazy import load
 from foundation.cli.output import csv_option, json_option
-from foundation.cli.params import TEXT, filter_options, limit_option, time_options, whole_number
+from foundation.cli.params import (
+    TEXT,
+    Parsed,
+    filter_options,
+    limit_option,
+    time_options,
+    whole_number,
+)
 from foundation.db import audit
 from foundation.db.audit import AuditEntry, AuditFilter
 from foundation.db.pagination import PageRequest
@@ -13,12 +21,18 @@ from foundation.responses import AuditEntries, AuditResponse
 _ENTRY = whole_number(1, 2**31 - 1)  # PostgreSQL refuses to compare with larger ids
 
 
+def _parse_action(text: str) -> str:
+    return audit.check_action(text, load(f"{context.program()}.models:ACTIONS"))
+
+
 @click.command("list")
 @filter_options(
     AuditFilter,
     click.option("--actor", type=TEXT, help="Only what this actor did."),
     click.option(
-        "--action", type=TEXT, help="Only this action such as user.add, or kind of object."
+        "--action",
+        type=Parsed("action", _parse_action),
+        help="Only this action such as user.add, or kind of object such as user.",
     ),
     click.option("--object", "object_id", type=TEXT, help="Only what was done to this id."),
     click.option("--part-of", type=_ENTRY, help="Only the objects of this entry of many."),

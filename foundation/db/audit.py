@@ -1,6 +1,7 @@
 """The audit table: who did what, when, from where, to what; written in the transaction of it."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import difflib
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -28,6 +29,11 @@ _LISTED = 20
 _NAMED = 3
 _MAX_ID = 2**31 - 1  # PostgreSQL refuses to compare with larger ids
 _PLURALS = {"entry": "entries", "delivery": "deliveries"}
+ACTIONS = (
+    *("user.add", "user.set-password", "user.remove"),
+    *("database.rotate-key", "database.prune"),
+)
+"""The actions of both services; the models of each have its own too."""
 COLUMNS = (
     *("recorded_at", "actor", "channel", "address", "action"),
     *("object_id", "object_count", "detail"),
@@ -121,6 +127,21 @@ class AuditFilter(BaseModel):
 def add_audit_table(metadata: MetaData) -> None:
     """Add the table to those of a service."""
     AuditEntry.metadata.tables[AuditEntry.__tablename__].to_metadata(metadata)
+
+
+def kinds(actions: Iterable[str]) -> list[str]:
+    """Return the kinds of objects that actions are done to, in their order."""
+    return list(dict.fromkeys(action.partition(".")[0] for action in actions))
+
+
+def check_action(text: str, actions: Collection[str]) -> str:
+    """Return the text if it is one of the actions or a kind of object, or raise ValueError."""
+    known = [*actions, *kinds(actions)]
+    if text in known:
+        return text
+    meant = difflib.get_close_matches(text, known, n=1)
+    hint = f"did you mean '{meant[0]}'?" if meant else f"the actions are {', '.join(actions)}"
+    raise ValueError(f"'{printable(text[:40])}' is neither an action nor a kind of object: {hint}")
 
 
 def record(

@@ -1,15 +1,17 @@
 """Audit: who changed what, newest first."""
 
 from datetime import datetime
+from typing import Annotated
 
 from flask import Blueprint, Response, render_template, request
-from pydantic import ConfigDict
+from pydantic import AfterValidator, ConfigDict
 
 from foundation.db import audit
 from foundation.db.audit import AuditFilter
 from foundation.errors import Advice
 from foundation.pages import downloads, forms, pagination
 from foundation.pages.guards import signed_in
+from foundation.pages.site import current_site
 from foundation.services import Services
 
 audit_pages = Blueprint("audit", __name__, template_folder="templates")
@@ -17,11 +19,16 @@ audit_pages = Blueprint("audit", __name__, template_folder="templates")
 _CURSOR = (datetime, int)
 
 
+def _check_action(text: str) -> str:
+    return audit.check_action(text, current_site().actions)
+
+
 class AuditParams(AuditFilter):
     """A filter from a query string."""
 
     model_config = ConfigDict(frozen=True, str_strip_whitespace=True)
 
+    action: Annotated[str, AfterValidator(_check_action)] | None = None
     since: forms.Time | None = None
     until: forms.Until | None = None
 
@@ -39,6 +46,7 @@ def listed() -> str:
     return render_template(
         "pages/audit.html",
         faults={} if isinstance(params, AuditParams) else params,
+        actions=_actions(),
         query=forms.entered(AuditFilter.model_fields),
         page=page,
         total=total,
@@ -55,3 +63,10 @@ def export() -> Response:
     )
     rows = audit.export(Services.current().database, params)
     return downloads.csv_file("audit", audit.COLUMNS, rows)
+
+
+def _actions() -> list[tuple[str, str]]:
+    """Return the actions as the options of a form, after those of one kind together."""
+    actions = sorted(current_site().actions)
+    of_kinds = [(kind, f"{kind}: all") for kind in audit.kinds(actions)]
+    return [("", "Any"), *of_kinds, *((action, action) for action in actions)]

@@ -45,14 +45,16 @@ URL of the link is "" if that is the page itself.
 class Site:
     """A service as its pages present it.
 
-    `command` is the name of its command line; `url_of` returns the URL of the page of an object by
-    kind and id, if it has one; all its templates see `globals`.
+    `command` is the name of its command line; `actions` are those of its audit table; `url_of`
+    returns the URL of the page of an object by kind and id, if it has one; all its templates see
+    `globals`.
     """
 
     name: str
     command: str
     navigation: tuple[NavItem, ...]
     pages: tuple[Blueprint, ...]
+    actions: tuple[str, ...]
     link_for: LinkFor = lambda _advice, _about: None
     url_of: Callable[[str, str], str | None] = lambda _kind, _id: None
     globals: Mapping[str, Any] = field(default_factory=dict)

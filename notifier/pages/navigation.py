@@ -5,7 +5,7 @@ from flask import url_for
 from foundation.errors import Advice
 from foundation.pages.audit import audit_pages
 from foundation.pages.site import Link, NavItem, Site
-from notifier.models import DeliveryStatus
+from notifier.models import ACTIONS, DeliveryStatus
 from notifier.pages.course_deletion import course_deletion
 from notifier.pages.course_import import course_import
 from notifier.pages.course_selection import course_selection
@@ -104,6 +104,7 @@ SITE = Site(
         endpoint_secrets,
         audit_pages,
     ),
+    ACTIONS,
     link_for,
     url_of,
     {

@@ -5,6 +5,7 @@ from flask import url_for
 from foundation.errors import Advice
 from foundation.pages.audit import audit_pages
 from foundation.pages.site import Link, NavItem, Site
+from receiver.models import ACTIONS
 from receiver.pages import labels
 from receiver.pages.course import course_pages
 from receiver.pages.inbox import inbox_pages
@@ -88,6 +89,7 @@ SITE = Site(
         source_pages,
         audit_pages,
     ),
+    ACTIONS,
     link_for,
     url_of,
     labels.GLOBALS,

@@ -1,7 +1,9 @@
 """Every route and command that changes something is in the audit table, or says here why not."""
 
+import ast
 import inspect
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,15 +11,19 @@ from flask import Flask
 
 from foundation.cli import pruning
 from foundation.config import ServiceSettings
+from notifier import models as notifier_models
 from notifier.app import create_app as create_notifier
 from notifier.config import Settings as NotifierSettings
 from notifier.webhooks import replay
+from receiver import models as receiver_models
 from receiver.app import create_app as create_receiver
 from receiver.config import Settings as ReceiverSettings
 from receiver.registry import history
 from tests.consistency.commands import PROGRAMS, every_command
 
 KEY = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
+ROOT = Path(__file__).parents[2]
+RECORDERS = {"audit.record", "audit.record_all"}
 WRITING = {"POST", "PUT", "PATCH", "DELETE"}
 
 # The action that each route records; None for one that records nothing.
@@ -170,10 +176,48 @@ RECORDED_BY = {
 }
 
 
+# The actions of an entry that is recorded next to another one.
+IN_ADDITION = {"course.set-title"}
+
+
+def recorded_in(package: str) -> set[str]:
+    """Return the actions that calls of `audit.record` and `record_all` in a package name."""
+    calls = (
+        node
+        for path in (ROOT / package).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in RECORDERS
+    )
+    return {
+        str(action.value)
+        for call in calls
+        for action in call.args[2:3]
+        if isinstance(action, ast.Constant)
+    }
+
+
 def records(function: Callable[..., Any], action: str) -> bool:
     module = RECORDED_BY.get(action) or inspect.getmodule(inspect.unwrap(function))
     assert module is not None
     return f'"{action}"' in inspect.getsource(module)
+
+
+@pytest.mark.parametrize(
+    ("package", "actions"),
+    [
+        pytest.param("notifier", notifier_models.ACTIONS, id="notifier"),
+        pytest.param("receiver", receiver_models.ACTIONS, id="receiver"),
+    ],
+)
+def test_actions_that_can_be_searched_are_those_recorded(
+    package: str, actions: tuple[str, ...]
+) -> None:
+    routes = {"notifier": NOTIFIER_ROUTES, "receiver": RECEIVER_ROUTES}[package]
+    commands = {action for path, action in COMMANDS.items() if path.startswith(package)}
+    recorded = {*routes.values(), *commands} - {None}
+
+    assert recorded_in(package) <= set(actions)
+    assert set(actions) - IN_ADDITION == recorded
 
 
 @pytest.mark.parametrize(

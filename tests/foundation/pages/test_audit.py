@@ -1,6 +1,7 @@
 """The page and the command that show the audit table, of both services."""
 
 import json
+from html import unescape
 
 import pytest
 from flask.testing import FlaskClient
@@ -32,6 +33,27 @@ def test_page_explains_a_time_that_is_none(signed_in: FlaskClient) -> None:
     page = signed_in.get("/audit?since=soon").text
 
     assert "&#39;soon&#39; is not a time such as 2h, yesterday or 2026-11-22T09:00" in page
+
+
+@each_service
+@pytest.mark.parametrize(
+    ("action", "hint"),
+    [
+        pytest.param("user.ad", "did you mean &#39;user.add&#39;?", id="mistyped"),
+        pytest.param("bogus", "the actions are ", id="anything else"),
+    ],
+)
+def test_unknown_action_is_refused(
+    signed_in: FlaskClient, run_program: Run, action: str, hint: str
+) -> None:
+    page = signed_in.get(f"/audit?action={action}").text
+    command = run_program("audit", "list", "--action", action)
+
+    assert hint in page
+    assert '<option value="user.add">user.add</option>' in page
+    assert "No entries match." not in page
+    assert (command.exit_code, command.stdout) == (2, "")
+    assert unescape(hint) in " ".join(command.stderr.split())
 
 
 def test_each_filter_is_a_link_that_removes_it(signed_in: FlaskClient) -> None:
