@@ -69,7 +69,8 @@ def list_courses() -> Json:
     with services.current().database.reading() as session:
         request = PageRequest(after=(page.after,) if page.after else None)
         found = listing.page(session, criteria, request, sort=sort, limit=page.limit)
-        return _json(schemas.Courses.of_page(found))
+        tokens = courses.current_tokens(session, [row.id for row in found.rows])
+        return _json(schemas.Courses.of_page(found, tokens))
 
 
 @admin_api.get("/courses/<path:course_id>")

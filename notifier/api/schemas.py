@@ -180,17 +180,23 @@ class RegeneratedToken(CourseWithToken):
     claimable: bool
 
 
+class ListedCourse(CourseResponse):
+    """A course and the public id of its current token, if it has one."""
+
+    token_id: str | None
+
+
 class Courses(Response):
     """A page of courses."""
 
-    courses: list[CourseResponse]
+    courses: list[ListedCourse]
     next: str | None = None
 
     @classmethod
-    def of_page(cls, page: Page[models.Course]) -> Self:
-        """Return the response for a page."""
+    def of_page(cls, page: Page[models.Course], tokens: Mapping[int, str]) -> Self:
+        """Return the response for a page; `tokens` are the ids of current tokens by row id."""
         return cls(
-            courses=[CourseResponse.of(row) for row in page.rows],
+            courses=[ListedCourse.of(row, token_id=tokens.get(row.id)) for row in page.rows],
             next=page.after[0] if page.after else None,
         )
 
@@ -209,18 +215,16 @@ class CourseDelivery(Response):
 
     delivery_id: int
     event_type: str
+    endpoint_id: int
+    endpoint_name: str
     url: str
     status: DeliveryStatus
     occurred_at: Timestamp
 
 
-class CourseDetails(CourseResponse):
-    """A course with its tokens, oldest first, its deliveries and its last changes, newest first.
+class CourseDetails(ListedCourse):
+    """A course with its tokens, oldest first, its deliveries and its last changes, newest first."""
 
-    `token_id` is the public id of its current token, if it has one.
-    """
-
-    token_id: str | None
     tokens: list[TokenRow]
     deliveries: list[CourseDelivery]
     changes: list[AuditResponse]
@@ -242,6 +246,8 @@ class CourseDetails(CourseResponse):
                 CourseDelivery(
                     delivery_id=delivery.id,
                     event_type=delivery.event.type,
+                    endpoint_id=delivery.endpoint_id,
+                    endpoint_name=delivery.endpoint.name,
                     url=delivery.endpoint.url,
                     status=delivery.status,
                     occurred_at=delivery.event.occurred_at,
@@ -565,6 +571,7 @@ class DeliveryResponse(Response):
     course_id: str | None
     course_version: int
     endpoint_id: int
+    endpoint_name: str
     url: str
     status: DeliveryStatus
     attempt_count: Annotated[int, Field(description=_ATTEMPTS)]
@@ -588,6 +595,7 @@ class DeliveryResponse(Response):
             event_type=row.event.type,
             course_id=row.event.course_id or None,
             course_version=row.event.course_version,
+            endpoint_name=row.endpoint.name,
             url=row.endpoint.url,
             occurred_at=row.event.occurred_at,
             due_at=row.due_at if row.status == DeliveryStatus.PENDING else None,

@@ -82,9 +82,10 @@ def list_(
         page_request = PageRequest(after=(after,) if after else None)
         page = listing.page(session, criteria, page_request, sort=sort, limit=limit)
         total = listing.count(session, criteria)
+        tokens = courses.current_tokens(session, [row.id for row in page.rows]) if as_json else {}
     rows = page.rows
     if as_json:
-        output.print_json(schemas.Courses.of_page(page))
+        output.print_json(schemas.Courses.of_page(page, tokens))
         return
     output.print_table(
         ("course", "title", "version", "created", "changed", "deleted"),
@@ -129,8 +130,14 @@ def show(course_id: str, as_json: bool) -> None:
     output.print_table(
         ("delivery", "event", "endpoint", "status", "occurred"),
         [
-            (row.delivery_id, row.event_type, row.url, row.status, row.occurred_at)
-            for row in course.deliveries
+            (
+                one.delivery_id,
+                one.event_type,
+                f"{one.endpoint_id} {one.endpoint_name or one.url}",
+                one.status,
+                one.occurred_at,
+            )
+            for one in course.deliveries
         ],
         empty="none",
     )

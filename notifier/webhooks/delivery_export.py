@@ -14,7 +14,7 @@ from notifier.webhooks.delivery_filter import NEWEST_FIRST, DeliveryFilter
 
 COLUMNS = (
     *("delivery_id", "webhook_id", "event_type", "course_id", "course_version", "endpoint_id"),
-    *("url", "status", "attempt_count", "last_http_status", "last_failure"),
+    *("endpoint_name", "url", "status", "attempt_count", "last_http_status", "last_failure"),
     *("occurred_at", "due_at", "settled_at", "detail"),
 )
 """The columns of an exported list."""
@@ -64,6 +64,7 @@ def _row(delivery: Delivery, last: Attempt | None) -> dict[str, Any]:
         "course_id": delivery.event.course_id,
         "course_version": delivery.event.course_version,
         "endpoint_id": delivery.endpoint_id,
+        "endpoint_name": delivery.endpoint.name,
         "url": delivery.endpoint.url,
         "status": delivery.status,
         "attempt_count": delivery.attempt_count,

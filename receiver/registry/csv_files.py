@@ -21,8 +21,8 @@ ID_NUMBER = "course_idnumber"
 OPTIONAL = (ID_NUMBER, "token", "source", "gradebook_course", "gradebook_activity")
 # Columns that an export writes and an import ignores.
 IGNORED = (
-    *("status", "detail", "since", "next_step", "action"),
-    *("stored_token_id", "added_at", "synced_at"),
+    *("status", "detail", "since", "failing", "next_step", "action"),
+    *("stored_token_id", "token_valid_until", "added_at", "synced_at"),
 )
 
 EXPORTED = ("source", "course_id", *IGNORED, "gradebook_course", "gradebook_activity")

@@ -119,6 +119,8 @@ def _exported(listed: ListedEntry) -> dict[str, Any]:
         "status": status.status,
         "detail": status.reason,
         "since": status.since,
+        "failing": status.failing,
+        "token_valid_until": status.valid_until,
         **fields_of(status.advice),
     }
     return {name: given[name] if name in given else getattr(entry, name) for name in EXPORTED}

@@ -262,6 +262,7 @@ def test_delivery_is_listed_with_its_status(admin: Admin, store: Store, dead: in
         "course_id": "CS101",
         "course_version": 2,
         "endpoint_id": 1,
+        "endpoint_name": "",
         "url": URL,
         "status": "dead",
         "attempt_count": 1,

@@ -89,12 +89,15 @@ def test_list_sorts_and_counts(store: Store, run: Run, read_json: ReadJson) -> N
     assert "'size' is not a column to sort by (id, title, changed, deleted)" in unknown.stderr
 
 
-def test_list_prints_csv_that_no_spreadsheet_computes(store: Store, run: Run) -> None:
+def test_list_prints_csv_that_no_spreadsheet_computes(
+    store: Store, run: Run, read_json: ReadJson
+) -> None:
     token = store.add_course("CS101", title="=1+1")
     store.write(courses.ensure_course, "7", "In a Moodle", now=NINE)
 
     result = run("courses", "list", "--csv", "--limit", "1")
     refused = run("courses", "list", "--csv", "--json")
+    listed = read_json("courses", "list")["courses"]
 
     at = wire_time(NINE)
     assert result.stdout.splitlines() == [
@@ -102,6 +105,7 @@ def test_list_prints_csv_that_no_spreadsheet_computes(store: Store, run: Run) ->
         f"7,In a Moodle,1,,{at},{at},",
         f"CS101,'=1+1,1,{token.token_id},{at},{at},",
     ]
+    assert [one["token_id"] for one in listed] == [None, token.token_id]
     assert (refused.exit_code, refused.stdout) == (2, "")
 
 
@@ -120,7 +124,7 @@ def test_control_characters_of_a_title_are_escaped(store: Store, run: Run) -> No
 
 
 def test_show_lists_tokens_and_deliveries(store: Store, run: Run, read_json: ReadJson) -> None:
-    store.add_endpoint()
+    endpoint = store.add_endpoint(name="ELMS production")
     first = store.add_course("CS101", title="Algorithms").token_id
     second = store.write(courses.regenerate_token, "CS101", now=NINE).token_id
 
@@ -131,7 +135,9 @@ def test_show_lists_tokens_and_deliveries(store: Store, run: Run, read_json: Rea
     assert [(one["event_type"], one["status"]) for one in shown["deliveries"]] == [
         ("token.regenerated", "pending")
     ]
-    for words in (first, second, "token.regenerated", "pending", "Algorithms"):
+    [delivery] = shown["deliveries"]
+    assert (delivery["endpoint_id"], delivery["endpoint_name"]) == (endpoint.id, "ELMS production")
+    for words in (first, second, "token.regenerated", "pending", "Algorithms", "ELMS production"):
         assert words in text
 
 

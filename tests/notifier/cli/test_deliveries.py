@@ -9,6 +9,7 @@ from contract import signatures
 from foundation.db.audit import AuditEntry
 from foundation.text import format_timestamp
 from notifier.models import Replay
+from notifier.webhooks import endpoints
 from notifier.webhooks.circuit_breaker import BreakerState
 from tests.notifier.cli.conftest import ReadJson, Run
 from tests.notifier.conftest import NINE, Registered, Reply, Sink, Store
@@ -49,13 +50,17 @@ def test_work_once_delivers_what_is_due(
     assert shown["body"].encode() == received.body
 
 
-def test_list_prints_csv(store: Store, run: Run, three: dict[str, int]) -> None:
+def test_list_prints_csv(
+    store: Store, run: Run, endpoint: Registered, three: dict[str, int]
+) -> None:
+    store.write(endpoints.set_name, endpoint.id, "ELMS production")
     store.add_attempt(three["dead"], status=400, decided="dead")
 
     header, row = run("deliveries", "list", "--status", "dead", "--csv").stdout.splitlines()
 
     shown = dict(zip(header.split(","), row.split(","), strict=True))
     assert shown["delivery_id"] == str(three["dead"])
+    assert (shown["endpoint_name"], shown["url"]) == ("ELMS production", endpoint.url)
     assert (shown["course_id"], shown["status"]) == ("CS101", "dead")
     assert (shown["attempt_count"], shown["last_http_status"], shown["due_at"]) == ("1", "400", "")
 

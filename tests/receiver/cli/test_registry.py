@@ -1,5 +1,6 @@
 """`receiver registry add`, `list`, `show`, `remove` and `set-token`."""
 
+import csv
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -114,6 +115,7 @@ def test_list_shows_status_of_each_course(receiver: Receiver, store: Store) -> N
     table = receiver("registry", "list").stdout
     [active, _, invalid] = json.loads(receiver("registry", "list", "--json").stdout)["courses"]
     filtered = receiver("registry", "list", "--status", "token_invalid", "--json")
+    exported = list(csv.DictReader(receiver("registry", "list", "--csv").stdout.splitlines()))
 
     assert empty.stdout.startswith("No courses match. Add one with")
     for words in ("failing", "grade sync fails", "course_deleted", "2026-11-22 09:00:00 UTC"):
@@ -123,6 +125,7 @@ def test_list_shows_status_of_each_course(receiver: Receiver, store: Store) -> N
     assert (invalid["since"], invalid["failing"]) == (wire_time(NINE), False)
     assert invalid["action"] == "registry set-token CS103"
     assert json.loads(filtered.stdout)["courses"] == [invalid]
+    assert [row["failing"] for row in exported] == ["yes", "no", "no"]
 
 
 def test_list_and_show_say_until_when_a_replaced_token_is_good(
@@ -134,6 +137,10 @@ def test_list_and_show_say_until_when_a_replaced_token_is_good(
     [listed] = json.loads(receiver("registry", "list", "--json").stdout)["courses"]
     shown = json.loads(receiver("registry", "show", "CS101", "--json").stdout)
 
+    exported = receiver("registry", "list", "--csv").stdout
+    [row] = csv.DictReader(exported.splitlines())
+
+    assert row["token_valid_until"] == wire_time(until)
     for course in (listed, shown):
         assert (course["status"], course["token_valid_until"]) == ("active", wire_time(until))
         assert course["action"] == "registry set-token CS101"
