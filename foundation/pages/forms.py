@@ -1,5 +1,6 @@
 """Forms: CSRF protection, and parsing into a model or error messages."""
 
+import re
 from collections.abc import Collection
 from contextlib import closing
 from datetime import UTC, datetime
@@ -21,6 +22,7 @@ from pydantic_core import ErrorDetails
 from contract.strict_json import is_storable
 from contract.validation import validation_message
 from foundation import csv_reader
+from foundation.csv_reader import CsvError
 from foundation.errors import Advice
 from foundation.pages.errors import FormRefusedError
 from foundation.pages.filters import sentence
@@ -33,6 +35,7 @@ MAX_FILE_BYTES = 4 * 1024 * 1024
 """The maximum size of a form with a file or a long list."""
 CURSORS = ("after", "before")
 """The parameters that say which page of a list is shown."""
+_COLUMNS = re.compile(r"[a-z_]+(,[a-z_]+)+")
 _TOKEN = "csrf_token"  # noqa: S105 - a field's name, no secret
 _Model = TypeVar("_Model", bound=BaseModel)
 
@@ -106,13 +109,19 @@ def parse_form(model: type[_Model], lists: Collection[str] = ()) -> _Model | Fau
 def pasted_or_uploaded() -> str:
     """Return the uploaded CSV `file`, or else the `text` that was pasted.
 
-    Raises CsvError if the file is not text.
+    Raises CsvError if there are both, or the file is not text.
     """
-    file = request.files.get("file")
-    if file is not None and file.filename:
-        with closing(file):
-            return csv_reader.decode(file.read())
-    return request.form.get("text", "")
+    text, file = request.form.get("text", ""), request.files.get("file")
+    if file is None or not file.filename:
+        return text
+    with closing(file):
+        # Some of these forms begin with the line that names the columns.
+        if text.strip() and not _COLUMNS.fullmatch(text.strip()):
+            raise CsvError(
+                "text was entered and a file was chosen",
+                advice=Advice("Empty the field and choose the file again, or enter only text."),
+            )
+        return csv_reader.decode(file.read())
 
 
 def from_query(model: type[_Model]) -> _Model | Faults:

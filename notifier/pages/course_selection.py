@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
-from flask import Blueprint, render_template
+from flask import Blueprint, render_template, request
 from sqlalchemy.orm import Session
 
 from foundation import csv_reader
@@ -101,5 +101,6 @@ def _entry_form(fault: str | None) -> str:
     return render_template(
         "notifier/courses_select.html",
         fault=fault,
+        text=request.form.get("text", ""),
         can_restore=bool(services.current().settings.grace_period),
     )

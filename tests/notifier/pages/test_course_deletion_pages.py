@@ -202,6 +202,17 @@ def test_file_that_is_no_text_is_refused(ada: Browser) -> None:
     assert "file is a spreadsheet" in response.text
 
 
+@pytest.mark.parametrize("path", [PREVIEW, RESTORE, "/courses/tokens", "/courses/import"])
+def test_text_and_file_together_are_refused(ada: Browser, three: list[str], path: str) -> None:
+    file = io.BytesIO(f"course_id,title\n{three[0]},x\n".encode())
+
+    response = ada.send(path, file=(file, "ids.csv"), text=three[1])
+
+    assert response.status_code == 422
+    assert "Text was entered and a file was chosen." in response.text
+    assert f"{three[1]}</textarea>" in response.text
+
+
 UNDO = re.compile(r'name="deleted_at" value="([^"]+)"')
 
 

@@ -24,7 +24,7 @@ def test_imported_courses_show_their_tokens_once(
     store.write(courses.delete_course, "CS102", now=NINE)
     file = io.BytesIO("course_id;title\nCS101;New\nCS102;x\nÉ1;Économie\n".encode())
 
-    page = ada.send(IMPORT, file=(file, "courses.csv"), text="ignored").text
+    page = ada.send(IMPORT, file=(file, "courses.csv"), text="course_id,title\r\n").text
 
     (data,) = re.findall(r'download="tokens.csv" href="data:text/csv;charset=utf-8,([^"]+)"', page)
     header, line = unquote(data).splitlines()

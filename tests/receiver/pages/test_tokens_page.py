@@ -72,6 +72,11 @@ def test_courses_that_need_attention_are_listed(
             "is a spreadsheet",
             id="spreadsheet",
         ),
+        pytest.param(
+            {"file": (io.BytesIO(PASTED.encode()), "tokens.csv"), "text": PASTED},
+            "Text was entered and a file was chosen.",
+            id="text and file",
+        ),
     ],
 )
 def test_invalid_lines_change_nothing(
