@@ -13,6 +13,7 @@ from foundation.pages import downloads, forms, pagination
 from foundation.pages.guards import signed_in
 from foundation.pages.site import current_site
 from foundation.services import Services
+from foundation.web.app import takes
 
 audit_pages = Blueprint("audit", __name__, template_folder="templates")
 
@@ -35,6 +36,7 @@ class AuditParams(AuditFilter):
 
 @audit_pages.get("/audit")
 @signed_in
+@takes(AuditParams, *forms.CURSORS)
 def listed() -> str:
     """Show the entries that match a filter."""
     params = forms.from_query(AuditParams)
@@ -56,6 +58,7 @@ def listed() -> str:
 
 @audit_pages.get("/audit.csv")
 @signed_in
+@takes(AuditParams)
 def export() -> Response:
     """Return all entries that match a filter as a CSV file."""
     params = forms.require_valid(

@@ -26,7 +26,7 @@ from foundation.csv_reader import CsvError
 from foundation.errors import Advice
 from foundation.pages.errors import FormRefusedError
 from foundation.pages.filters import sentence
-from foundation.text import check_until, parse_since, printable
+from foundation.text import check_until, parse_since
 from foundation.web.errors import RequestInvalidError, RequestMalformedError
 
 MAX_BYTES = 256 * 1024
@@ -125,26 +125,9 @@ def pasted_or_uploaded() -> str:
 
 
 def from_query(model: type[_Model]) -> _Model | Faults:
-    """Return the query string as a model, or its errors; empty fields are ignored.
-
-    Raises RequestInvalidError for a parameter that is unknown or repeated.
-    """
-    require_known(model.model_fields)
+    """Return the query string as a model, or its errors; empty fields are ignored."""
     fields = {name: value for name, value in request.args.items() if name in model.model_fields}
     return _validated(model, {name: value for name, value in fields.items() if value.strip()})
-
-
-def require_known(names: Collection[str]) -> None:
-    """Raise RequestInvalidError unless the query string has only these parameters and a cursor."""
-    known = sorted({*names, *CURSORS})
-    for name, values in request.args.lists():
-        if name in known and len(values) == 1:
-            continue
-        what = "is given more than once" if name in known else "is unknown"
-        raise RequestInvalidError(
-            f"the parameter '{printable(name[:40])}' {what}",
-            advice=Advice(f"Remove it from the address. Known parameters: {', '.join(known)}."),
-        )
 
 
 def entered(names: Collection[str]) -> dict[str, str]:

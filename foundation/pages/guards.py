@@ -22,10 +22,12 @@ def _check_signed_in(max_bytes: int = forms.MAX_BYTES) -> None:
 
 
 # Marks a view for signed-in users: others are sent to the sign-in page, and forms are checked.
-signed_in = guarded("a signed-in user", _check_signed_in)
+signed_in = guarded("a signed-in user", _check_signed_in, strict=True)
 
 # The same, for a form with a file or a long list.
-signed_in_file = guarded("a signed-in user", partial(_check_signed_in, forms.MAX_FILE_BYTES))
+signed_in_file = guarded(
+    "a signed-in user", partial(_check_signed_in, forms.MAX_FILE_BYTES), strict=True
+)
 
 # Marks a view that needs no sign-in; forms are checked all the same.
 public = guarded("anybody", forms.check)

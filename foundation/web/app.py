@@ -22,6 +22,7 @@ from contract.validation import validation_message
 from foundation import logging, tracing
 from foundation.db import session as db
 from foundation.errors import Advice, Refusal, fields_of
+from foundation.text import printable
 from foundation.web.errors import (
     RETRY_AFTER_SECONDS,
     BodyTooLargeError,
@@ -99,19 +100,54 @@ class PathPrefix:
         return self._app(environ, start_response)
 
 
-def guarded(by: str, check: Callable[[], None] = lambda: None) -> Callable[[_View], _View]:
-    """Declare who may call a view, and run the check before it; every route has a guard."""
+def guarded(
+    by: str, check: Callable[[], None] = lambda: None, *, strict: bool = False
+) -> Callable[[_View], _View]:
+    """Declare who may call a view, and run the check before it; every route has a guard.
+
+    If it is `strict`, query parameters that the view does not take are refused.
+    """
 
     def mark(view: _View) -> _View:
         @wraps(view)
         def checked(*args: Any, **kwargs: Any) -> Any:
             check()
+            if strict and request.args:
+                _check_parameters(getattr(checked, "parameters", frozenset()))
             return view(*args, **kwargs)
 
         checked.guard = by  # type: ignore[attr-defined]  # read by OpenAPI and by the tests of all routes
         return checked
 
     return mark
+
+
+def takes(*parameters: str | type[BaseModel]) -> Callable[[_View], _View]:
+    """Declare the query parameters of a view: their names, or a model with them as fields."""
+    names = frozenset(
+        name
+        for one in parameters
+        for name in ((one,) if isinstance(one, str) else one.model_fields)
+    )
+
+    def mark(view: _View) -> _View:
+        view.parameters = names  # type: ignore[attr-defined]  # read by its guard
+        return view
+
+    return mark
+
+
+def _check_parameters(known: frozenset[str]) -> None:
+    for name, values in request.args.lists():
+        if name in known and len(values) == 1:
+            continue
+        detail = "is given more than once" if name in known else "is unknown"
+        taken = f"Known parameters: {', '.join(sorted(known))}." if known else "None is known here."
+        raise RequestInvalidError(
+            f"the parameter '{printable(name[:40])}' {detail}",
+            advice=Advice(f"Remove it from the address. {taken}"),
+            errors=[{"pointer": f"/{name}", "detail": detail}],
+        )
 
 
 def check_bearer(expected: str, refusal: type[Refusal], noun: str) -> None:

@@ -11,7 +11,7 @@ from foundation.db import audit
 from foundation.db.audit import Actor, Channel
 from foundation.db.pagination import PageRequest, Sort
 from foundation.responses import Response
-from foundation.web.app import check_bearer, client_address, guarded, parse_body, parse_query
+from foundation.web.app import check_bearer, client_address, guarded, parse_body, parse_query, takes
 from foundation.web.errors import AdminKeyError, RequestInvalidError
 from notifier import services
 from notifier.api import schemas
@@ -36,7 +36,7 @@ def _check_key() -> None:
     check_bearer(key, AdminKeyError, "admin key")
 
 
-admin_only = guarded("admin key", _check_key)
+admin_only = guarded("admin key", _check_key, strict=True)
 
 
 def actor() -> Actor:
@@ -57,6 +57,7 @@ def add_course() -> tuple[Json, int]:
 
 @admin_api.get("/courses")
 @admin_only
+@takes(schemas.CourseListParams)
 def list_courses() -> Json:
     """List courses; for the next page set `after` to `next`.
 
@@ -109,6 +110,7 @@ def restore_course(course_id: str) -> Json:
 
 @admin_api.post("/courses/<path:course_id>/token")
 @admin_only
+@takes(schemas.TokenRegeneration)
 def regenerate_token(course_id: str) -> tuple[Json, int]:
     """Replace a course's token and notify all endpoints; only this response holds the new one.
 
@@ -172,6 +174,7 @@ def add_endpoint() -> tuple[Json, int]:
 
 @admin_api.get("/endpoints")
 @admin_only
+@takes(schemas.EndpointListParams)
 def list_endpoints() -> Json:
     """List the endpoints and their status; with `removed` also those that were removed."""
     params = parse_query(schemas.EndpointListParams)
@@ -194,6 +197,7 @@ def remove_endpoint(endpoint_id: int) -> Json:
 
 @admin_api.get("/deliveries")
 @admin_only
+@takes(schemas.DeliveryListParams)
 def list_deliveries() -> Json:
     """List deliveries, newest first; for the next page set `before` to `next`.
 

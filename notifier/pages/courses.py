@@ -20,6 +20,7 @@ from foundation.errors import Advice
 from foundation.pages import downloads, forms
 from foundation.pages.guards import signed_in
 from foundation.pages.sessions import actor
+from foundation.web.app import takes
 from notifier import services
 from notifier.courses import grades, listing, token_claims
 from notifier.courses import service as core
@@ -111,6 +112,7 @@ class Announcement(CourseVersion):
 
 @courses.get("/courses")
 @signed_in
+@takes(CourseParams)
 def listed() -> str:
     """Show the courses that match the search."""
     params = forms.from_query(CourseParams)
@@ -141,6 +143,7 @@ def _find(params: CourseParams) -> dict[str, Any]:
 
 @courses.get("/courses.csv")
 @signed_in
+@takes(CourseParams)
 def export() -> Response:
     """Return all courses that match the search as a CSV file."""
     params = forms.require_valid(forms.from_query(CourseParams), advice=_GO_BACK_TO_LIST)
@@ -150,6 +153,7 @@ def export() -> Response:
 
 @courses.get("/courses/one")
 @signed_in
+@takes("course_id")
 def show() -> str:
     """Show a course: its state, tokens, grades and notifications."""
     with services.current().database.reading() as session:
@@ -185,6 +189,7 @@ def _restoration(session: Session, course: Course, *, now: datetime) -> dict[str
 
 @courses.get("/courses/one/live")
 @signed_in
+@takes("course_id")
 def live() -> str:
     """Show the current notifications of a course."""
     with services.current().database.reading() as session:

@@ -15,6 +15,7 @@ from foundation.pages import downloads, forms, redirects
 from foundation.pages.guards import signed_in
 from foundation.pages.sessions import actor
 from foundation.text import count
+from foundation.web.app import takes
 from notifier import services
 from notifier.errors import ReplayRefusedError
 from notifier.models import MAX_ID, DeliveryStatus, Endpoint
@@ -36,6 +37,7 @@ MAX_REPLAYED = 1000
 
 @deliveries.get("/deliveries")
 @signed_in
+@takes(DeliveryParams)
 def listed() -> str:
     """Show the deliveries that match a filter."""
     query = forms.from_query(DeliveryParams)
@@ -46,6 +48,7 @@ def listed() -> str:
 
 @deliveries.get("/deliveries.csv")
 @signed_in
+@takes(DeliveryParams)
 def export() -> Response:
     """Return all deliveries that match a filter as a CSV file."""
     params = _params()
@@ -55,6 +58,7 @@ def export() -> Response:
 
 @deliveries.get("/deliveries/live")
 @signed_in
+@takes(DeliveryParams)
 def live() -> str:
     """Show the current list."""
     return render_template("notifier/deliveries_list.html", **_found(_params()))
@@ -99,6 +103,7 @@ def replay_one(delivery_id: int) -> Response:
 
 @deliveries.get("/deliveries/replay")
 @signed_in
+@takes(DeliveryParams)
 def preview_replay() -> str:
     """Show how many deliveries a replay by filter would send, and to which endpoints."""
     delivery_filter = _required_filter(_params())

@@ -23,6 +23,7 @@ from foundation.pages.guards import signed_in
 from foundation.pages.sessions import actor
 from foundation.pages.site import current_site
 from foundation.text import count
+from foundation.web.app import takes
 from notifier import services
 from notifier.errors import EndpointDisabledError
 from notifier.models import MAX_ID, MAX_NAME
@@ -114,6 +115,7 @@ class DisableForm(forms.Form):
 
 @endpoints.get("/endpoints")
 @signed_in
+@takes(EndpointParams)
 def listed() -> str:
     """Show every endpoint with its state and its open deliveries."""
     return render_template("notifier/endpoints.html", **_find(_params()))
@@ -121,6 +123,7 @@ def listed() -> str:
 
 @endpoints.get("/endpoints.csv")
 @signed_in
+@takes(EndpointParams)
 def export() -> Response:
     """Return the endpoints as a CSV file."""
     params = _params()
@@ -131,6 +134,7 @@ def export() -> Response:
 
 @endpoints.get("/endpoints/live")
 @signed_in
+@takes(EndpointParams)
 def live() -> str:
     """Show the current list."""
     return render_template("notifier/endpoints_list.html", **_find(_params()))

@@ -14,6 +14,7 @@ from foundation.pages.error_pages import render_refusal
 from foundation.pages.forms import Faults
 from foundation.pages.guards import signed_in
 from foundation.pages.site import current_site
+from foundation.web.app import takes
 from receiver import services
 from receiver.course_advice import CourseStatusDetails
 from receiver.course_state import CourseStatus
@@ -62,6 +63,7 @@ class ActivityForm(BaseModel):
 
 @course_pages.get(_ENTRY)
 @signed_in
+@takes(*forms.CURSORS)
 def show_entry(entry_id: int) -> str:
     """Show one course: its status, what to do, its recent runs and its history."""
     return _page(entry_id, {})

@@ -12,6 +12,7 @@ from foundation.db.pagination import Page
 from foundation.errors import Advice
 from foundation.pages import downloads, forms, pagination
 from foundation.pages.guards import signed_in
+from foundation.web.app import takes
 from receiver import services
 from receiver.pages import labels
 from receiver.pages.sources import find_criteria, source_choices
@@ -53,6 +54,7 @@ class InboxParams(BaseModel):
 
 @inbox_pages.get("/inbox")
 @signed_in
+@takes(InboxParams, *forms.CURSORS)
 def show() -> str:
     """Show a page of the webhooks, newest first."""
     params = forms.from_query(InboxParams)
@@ -79,6 +81,7 @@ def show() -> str:
 
 @inbox_pages.get("/inbox.csv")
 @signed_in
+@takes(InboxParams)
 def export() -> Response:
     """Return all webhooks that match a filter as a CSV file."""
     params = forms.require_valid(

@@ -17,6 +17,7 @@ from foundation.pages import downloads, forms, pagination, sessions
 from foundation.pages.error_pages import render_refusal
 from foundation.pages.forms import Faults
 from foundation.pages.guards import signed_in
+from foundation.web.app import takes
 from receiver import services
 from receiver.course_state import CourseStatus
 from receiver.errors import (
@@ -74,6 +75,7 @@ class NewEntry(BaseModel):
 
 @registry_pages.get("/")
 @signed_in
+@takes(RegistryParams, *forms.CURSORS)
 def show() -> str:
     """Show a page of the courses in the grade sync, and first those that need attention."""
     params, current = forms.from_query(RegistryParams), services.current()
@@ -131,6 +133,7 @@ def show() -> str:
 
 @registry_pages.get("/registry.csv")
 @signed_in
+@takes(RegistryParams)
 def export() -> Response:
     """Return all courses that match a filter as a CSV file, which can be imported again."""
     params = forms.require_valid(
@@ -151,6 +154,7 @@ def export() -> Response:
 
 @registry_pages.get("/entries/new")
 @signed_in
+@takes("course_id", "source")
 def new() -> str:
     """Show the form that adds a course."""
     return _form(request.args, {})

@@ -17,6 +17,7 @@ from foundation.pages.charts import Chart, Series
 from foundation.pages.filters import milliseconds
 from foundation.pages.guards import signed_in
 from foundation.text import printable
+from foundation.web.app import takes
 from receiver import services
 from receiver.models import Run
 from receiver.runs import groups, queries, schedule, summary
@@ -65,6 +66,7 @@ class ResultParams(BaseModel):
 
 @run_pages.get("/runs")
 @signed_in
+@takes(RunParams, *forms.CURSORS)
 def show() -> str:
     """Show the schedule and a page of the runs, newest first."""
     params = forms.from_query(RunParams)
@@ -100,6 +102,7 @@ def show() -> str:
 
 @run_pages.get("/runs.csv")
 @signed_in
+@takes(RunParams)
 def export() -> Response:
     """Return all runs that match a filter as a CSV file."""
     chosen = _read(RunParams)
@@ -147,6 +150,7 @@ def resume() -> Response:
 
 @run_pages.get(_RUN)
 @signed_in
+@takes(ResultParams, *forms.CURSORS)
 def show_run(run_id: int) -> str:
     """Show one run: what needs attention by reason, or the courses of an outcome or reason."""
     page_request = pagination.read(request.args, _COURSE_CURSOR_TYPES)
@@ -178,6 +182,7 @@ def show_run(run_id: int) -> str:
 
 @run_pages.get(f"{_RUN}/courses.csv")
 @signed_in
+@takes(ResultParams)
 def export_courses(run_id: int) -> Response:
     """Return the courses of a run, of an outcome or reason, as a CSV file."""
     chosen, database = _result_filter(), services.current().database
@@ -191,7 +196,6 @@ def export_courses(run_id: int) -> Response:
 @signed_in
 def export_people(run_id: int) -> Response:
     """Return the people whose scores a run did not import as a CSV file."""
-    forms.require_known(())
     database = services.current().database
     with database.reading() as session:
         runs.get(session, run_id)
@@ -201,9 +205,9 @@ def export_people(run_id: int) -> Response:
 
 @run_pages.get(f"{_RUN}/people")
 @signed_in
+@takes(*forms.CURSORS)
 def show_people(run_id: int) -> str:
     """Show the people whose scores a run did not import."""
-    forms.require_known(())
     page_request = pagination.read(request.args, _PEOPLE_CURSOR_TYPES)
     with services.current().database.reading() as session:
         run = runs.get(session, run_id)

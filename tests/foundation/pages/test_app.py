@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from flask import Flask
+from flask import Flask, url_for
 from flask.testing import FlaskClient
 
 from foundation.db.session import Database
@@ -41,6 +41,24 @@ def test_path_of_the_service_is_no_prefix(make_app: Callable[..., Flask]) -> Non
         make_app(path_prefix="/courses")
 
     assert str(refused.value) == "NOTIFIER_PATH_PREFIX: /courses is a path of the service itself"
+
+
+@each_service
+def test_every_page_refuses_parameters_that_it_does_not_take(
+    app: Flask, signed_in: FlaskClient
+) -> None:
+    with app.test_request_context():
+        paths = [
+            url_for(rule.endpoint, **dict.fromkeys(rule.arguments, 1), bogus="x")
+            for rule in app.url_map.iter_rules()
+            if "GET" in (rule.methods or ())
+            and getattr(app.view_functions[rule.endpoint], "guard", None) == "a signed-in user"
+        ]
+
+    pages = {path: signed_in.get(path) for path in paths}
+
+    assert {path: page.status_code for path, page in pages.items()} == dict.fromkeys(paths, 422)
+    assert "parameter &#39;bogus&#39; is unknown" in pages["/?bogus=x"].text
 
 
 @pytest.fixture

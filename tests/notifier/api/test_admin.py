@@ -98,6 +98,7 @@ def test_courses_are_searched_and_sorted(admin: Admin, store: Store) -> None:
             id="period",
         ),
         pytest.param("endpoints?deleted=1", "/deleted", id="endpoints"),
+        pytest.param("courses/CS101?x=1", "/x", id="one course"),
     ],
 )
 def test_list_refuses_what_it_does_not_know(admin: Admin, query: str, pointer: str) -> None:
