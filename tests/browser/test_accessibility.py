@@ -46,6 +46,7 @@ ELMS = [
     "/runs/98?outcome=skipped",
     "/inbox",
     "/inbox?outcome=stale",
+    "/inbox?since=soon&source=none",
     "/sources",
     "/sources/eassessment",
     "/new-source",
