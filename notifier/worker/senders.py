@@ -10,7 +10,6 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, field
 
 from notifier.webhooks.circuit_breaker import PAUSED_AFTER
@@ -73,12 +72,17 @@ class _Endpoint:
 
 @dataclass(eq=False)
 class _Post:
-    """A post in progress, and the slots of which it uses one."""
+    """A post in progress, and the slots of which it uses one.
+
+    `is_void` is set if no thread could be started for it, and its claim is queued again.
+    """
 
     endpoint: _Endpoint
     claimed: Claimed
+    send_before: float
     started_at: float
     slots: _Slots
+    is_void: bool = False
 
 
 class Senders:
@@ -276,12 +280,19 @@ class Senders:
     def _start_posts(self) -> None:
         """Start what may be posted now, on other threads."""
         while (post := self._next_post()) is not None:
-            with suppress(RuntimeError):  # the system has no more threads: one that runs makes it
+            try:
                 self._pool.submit(self._run, post)
+            except RuntimeError:  # the system has no more threads now, but the pool has the post
+                post.is_void = True
+                del post.slots.posts[post]
+                post.endpoint.posting -= 1
+                post.endpoint.queue.appendleft((post.claimed, post.send_before))
+                self._set_ready(post.endpoint)
+                return
 
     def _run(self, post: _Post | None) -> None:
         """Make a post, and then others as long as there are some."""
-        while post is not None:
+        while post is not None and not post.is_void:
             post = self._finish(post, self._post(post.claimed))
 
     def _finish(self, post: _Post, finished: Finished) -> _Post | None:
@@ -304,10 +315,10 @@ class Senders:
             while slots.ready and slots.free > 0 and not self._closed:
                 endpoint, _ = slots.ready.popitem(last=False)
                 if self._may_post(endpoint):
-                    claim, _ = endpoint.queue.popleft()
+                    claim, send_before = endpoint.queue.popleft()
                     endpoint.posting += 1
                     self._set_ready(endpoint)
-                    post = _Post(endpoint, claim, self._clock(), slots)
+                    post = _Post(endpoint, claim, send_before, self._clock(), slots)
                     slots.posts[post] = None
                     self._watched.notify()
                     return post
@@ -341,7 +352,7 @@ class Senders:
         """Find slow posts, and adjust how many others may be in progress."""
         while not self._closed:
             with self._lock:
-                while not (self._closed or self._quick.posts):
+                while not (self._closed or self._quick.posts or self._quick.ready):
                     self._watched.wait()
                 begun, used = self._clock(), self._processor_time()
             time.sleep(_TICK)

@@ -216,6 +216,24 @@ def test_more_threads_post_where_they_wait(make_senders: MakeSenders, receiver: 
     wait_until(lambda: len(receiver.posted) == 12, "all is sent")
 
 
+def test_post_for_which_no_thread_starts_is_made_later(
+    make_senders: MakeSenders, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start, failures = threading.Thread.start, iter([True])
+
+    def fail_once(thread: threading.Thread) -> None:
+        if thread.name.startswith("sender_") and next(failures, False):
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    senders = make_senders()
+    monkeypatch.setattr(threading.Thread, "start", fail_once)
+
+    send(senders, make_claimed(1))
+
+    assert len(receiver.posted) == 1
+
+
 def test_few_threads_post_while_the_processor_is_busy(
     make_senders: MakeSenders, receiver: Receiver
 ) -> None:
