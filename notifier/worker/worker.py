@@ -14,7 +14,7 @@ whose worker was lost is reclaimed once its lease has expired (`claims.reclaim_e
 import queue
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Set
 from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -71,6 +71,20 @@ class WorkerOptions:
     disable_after: timedelta = timedelta(days=5)
 
 
+@dataclass(frozen=True)
+class _Found:
+    """What to claim by endpoint, which of them are half-open, and whether there is more to do.
+
+    `any_due`: an endpoint has something due, even if it may not get it now. `is_lost`: there is a
+    lease to reclaim, or a suspect to claim.
+    """
+
+    wanted: Mapping[int, int]
+    half_open: Set[int]
+    any_due: bool
+    is_lost: bool
+
+
 @dataclass
 class Worker:
     """Delivers what is due."""
@@ -92,7 +106,7 @@ class Worker:
         self._search_after = 0
         self._forgot_at = float("-inf")
         self._stopping = self._throttled = False
-        self._newest_first = True
+        self._on_trial: set[int] = set()
         self._back_off = 0.0
         self._key = lru_cache(_MAX_KEYS)(self._decrypt)
 
@@ -167,6 +181,8 @@ class Worker:
         """Settle, give back and claim; return False if there was nothing to do."""
         self._finished += senders.take_finished()
         self._unsent += senders.withdraw(None if self._stopping else ())
+        if not self._stopping:
+            self._forget_tokens()
         if self._finished or self._unsent:
             self._process(senders, None)
             return True
@@ -174,14 +190,10 @@ class Worker:
             return False
         # Without writing: a worker that has nothing to do locks no SQLite file.
         with self.database.reading() as session:
-            found = self._search(session, db.now(session))
-        due, is_lost = found
-        self._throttled = senders.is_throttled(due)
-        if is_lost or senders.wanted(list(due)):
+            found = self._search(session, senders, now=db.now(session))
+        if found.wanted or found.is_lost:
             self._process(senders, found)
-        elif not due:
-            self._forget_tokens()
-        return bool(due or is_lost)
+        return found.any_due or found.is_lost
 
     def _forget_tokens(self) -> None:
         """Delete the copies of tokens that can no longer be claimed, now and then."""
@@ -196,59 +208,67 @@ class Worker:
         self._forgot_at = begun
 
     def _search(
-        self, session: Session, now: datetime, *, pages: float = float("inf")
-    ) -> tuple[dict[int, bool], bool]:
-        """Return what `find_due` does, from where the last search ended, and `any_lost`."""
-        for start in (self._search_after, 0):
+        self, session: Session, senders: Senders, *, pages: float = float("inf"), now: datetime
+    ) -> _Found:
+        """Return what to claim, from where the last search ended; it is all of one page."""
+        any_due = is_throttled = False
+        wanted: dict[int, int] = {}
+        half_open: set[int] = set()
+        for start in dict.fromkeys((self._search_after, 0)):
             after: int | None = start
-            while after is not None and pages > 0:
+            while after is not None and pages > 0 and not wanted:
                 due, after = claims.find_due(session, after, now=now)
                 self._search_after, pages = after or 0, pages - 1
-                if due:
-                    return due, claims.any_lost(session, now=now)
-        return {}, claims.any_lost(session, now=now)
+                any_due = any_due or bool(due)
+                is_throttled = is_throttled or senders.is_throttled(due)
+                # In random order: not always the same ones get what is left.
+                wanted = senders.wanted(random.sample(list(due), len(due)))
+                half_open = {endpoint_id for endpoint_id in wanted if due[endpoint_id]}
+        self._throttled = is_throttled
+        return _Found(wanted, half_open, any_due, claims.any_lost(session, now=now))
 
-    def _process(self, senders: Senders, found: tuple[dict[int, bool], bool] | None) -> None:
+    def _process(self, senders: Senders, found: _Found | None) -> None:
         """Settle, give back and claim in one transaction; None: search in it, one page a turn."""
         begun, options = time.monotonic(), self.options
-        self._newest_first = not self._newest_first
+        is_busy = found is None
         with self.database.writing() as session:
             now = db.now(session)
             if self._stopping:
-                found = {}, False
-            due, reclaim = found or self._search(session, now, pages=1)
-            # In random order: not always the same ones get what is left.
-            wanted = senders.wanted(random.sample(list(due), len(due)))
-            half_open = {endpoint_id for endpoint_id in wanted if due[endpoint_id]}
+                found = _Found({}, set(), any_due=False, is_lost=False)
+            elif found is None:
+                found = self._search(session, senders, pages=1, now=now)
             settled = batch.settle(
                 session,
                 self._finished,
                 unsent=self._unsent,
-                queued=senders.queued_endpoints(),
-                reclaim=reclaim,
+                # The trial of a half-open endpoint is sent, although that is paused again.
+                queued=senders.queued_endpoints() - self._on_trial,
+                reclaim=found.is_lost,
                 disable_after=options.disable_after,
                 now=now,
             )
             claimed = batch.claim(
                 session,
-                wanted,
-                half_open=half_open,
-                newest_first=self._newest_first,
+                found.wanted,
+                half_open=found.half_open,
+                newest_first=random.random() < 0.5,  # noqa: S311 - not for secrets
                 lease=options.lease,
                 now=now,
             )
             suspects: list[Claimed] = []
-            if reclaim and not self._suspects:
+            if found.is_lost and not self._suspects:
                 suspects = claims.claim_suspect(session, lease=options.lease, now=now)
-        self._throttled = senders.is_throttled(due)
         # Before the failures are forgotten: nothing more is sent to what is paused now.
         withdrawn = senders.withdraw(settled.blocked)
         senders.mark_settled()
         ended = [*(attempt.claimed for attempt in self._finished), *self._unsent]
         self._suspects = [each for each in self._suspects if each not in ended] + suspects
+        self._on_trial -= {claim.endpoint_id for claim in ended}
+        self._on_trial |= found.half_open & {claim.endpoint_id for claim in claimed}
         self._finished, self._unsent = [], withdrawn
-        if withdrawn:
-            self.wake()  # to give them back
+        # To give them back, or to search the other pages.
+        if withdrawn or (is_busy and not claimed):
+            self.wake()
         # What is not begun early in its lease could outlast it, if the database is away meanwhile.
         senders.put(claimed + suspects, send_before=begun + options.lease.total_seconds() / 4)
         with logging.batch():

@@ -18,6 +18,7 @@ from foundation.db.session import Database
 from notifier.courses import service as courses
 from notifier.models import EndpointSecret, Event
 from notifier.webhooks import deliveries, endpoints
+from notifier.webhooks.circuit_breaker import BreakerState
 from notifier.worker.reporter import WorkerTotals
 from tests.faults.processes import wait_until
 from tests.notifier.conftest import MINUTE, NINE, SITE, Reply, Sink, Store, running
@@ -169,6 +170,42 @@ def test_slow_endpoint_does_not_delay_another(
         sink.wait_for(6, "/slow")
 
     assert waiting == 2
+
+
+def test_endpoints_with_nothing_due_do_not_delay_another(
+    store: Store, make_worker: MakeWorker, sink: Sink
+) -> None:
+    """They fill a page of the search, and the worker does not wait for its next poll."""
+    for _ in range(64):
+        store.add_delivery(store.add_endpoint(disabled=True).id)
+    store.add_deliveries(store.add_endpoint(sink.url()).id, 6)
+
+    with running(make_worker(per_endpoint=1, poll_seconds=60)):
+        received = sink.wait_for(6)
+
+    assert len(received) == 6
+
+
+def test_trial_that_waits_for_a_thread_is_sent(
+    store: Store, make_worker: MakeWorker, sink: Sink
+) -> None:
+    """The endpoint is paused again meanwhile, so that no other worker tries it."""
+    busy, tried, other = (store.add_endpoint(sink.url(path)) for path in ("/busy", "/tried", "/"))
+    store.set_state(tried.id, BreakerState(5, NINE, NINE, NINE))
+    store.add_delivery(busy.id, due_at=NINE - MINUTE)
+    store.add_delivery(tried.id)
+    answered = threading.Event()
+    sink.always(Reply(after=answered), "/busy")
+
+    with running(make_worker(threads=1)):
+        sink.wait_for(1, "/busy")
+        claimed = store.add_delivery(other.id)
+        wait_until(lambda: store.delivery(claimed).lease_token is not None, "it is claimed")
+        answered.set()
+        sink.wait_for(1, "/")
+        received = sink.wait_for(1, "/tried")
+
+    assert len(received) == 1
 
 
 def test_stop_finishes_attempts_and_claims_no_more(
