@@ -267,9 +267,9 @@ def correct_url(
 ) -> int:
     """Change the URL of an endpoint that never accepted a delivery; return how many became due.
 
-    Waiting deliveries go to the new URL, signed with the same secret; earlier failures no longer
-    count. Once something was delivered the URL is part of the record and cannot change. Raises
-    EndpointUrlError or EndpointExistsError.
+    Open deliveries go to the new URL, signed with the same secret; failures at the old one no
+    longer count, also of attempts that are in progress. Once something was delivered the URL is
+    part of the record and cannot change. Raises EndpointUrlError or EndpointExistsError.
     """
     url = url_policy.normalize(url, guard)
     endpoint = _lock(session, endpoint_id)
@@ -278,7 +278,7 @@ def correct_url(
             f"endpoint {endpoint_id} has accepted deliveries at its current URL",
             advice=Advice("Add the new URL, then remove this endpoint.", "endpoints add", ("URL",)),
         )
-    due = deliveries.make_due_now(session, endpoint_id, now=now)
+    due = deliveries.release(session, endpoint_id, now=now)
     try:
         with session.begin_nested():
             endpoint.url = url

@@ -20,7 +20,7 @@ from notifier.webhooks.retry_policy import MAX_ATTEMPTS, AttemptResult, Failure,
 from notifier.worker import batch, claims, reporter
 from notifier.worker.batch import SettledBatch
 from notifier.worker.reporter import WorkerTotals
-from tests.notifier.conftest import MINUTE, NINE, SITE, Store
+from tests.notifier.conftest import LOOPBACK, MINUTE, NINE, SITE, Store
 
 SECOND, HOUR, DAY = timedelta(seconds=1), timedelta(hours=1), timedelta(days=1)
 REFUSED = Failure("refused", "connection refused")
@@ -295,6 +295,21 @@ def test_late_410_does_not_disable(store: Store, capsys: pytest.CaptureFixture[s
         json.loads(capsys.readouterr().err)["event"] == "result came too late and changes nothing"
     )
     assert store.statuses(delivery_id) == ["delivered"]
+
+
+def test_410_of_the_url_before_the_correction_does_not_disable(store: Store) -> None:
+    endpoint = store.add_endpoint()
+    delivery_id = store.add_delivery(endpoint.id)
+    (claimed,) = store.claim()
+
+    store.write(
+        endpoints.correct_url, endpoint.id, "https://elms.example/right", guard=LOOPBACK, now=NINE
+    )
+    process(store, (claimed, WebhookResponse(410)))
+
+    assert store.endpoint(endpoint.id).disabled_at is None
+    assert store.statuses(delivery_id) == ["pending"]
+    assert len(store.claim()) == 1
 
 
 def reported(
