@@ -113,7 +113,7 @@ def claim(
     wanted: Mapping[int, int],
     *,
     half_open: Set[int],
-    newest_first: bool,
+    newest_first: Collection[int] = (),
     lease: timedelta,
     now: datetime,
 ) -> list[Claimed]:

@@ -1,7 +1,7 @@
 """Claims: find endpoints with due deliveries, claim those under a lease, reclaim expired leases."""
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -72,7 +72,7 @@ def claim(
     session: Session,
     numbers: Mapping[int, int],
     *,
-    newest_first: bool,
+    newest_first: Collection[int] = (),
     lease: timedelta,
     now: datetime,
 ) -> list[Claimed]:
@@ -80,14 +80,15 @@ def claim(
 
     `numbers` has how many are claimed for each endpoint. Half of them are those that have been
     due for longest, half those that became due last, so that neither a backlog of retries delays
-    new events nor new events the backlog; `newest_first` has the odd one. `now` is the database's
-    clock. A delivery whose lease expired must be reclaimed first.
+    new events nor new events the backlog. An odd one is the oldest, or for the endpoints in
+    `newest_first` the newest. `now` is the database's clock. A delivery whose lease expired must be
+    reclaimed first.
     """
     given = [
         {"endpoint_id": endpoint_id, "oldest": number - newest, "newest": newest}
         for endpoint_id, number in numbers.items()
         if number > 0
-        for newest in [(number + newest_first) // 2]
+        for newest in [(number + (endpoint_id in newest_first)) // 2]
     ]
     if not given:
         return []

@@ -107,6 +107,8 @@ class Worker:
         self._forgot_at = float("-inf")
         self._stopping = self._throttled = False
         self._on_trial: set[int] = set()
+        # Endpoints whose next odd claim is the newest delivery: it is in turn with the oldest.
+        self._newest_first: set[int] = set()
         self._back_off = 0.0
         self._key = lru_cache(_MAX_KEYS)(self._decrypt)
 
@@ -251,7 +253,7 @@ class Worker:
                 session,
                 found.wanted,
                 half_open=found.half_open,
-                newest_first=random.random() < 0.5,  # noqa: S311 - not for secrets
+                newest_first=self._newest_first,
                 lease=options.lease,
                 now=now,
             )
@@ -264,7 +266,9 @@ class Worker:
         ended = [*(attempt.claimed for attempt in self._finished), *self._unsent]
         self._suspects = [each for each in self._suspects if each not in ended] + suspects
         self._on_trial -= {claim.endpoint_id for claim in ended}
-        self._on_trial |= found.half_open & {claim.endpoint_id for claim in claimed}
+        claimed_for = {claim.endpoint_id for claim in claimed}
+        self._on_trial |= found.half_open & claimed_for
+        self._newest_first ^= claimed_for
         self._finished, self._unsent = [], withdrawn
         # To give them back, or to search the other pages.
         if withdrawn or (is_busy and not claimed):

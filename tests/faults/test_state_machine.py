@@ -359,7 +359,6 @@ class Machine(RuleBasedStateMachine):
                     session,
                     dict.fromkeys(due, limit),
                     half_open={one for one in due if due[one]},
-                    newest_first=False,
                     lease=LEASE,
                     now=self.now,
                 ),

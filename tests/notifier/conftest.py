@@ -275,7 +275,7 @@ class Store:
             due, _ = claims.find_due(session, 0, now=now)
             numbers = dict.fromkeys(due, number)
             return [
-                *claims.claim(session, numbers, newest_first=False, lease=lease, now=now),
+                *claims.claim(session, numbers, lease=lease, now=now),
                 *claims.claim_suspect(session, lease=lease, now=now),
             ]
 

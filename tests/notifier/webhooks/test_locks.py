@@ -116,7 +116,6 @@ def try_again(session: Session, endpoint_id: int) -> list[Claimed]:
         session,
         {endpoint_id: 9},
         half_open={endpoint_id},
-        newest_first=False,
         lease=HOUR,
         now=NINE,
     )

@@ -39,7 +39,6 @@ def process(
             session,
             dict.fromkeys(due, 9),
             half_open={one for one in due if due[one]},
-            newest_first=False,
             lease=MINUTE,
             now=now,
         )

@@ -88,7 +88,7 @@ def test_nothing_is_claimed_for_an_endpoint_that_was_disabled_since_it_was_found
     sent = store.add_delivery(enabled.id)
     found = {disabled.id: 9, enabled.id: 9}
 
-    claimed = store.write(claims.claim, found, newest_first=False, lease=MINUTE, now=NINE)
+    claimed = store.write(claims.claim, found, lease=MINUTE, now=NINE)
 
     assert [one.delivery_id for one in claimed] == [sent]
 
@@ -108,7 +108,7 @@ def test_claims_read_no_backlog(store: Store) -> None:
         claims.find_due(session, 0, now=NINE)
         claims.any_lost(session, now=NINE)
         claims.reclaim_expired(session, now=NINE)
-        claims.claim(session, {1: 9}, newest_first=True, lease=MINUTE, now=NINE)
+        claims.claim(session, {1: 9}, newest_first=[1], lease=MINUTE, now=NINE)
         claims.claim_suspect(session, lease=MINUTE, now=NINE)
     event.remove(store.database.engine, "before_cursor_execute", explain)
 
@@ -149,7 +149,7 @@ def test_room_is_for_each_endpoint(store: Store) -> None:
     with store.database.writing() as session:
         due, after = claims.find_due(session, 0, now=NINE)
         numbers = {crowded.id: 2, quiet.id: 9, closed.id: 0}
-        found = claims.claim(session, numbers, newest_first=True, lease=MINUTE, now=NINE)
+        found = claims.claim(session, numbers, newest_first=numbers, lease=MINUTE, now=NINE)
 
     assert (list(due), after) == ([crowded.id, quiet.id, closed.id], None)
     assert [one.endpoint_id for one in found] == [crowded.id] * 2 + [quiet.id] * 5
@@ -290,7 +290,7 @@ def race(url, now, start, won):
         with database.writing() as session:
             due, _ = claims.find_due(session, 0, now=now)
             numbers, lease = dict.fromkeys(due, 2), timedelta(minutes=1)
-            claimed = claims.claim(session, numbers, newest_first=False, lease=lease, now=now)
+            claimed = claims.claim(session, numbers, lease=lease, now=now)
         ids += [one.delivery_id for one in claimed]
     database.dispose()
     won.put(ids)
