@@ -131,9 +131,9 @@ def claim_due(
     """Return endpoints whose heartbeat is due, and set when their next one is.
 
     An event that was delivered counts as a heartbeat at the time of the event, so that a late
-    delivery or a replay, which a receiver may know already, does not. No event counts before the
-    receiver was told the interval; until then it expects heartbeats at the interval that it was
-    told before, if that is shorter. `jitter` is from 0 to 1.
+    delivery or a replay, which a receiver may know already, does not. No event counts until a
+    heartbeat has carried the current interval; until then heartbeats are due at the shorter of the
+    current and the previous one. `jitter` is from 0 to 1.
     """
 
     def wait(endpoint: Endpoint) -> timedelta:
