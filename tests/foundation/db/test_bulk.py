@@ -1,6 +1,6 @@
 """Statements over many rows in one parameter."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
@@ -35,11 +35,12 @@ class Sample(Base):
 
 
 @pytest.fixture
-def database(make_database: Callable[[Schema], Database]) -> Database:
+def database(make_database: Callable[[Schema], Database]) -> Iterator[Database]:
+    """A database with the samples, which are dropped: later tests use the same database."""
     made = make_database(SCHEMA)
-    Base.metadata.drop_all(made.engine)
     Base.metadata.create_all(made.engine)
-    return made
+    yield made
+    Base.metadata.drop_all(made.engine)
 
 
 def insert(database: Database, *rows: dict[str, Any]) -> list[dict[str, Any]]:
