@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 
 from foundation.errors import Advice
 from foundation.text import readable
@@ -17,6 +18,45 @@ from receiver.course_state import (
     since,
     status_of,
 )
+
+
+class ClaimFailure(StrEnum):
+    """Why a token was not claimed, by what to do about it; these values are stored."""
+
+    TEMPORARY = "temporary"
+    SIGNATURE = "signature"
+    REFUSED = "refused"
+
+
+CLAIM_ADVICE = {
+    ClaimFailure.TEMPORARY: Advice(
+        "No action needed: the next run claims the new token again. Until the overlap ends, the "
+        "old one is used."
+    ),
+    ClaimFailure.SIGNATURE: Advice(
+        "If the cause is the time, synchronize both clocks (NTP). Otherwise enter the newest "
+        "secret of the endpoint, and remove any that was entered after it: claims are signed with "
+        "the last one. Until the overlap ends, the old token is used.",
+        "sources add-secret",
+        ("SOURCE",),
+    ),
+    ClaimFailure.REFUSED: Advice(
+        "Enter the new token by hand, or ask the eAssessment administrator to allow token claims. "
+        "Until the overlap ends, the old token is used.",
+        "registry set-token",
+        ("COURSE_ID",),
+    ),
+}
+"""What to do if a token was not claimed, for a course or a source that has to be filled in."""
+
+
+@dataclass(frozen=True)
+class FailedClaim:
+    """When and why the last claim of the current token of a course failed."""
+
+    kind: ClaimFailure
+    detail: str
+    at: datetime
 
 
 @dataclass(frozen=True)
@@ -42,11 +82,18 @@ class CourseStatusDetails:
 
 
 def explain(
-    state: CourseState, course_id: str, *, platform: str = "eAssessment", now: datetime
+    state: CourseState,
+    course_id: str,
+    *,
+    source: str = "SOURCE",
+    platform: str = "eAssessment",
+    failed_claim: FailedClaim | None = None,
+    now: datetime,
 ) -> CourseStatusDetails:
     """Return the status of a course with its reason, its start and the next step.
 
-    `platform` is what the site of the course is called.
+    `source` and `platform` are the name of its site and what that is called. `failed_claim` is
+    about the current token.
     """
     status = status_of(state, now=now)
     enter_token = Advice(
@@ -54,6 +101,10 @@ def explain(
         "registry set-token",
         (course_id,),
     )
+    not_claimed = ""
+    if failed_claim is not None:
+        tried = readable(failed_claim.at)
+        not_claimed = f"; the current one was not claimed at {tried}: {failed_claim.detail}"
     match cause_of(state, now=now):
         case None:
             if (announced := overlap_of(state, now=now)) is None:
@@ -61,9 +112,13 @@ def explain(
             until = announced.valid_until
             reason = (
                 f"the token was regenerated: current {announced.token_id}; the stored one, "
-                f"{state.stored_token_id}, is good until {readable(until)}"
+                f"{state.stored_token_id}, is good until {readable(until)}{not_claimed}"
             )
-            return CourseStatusDetails(status, reason, announced.at, enter_token, valid_until=until)
+            advice = enter_token
+            if failed_claim is not None:
+                advice = CLAIM_ADVICE[failed_claim.kind]
+                advice = advice.fill("COURSE_ID", course_id).fill("SOURCE", source)
+            return CourseStatusDetails(status, reason, announced.at, advice, valid_until=until)
         case Deleted(at=at):
             advice = Advice("No action needed: its grades are no longer requested.")
             return CourseStatusDetails(status, f"the course was deleted in {platform}", at, advice)
@@ -76,7 +131,7 @@ def explain(
             reason = f"the token was regenerated: current {current}, stored {stored or 'none'}"
             if rejected and rejected.token_id == stored and rejected.reason != REGENERATED:
                 reason += f", which was rejected: {rejected.reason}"
-            return CourseStatusDetails(status, reason, since(cause), enter_token)
+            return CourseStatusDetails(status, reason + not_claimed, since(cause), enter_token)
 
 
 def _is_replaced(state: CourseState) -> bool:

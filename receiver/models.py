@@ -128,7 +128,7 @@ class Entry(Base):
     It is in the registry, and so in the grade sync, if it was added; `added_at` is None for a
     course of which only events were received. There is no status column: the status is derived
     from the facts (`course_state`). `gradebook_course` and `gradebook_activity` say where its
-    grades go in ELMS's Moodle.
+    grades go in ELMS's Moodle. The last claim of the token `claim_failed_token_id` failed.
     """
 
     __tablename__ = "entries"
@@ -159,6 +159,10 @@ class Entry(Base):
     rejected_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     accepted_token_id: Mapped[str | None] = mapped_column(String(64))
     accepted_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    claim_failed_token_id: Mapped[str | None] = mapped_column(String(64))
+    claim_failed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    claim_failure: Mapped[str | None] = mapped_column(String(10))
+    claim_failure_detail: Mapped[str | None] = mapped_column(Text)
     gradebook_course: Mapped[str | None] = mapped_column(String(20))
     gradebook_activity: Mapped[str | None] = mapped_column(String(20))
     etag: Mapped[str | None] = mapped_column(String(255))

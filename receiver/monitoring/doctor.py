@@ -234,6 +234,8 @@ def _overlaps(session: Session, entries: list[Entry], now: datetime) -> list[Fin
         f"{count(len(overlaps), 'replaced token is', 'replaced tokens are')} still in use; "
         f"that of {entry.course_id} ends in {format_duration(overlaps[entry] - now)}"
     )
+    if claim := registry.failed_claim_of(entry):
+        detail += f"; the new one was not claimed at {readable(claim.at)}: {claim.detail}"
     advice = registry.explain_status(entry, needs_activity=False, now=now).advice
     if ok and entry in claimable:
         advice = Advice("No action needed: the next run of the grade sync claims the new token.")

@@ -13,7 +13,7 @@ from contract.tokens import CourseToken, MalformedTokenError, MoodleToken, Token
 from foundation.crypto import Vault
 from foundation.db import session as db
 from receiver import course_state
-from receiver.course_advice import CourseStatusDetails, explain
+from receiver.course_advice import ClaimFailure, CourseStatusDetails, FailedClaim, explain
 from receiver.course_state import (
     CourseState,
     CourseStatus,
@@ -54,6 +54,16 @@ _STORE_FACTS = (
     update(_ENTRIES)
     .where(_ENTRIES.c.id == bindparam("entry"))
     .values({name: bindparam(f"{name}_") for name in course_state.to_columns(CourseState())})
+)
+_STORE_FAILED_CLAIM = (
+    update(_ENTRIES)
+    .where(_ENTRIES.c.id == bindparam("entry"), _ENTRIES.c.announced_token_id == bindparam("token"))
+    .values(
+        claim_failed_token_id=_ENTRIES.c.announced_token_id,
+        claim_failed_at=bindparam("at"),
+        claim_failure=bindparam("kind"),
+        claim_failure_detail=bindparam("detail"),
+    )
 )
 
 
@@ -247,6 +257,22 @@ def store_claimed(
     return len(entries)
 
 
+def store_failed_claims(session: Session, failed: Mapping[Entry, FailedClaim]) -> None:
+    """Store why the announced tokens of entries, as they were read before, were not claimed."""
+    rows = [
+        {
+            "entry": entry.id,
+            "token": entry.announced_token_id,
+            "at": claim.at,
+            "kind": str(claim.kind),
+            "detail": claim.detail,
+        }
+        for entry, claim in sorted(failed.items(), key=lambda item: item[0].id)
+    ]
+    if rows:
+        session.connection().execute(_STORE_FAILED_CLAIM, rows)
+
+
 def store_token(entry: Entry, token: Token, vault: Vault) -> None:
     """Set the token of an entry, encrypted, without a history entry."""
     entry.encrypted_token = vault.encrypt(token.reveal())
@@ -378,14 +404,22 @@ def list_added(
     return entries
 
 
-def explain_status(entry: Entry, *, needs_activity: bool, now: datetime) -> CourseStatusDetails:
-    """Return the status of an entry with its reason and the next step.
+def explain_status(
+    entry: Entry, *, state: CourseState | None = None, needs_activity: bool, now: datetime
+) -> CourseStatusDetails:
+    """Return the status of an entry with its reason and the next step, or of another state of it.
 
     `needs_activity`: an active entry without its target activity has that as reason.
     `listing.explain_status` also says that the last runs failed.
     """
-    platform = entry.source.platform
-    status = explain(state_of(entry), entry.course_id, platform=platform, now=now)
+    status = explain(
+        state or state_of(entry),
+        entry.course_id,
+        source=entry.source.name,
+        platform=entry.source.platform,
+        failed_claim=failed_claim_of(entry),
+        now=now,
+    )
     if status.status is not CourseStatus.ACTIVE or not needs_activity or has_activity(entry):
         return status
     failure = missing_activity(entry.course_id)
@@ -395,6 +429,14 @@ def explain_status(entry: Entry, *, needs_activity: bool, now: datetime) -> Cour
 def status_of(entry: Entry, *, now: datetime) -> CourseStatus:
     """Return the status of an entry, without an explanation."""
     return course_state.status_of(state_of(entry), now=now)
+
+
+def failed_claim_of(entry: Entry) -> FailedClaim | None:
+    """Return why the current token of an entry was not claimed, or None if no claim failed."""
+    if entry.claim_failed_at is None or entry.claim_failed_token_id != entry.announced_token_id:
+        return None
+    kind, detail = ClaimFailure(str(entry.claim_failure)), str(entry.claim_failure_detail)
+    return FailedClaim(kind, detail, entry.claim_failed_at)
 
 
 def has_activity(entry: Entry) -> bool:

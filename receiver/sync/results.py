@@ -8,7 +8,7 @@ from functools import reduce
 from foundation import logging
 from foundation.errors import Advice, DecryptionError
 from receiver import course_state
-from receiver.course_advice import CourseStatusDetails, explain
+from receiver.course_advice import CourseStatusDetails
 from receiver.course_state import (
     REGENERATED,
     CourseState,
@@ -193,7 +193,7 @@ def to_course_result(result: FetchResult, facts: Sequence[Fact], *, now: datetim
             return _failed(entry, failure.reason, failure, url)
         case _:
             state = reduce(course_state.apply, facts, registry.state_of(entry))
-            status = explain(state, entry.course_id, platform=entry.source.platform, now=now)
+            status = registry.explain_status(entry, state=state, needs_activity=False, now=now)
             is_deleted = status.status is CourseStatus.COURSE_DELETED
             outcome = CourseOutcome.SKIPPED if is_deleted else CourseOutcome.FAILED
             return _not_active(entry, outcome, status, url)

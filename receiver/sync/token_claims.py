@@ -1,7 +1,7 @@
 """The stage that claims new tokens from their sites, before a run plans which courses it skips."""
 
 import contextvars
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
@@ -14,7 +14,8 @@ from foundation import logging
 from foundation.crypto import Vault
 from foundation.db import session as db
 from foundation.db.session import Database
-from foundation.errors import Advice, fields_of
+from foundation.errors import fields_of
+from receiver.course_advice import CLAIM_ADVICE, ClaimFailure, FailedClaim
 from receiver.models import Entry, Source
 from receiver.registry import entries as registry
 from receiver.registry.history import Actor, ActorKind
@@ -25,23 +26,6 @@ from receiver.sync.results import to_internal_failure
 from receiver.sync.run_control import StopSignal
 
 _log = logging.get_logger(__name__)
-_ENTER_TOKENS = Advice(
-    "Enter the new tokens by hand, or ask the eAssessment administrator to allow token claims; "
-    "until their overlap ends the courses are synced with their old tokens.",
-    "registry set-token",
-    ("COURSE_ID",),
-)
-_ENTER_SECRET = Advice(
-    "If the cause is the time, synchronize both clocks (NTP). Otherwise enter the newest secret of "
-    "the endpoint, and remove any that was entered after it: claims are signed with the last one. "
-    "Until the overlap of their tokens ends the courses are synced with their old tokens.",
-    "sources add-secret",
-    ("SOURCE",),
-)
-_WAIT = Advice(
-    "No action needed: the next run claims them again; until their overlap ends the courses are "
-    "synced with their old tokens."
-)
 # Sites that are claimed from at once, so that one that does not respond delays no other, and
 # seconds between two looks at the stop signal.
 _AT_ONCE, _CHECK_SECONDS = 8, 0.2
@@ -51,10 +35,10 @@ _AT_ONCE, _CHECK_SECONDS = 8, 0.2
 class TokenClaims:
     """Claims the tokens that replace others with an overlap, and stores them.
 
-    What cannot be claimed stays as it is: a course is synced with its old token, or skipped. No
-    transaction is open during a request. Repeating a claim returns the same token, so that nothing
-    is lost if the run is killed before it is stored. Requests in progress are cancelled when the
-    run has to stop.
+    What cannot be claimed stays as it is: a course is synced with its old token, or skipped; the
+    reason is stored. No transaction is open during a request. Repeating a claim returns the same
+    token, so that nothing is lost if the run is killed before it is stored. Requests in progress
+    are cancelled when the run has to stop.
     """
 
     database: Database
@@ -93,30 +77,38 @@ class TokenClaims:
             raise
         except Exception as error:  # noqa: BLE001 - one site never stops the run
             failure = to_internal_failure(error)
-            _log.warning("tokens not claimed", source=source.name, cause=failure.detail)
+            self._fail(source, entries, ClaimFailure.TEMPORARY, failure.detail)
 
     def _claim_all(self, source: Source, entries: Sequence[Entry]) -> None:
         client, key = self.clients.open(source), sources.newest_secret(source, vault=self.vault)
         if not isinstance(client, EAssessmentClient) or key is None:
             return
-        for batch in _batches(entries):
+        for start in range(0, len(entries), MAX_CLAIMS):
             if self.stop.is_set:
                 return
             try:
-                self._claim(client, source, key, batch)
+                self._claim(client, source, key, entries[start : start + MAX_CLAIMS])
             except ClaimFailedError as error:
                 # The others of this site would fail for the same reason.
-                advice = _WAIT if error.temporary else _ENTER_TOKENS
+                kind = ClaimFailure.TEMPORARY if error.temporary else ClaimFailure.REFUSED
                 if error.problem is ProblemType.SIGNATURE_REFUSED:
-                    advice = _ENTER_SECRET.fill("SOURCE", source.name)
-                _log.warning(
-                    "tokens not claimed",
-                    source=source.name,
-                    courses=len(entries),
-                    cause=str(error),
-                    **fields_of(advice),
-                )
+                    kind = ClaimFailure.SIGNATURE
+                self._fail(source, entries[start:], kind, str(error))
                 return
+
+    def _fail(
+        self, source: Source, entries: Sequence[Entry], kind: ClaimFailure, cause: str
+    ) -> None:
+        with self.database.writing() as session:
+            claim = FailedClaim(kind, cause, db.now(session))
+            registry.store_failed_claims(session, dict.fromkeys(entries, claim))
+        _log.warning(
+            "tokens not claimed",
+            source=source.name,
+            courses=len(entries),
+            cause=cause,
+            **fields_of(CLAIM_ADVICE[kind].fill("SOURCE", source.name)),
+        )
 
     def _claim(
         self,
@@ -134,26 +126,25 @@ class TokenClaims:
             for entry in entries
             if isinstance(answer := answers.get(entry.course_id), ClaimedToken)
         }
-        stored = 0
-        if claimed:
-            replaced = {entry.id: entry.stored_token_id for entry in entries}
-            with self.database.writing() as session:
-                stored = registry.store_claimed(
-                    session,
-                    claimed,
-                    replaced,
-                    vault=self.vault,
-                    actor=Actor(ActorKind.SYNC, self.holder),
-                    now=db.now(session),
-                )
+        refused = {
+            entry: FailedClaim(ClaimFailure.REFUSED, str(answers.get(entry.course_id)), now)
+            for entry in entries
+            if entry.id not in claimed
+        }
+        replaced = {entry.id: entry.stored_token_id for entry in entries}
+        with self.database.writing() as session:
+            stored = registry.store_claimed(
+                session,
+                claimed,
+                replaced,
+                vault=self.vault,
+                actor=Actor(ActorKind.SYNC, self.holder),
+                now=db.now(session),
+            )
+            registry.store_failed_claims(session, refused)
         _log.info(
             "tokens claimed",
             source=source.name,
             stored=stored,
-            refused={name: why for name, why in answers.items() if isinstance(why, str)},
+            refused={entry.course_id: claim.detail for entry, claim in refused.items()},
         )
-
-
-def _batches(entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
-    for start in range(0, len(entries), MAX_CLAIMS):
-        yield entries[start : start + MAX_CLAIMS]

@@ -26,6 +26,7 @@ from foundation.db.session import Database
 from receiver import services
 from receiver.app import create_app
 from receiver.config import Settings
+from receiver.course_advice import ClaimFailure, FailedClaim
 from receiver.course_state import Fact
 from receiver.gradebook.base import ScoreCounts
 from receiver.models import API, SCHEMA, Base, Entry, Source
@@ -233,6 +234,12 @@ class Store:
                 result = RunResult(run_id, every, ScoreCounts(4, 5, 6), **numbers | overrides)
                 runs.end(session, result, now=at + timedelta(seconds=2))
         return run_id
+
+    def fail_claim(self, entry: Entry, why: str) -> None:
+        """Let the claim of the current token of an entry be refused."""
+        with self.database.writing() as session:
+            claim = FailedClaim(ClaimFailure.REFUSED, why, NINE)
+            registry.store_failed_claims(session, {entry: claim})
 
     def update(self, entry: Entry, **columns: Any) -> None:
         """Change columns of an entry."""

@@ -196,6 +196,18 @@ def test_end_of_overlaps_is_counted_down(
     assert found.advice.command == "registry set-token CS102"
 
 
+def test_failed_claim_is_named(examine: Examine, store: Store) -> None:
+    until = datetime.now(UTC) + timedelta(hours=2, minutes=5)
+    store.fail_claim(store.add_course("CS101", TokenAnnounced(2, "new", NINE, until)), "no")
+
+    found = examine()["tokens"]
+
+    assert found.found.endswith(
+        f"that of CS101 ends in 2 h; the new one was not claimed at {readable(NINE)}: no"
+    )
+    assert found.advice.command == "registry set-token CS101"
+
+
 @pytest.mark.parametrize(
     ("claimed_from", "minutes", "run_at", "ok"),
     [

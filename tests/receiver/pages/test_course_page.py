@@ -78,6 +78,20 @@ def test_end_of_an_overlap_is_shown(browser: Browser, store: Store) -> None:
     assert "The grade sync skips this course" not in page
 
 
+def test_failed_claim_of_a_new_token_is_shown(browser: Browser, store: Store) -> None:
+    until = datetime.now(UTC) + timedelta(hours=1)
+    entry = store.add_course("CS101", TokenAnnounced(2, "new", NINE, until))
+    store.fail_claim(entry, "responded 403 claims-not-allowed")
+
+    text = browser.get(PATH).text
+
+    assert (
+        "; the current one was not claimed at 2026-11-22 09:00:00 UTC: responded 403 "
+        "claims-not-allowed" in text
+    )
+    assert "What to do: Enter the new token by hand, or ask" in text
+
+
 def test_missing_activity_is_shown_if_elms_is_a_moodle(
     browser: Browser, store: Store, app: Flask, request: pytest.FixtureRequest
 ) -> None:

@@ -1,21 +1,28 @@
 """Claims of new tokens before a run: several sites, and what the log advises."""
 
+import re
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
 from contract.problems import ProblemType
-from receiver.course_state import TokenAnnounced
+from contract.tokens import CourseToken
+from receiver.course_advice import CourseStatusDetails
+from receiver.course_state import CourseStatus, TokenAnnounced
+from receiver.registry import entries as registry
+from receiver.sources.base import ClaimedToken
 from receiver.sources.eassessment import ClaimFailedError, EAssessmentClient
 from receiver.sync.run_control import StopSignal
 from receiver.sync.token_claims import TokenClaims
 from tests.receiver.conftest import NINE, Clients
 from tests.receiver.sync.conftest import SECRET, Lab
+
+NEW = CourseToken.generate()
 
 
 @dataclass
@@ -23,12 +30,15 @@ class FailingClient(EAssessmentClient):
     """A client whose claims do something, and fail."""
 
     error: ClaimFailedError
+    answers: dict[str, ClaimedToken | str] = field(default_factory=dict)
     on_claim: Callable[[], object] = lambda: None
     requests: int = field(default=0, init=False)
 
-    def claim(self, *_: Any, **__: Any) -> NoReturn:
-        """Fail."""
+    def claim(self, *_: Any, **__: Any) -> dict[str, ClaimedToken | str]:
+        """Return the answers, or fail without any."""
         self.on_claim()
+        if self.answers:
+            return self.answers
         raise self.error
 
     def cancel(self) -> None:
@@ -40,7 +50,12 @@ def claim(lab: Lab, client: FailingClient) -> None:
     until = datetime.now(UTC) + timedelta(hours=1)
     for name in ("one", "two"):
         lab.add_source(name, f"http://{name}", (SECRET,))
-        lab.add_course("CS101", TokenAnnounced(2, "new", NINE, until), source=name)
+        lab.add_course("CS101", TokenAnnounced(2, NEW.token_id, NINE, until), source=name)
+    run_claims(lab, client)
+
+
+def run_claims(lab: Lab, client: FailingClient) -> None:
+    """Claim what can be claimed."""
     stop = StopSignal(threading.Event(), 60)
     claims = TokenClaims(lab.database, lab.vault, Clients(client), stop, "ada@elms")
     claims.run(source_names=(), course_ids=())
@@ -49,7 +64,7 @@ def claim(lab: Lab, client: FailingClient) -> None:
 def test_sites_do_not_wait_for_each_other(lab: Lab) -> None:
     meeting = threading.Barrier(2, timeout=10)
 
-    claim(lab, FailingClient(ClaimFailedError("lost"), meeting.wait))
+    claim(lab, FailingClient(ClaimFailedError("lost"), on_claim=meeting.wait))
 
     assert not meeting.broken
 
@@ -58,7 +73,7 @@ def test_sites_do_not_wait_for_each_other(lab: Lab) -> None:
     ("error", "next_step"),
     [
         pytest.param(ClaimFailedError("no", temporary=True), "No action needed", id="temporary"),
-        pytest.param(ClaimFailedError("no"), "Enter the new tokens", id="no claims"),
+        pytest.param(ClaimFailedError("no"), "Enter the new token", id="no claims"),
         pytest.param(
             ClaimFailedError("no", ProblemType.SIGNATURE_REFUSED), "If the cause", id="signature"
         ),
@@ -69,3 +84,46 @@ def test_log_says_what_to_do(lab: Lab, error: ClaimFailedError, next_step: str) 
         claim(lab, FailingClient(error))
 
     assert [line["next_step"].startswith(next_step) for line in logged] == [True, True]
+
+
+def explain(lab: Lab, source: str = "one") -> CourseStatusDetails:
+    """Return the status of the course at a source, as people see it."""
+    entry = lab.entry("CS101", source)
+    return registry.explain_status(entry, needs_activity=False, now=datetime.now(UTC))
+
+
+def test_failed_claim_is_shown_until_one_succeeds(lab: Lab) -> None:
+    client = FailingClient(ClaimFailedError("responded 401", ProblemType.SIGNATURE_REFUSED))
+    claim(lab, client)
+    failed = explain(lab)
+    client.answers = {"CS101": ProblemType.TOKEN_NOT_CLAIMABLE}
+    run_claims(lab, client)
+    refused = explain(lab)
+    client.answers = {"CS101": ClaimedToken(NEW, None)}
+    run_claims(lab, client)
+
+    assert re.search(r"; the current one was not claimed at .* UTC: responded 401", failed.reason)
+    assert failed.advice.command == "sources add-secret one"
+    assert refused.reason.endswith(": token-not-claimable")
+    assert refused.advice.command == "registry set-token CS101"
+    assert explain(lab) == CourseStatusDetails(CourseStatus.ACTIVE)
+
+
+def test_failed_claim_is_still_the_reason_after_the_overlap(lab: Lab) -> None:
+    claim(lab, FailingClient(ClaimFailedError("timed out", temporary=True)))
+
+    later = datetime.now(UTC) + timedelta(hours=2)
+    status = registry.explain_status(lab.entry("CS101", "one"), needs_activity=False, now=later)
+
+    assert status.reason.endswith("timed out")
+    assert status.advice.command == "registry set-token CS101"
+
+
+def test_failed_claim_of_an_older_token_says_nothing_of_the_present_one(lab: Lab) -> None:
+    claim(lab, FailingClient(ClaimFailedError("no")))
+
+    until = datetime.now(UTC) + timedelta(hours=1)
+    lab.apply("CS101", TokenAnnounced(3, "newer", NINE, until), source="one")
+
+    shown = ["not claimed" in str(explain(lab, source).reason) for source in ("one", "two")]
+    assert shown == [False, True]
