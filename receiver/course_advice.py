@@ -1,7 +1,7 @@
 """The explanation of a course's status: its reason and the advice, as people read them."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from foundation.errors import Advice
@@ -19,6 +19,9 @@ from receiver.course_state import (
     status_of,
 )
 
+# The time before the end of an overlap from which no one relies on the next run to claim.
+_CLAIMABLE_ENDING = timedelta(hours=1)
+
 
 class ClaimFailure(StrEnum):
     """Why a token was not claimed, by what to do about it; these values are stored."""
@@ -30,8 +33,10 @@ class ClaimFailure(StrEnum):
 
 CLAIM_ADVICE = {
     ClaimFailure.TEMPORARY: Advice(
-        "No action needed: the next run claims the new token again. Until the overlap ends, the "
-        "old one is used."
+        "The next run claims the new token again; enter it if the overlap ends before. Until then, "
+        "the old one is used.",
+        "registry set-token",
+        ("COURSE_ID",),
     ),
     ClaimFailure.SIGNATURE: Advice(
         "If the cause is the time, synchronize both clocks (NTP). Otherwise enter the newest "
@@ -65,7 +70,7 @@ class CourseStatusDetails:
 
     `failing`: the course is active, but the last runs could not sync it, since then; the list of
     the registry knows that from the runs. `valid_until`: the course is active, but its token was
-    replaced and ends then.
+    replaced and ends then. `is_claimable`: the next run is expected to claim the new one.
     """
 
     status: CourseStatus
@@ -74,6 +79,7 @@ class CourseStatusDetails:
     advice: Advice | None = None
     failing: bool = False
     valid_until: datetime | None = None
+    is_claimable: bool = False
 
     @property
     def label(self) -> str:
@@ -88,12 +94,13 @@ def explain(
     source: str = "SOURCE",
     platform: str = "eAssessment",
     failed_claim: FailedClaim | None = None,
+    may_claim: bool = False,
     now: datetime,
 ) -> CourseStatusDetails:
     """Return the status of a course with its reason, its start and the next step.
 
     `source` and `platform` are the name of its site and what that is called. `failed_claim` is
-    about the current token.
+    about the current token; `may_claim`: the site has let ELMS claim tokens before.
     """
     status = status_of(state, now=now)
     enter_token = Advice(
@@ -114,11 +121,18 @@ def explain(
                 f"the token was regenerated: current {announced.token_id}; the stored one, "
                 f"{state.stored_token_id}, is good until {readable(until)}{not_claimed}"
             )
+            is_late = announced.ends_at - now <= _CLAIMABLE_ENDING
+            is_claimable = may_claim and failed_claim is None and not is_late
             advice = enter_token
             if failed_claim is not None:
                 advice = CLAIM_ADVICE[failed_claim.kind]
                 advice = advice.fill("COURSE_ID", course_id).fill("SOURCE", source)
-            return CourseStatusDetails(status, reason, announced.at, advice, valid_until=until)
+            elif is_claimable:
+                reason += "; the next run claims the current one"
+                advice = Advice("No action needed: the next run of the grade sync claims it.")
+            return CourseStatusDetails(
+                status, reason, announced.at, advice, valid_until=until, is_claimable=is_claimable
+            )
         case Deleted(at=at):
             advice = Advice("No action needed: its grades are no longer requested.")
             return CourseStatusDetails(status, f"the course was deleted in {platform}", at, advice)

@@ -49,7 +49,8 @@ class Source(Base):
     `encrypted_site_token` is a token of a Moodle that can read every course. The last heartbeat was
     received at `heartbeat_at`; one is sent every `heartbeat_seconds`, None if none are. ELMS was
     last started at `listening_since`.
-    `requested_at` is when a grade sync last requested grades from it.
+    A grade sync last requested grades from it at `requested_at`, and claimed tokens from it at
+    `claimed_at`.
     """
 
     __tablename__ = "sources"
@@ -65,6 +66,7 @@ class Source(Base):
     heartbeat_seconds: Mapped[int | None]
     listening_since: Mapped[datetime | None] = mapped_column(UtcDateTime)
     requested_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    claimed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     secrets: Mapped[list["SourceSecret"]] = relationship(
         order_by="SourceSecret.id", back_populates="source"
     )

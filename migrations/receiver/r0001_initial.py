@@ -101,6 +101,7 @@ def upgrade() -> None:
         sa.Column("heartbeat_seconds", sa.Integer(), nullable=True),
         sa.Column("listening_since", sa.DateTime(timezone=True), nullable=True),
         sa.Column("requested_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("claimed_at", sa.DateTime(timezone=True), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_sources")),
         sa.UniqueConstraint("name", name=op.f("uq_sources_name")),
         sqlite_autoincrement=True,

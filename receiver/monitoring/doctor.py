@@ -1,6 +1,6 @@
 """The checks of `receiver doctor`: sources, secrets, registry, last run, gradebook."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -39,10 +39,9 @@ from receiver.sync.planner import Plan
 # An older last run means that the sync is not scheduled, or cannot start.
 LATE = timedelta(hours=24)
 
-# A replaced token that ends within this time is a finding: someone has to enter the new one. It is
-# shorter if the next run of the grade sync is expected to claim that.
+# A replaced token that ends within this time is a finding, unless the next run of the grade sync is
+# expected to claim the new one.
 ENDING = timedelta(hours=12)
-CLAIMABLE_ENDING = timedelta(hours=1)
 
 # What the facts are called that were found without a webhook.
 _FACTS = {
@@ -79,7 +78,7 @@ def examine(
             _missed_webhooks(session, db.now(session)),
             _encrypted(session, entries, vault),
             _registry(entries, now),
-            *_overlaps(session, entries, now),
+            *_overlaps(entries, now),
             _last_run(session, now),
         ]
         session.expunge_all()
@@ -214,50 +213,28 @@ def _registry(entries: list[Entry], now: datetime) -> Finding:
     return Finding("registry", False, detail, advice)
 
 
-def _overlaps(session: Session, entries: list[Entry], now: datetime) -> list[Finding]:
-    """Return until when the most urgent replaced token is still good, or nothing without any."""
-    overlaps = {
+def _overlaps(entries: list[Entry], now: datetime) -> list[Finding]:
+    """Return until when the most urgent replaced token is still good, or nothing without any.
+
+    One whose replacement the next run is expected to claim is less urgent than any other.
+    """
+    ends = {
         entry: announced.ends_at
         for entry in entries
         if (announced := overlap_of(registry.state_of(entry), now=now))
     }
-    if not overlaps:
+    if not ends:
         return []
-    claimable = _claimable(session, overlaps)
-    margins = {
-        entry: until - now - (CLAIMABLE_ENDING if entry in claimable else ENDING)
-        for entry, until in overlaps.items()
-    }
-    entry = min(margins, key=margins.__getitem__)
-    ok = margins[entry] > timedelta(0)
+    statuses = {one: registry.explain_status(one, needs_activity=False, now=now) for one in ends}
+    entry = min(ends, key=lambda one: (statuses[one].is_claimable, ends[one]))
+    status, left = statuses[entry], ends[entry] - now
     detail = (
-        f"{count(len(overlaps), 'replaced token is', 'replaced tokens are')} still in use; "
-        f"that of {entry.course_id} ends in {format_duration(overlaps[entry] - now)}"
+        f"{count(len(ends), 'replaced token is', 'replaced tokens are')} still in use; "
+        f"that of {entry.course_id} ends in {format_duration(left)}"
     )
     if claim := registry.failed_claim_of(entry):
         detail += f"; the new one was not claimed at {readable(claim.at)}: {claim.detail}"
-    advice = registry.explain_status(entry, needs_activity=False, now=now).advice
-    if ok and entry in claimable:
-        advice = Advice("No action needed: the next run of the grade sync claims the new token.")
-    return [Finding("tokens", ok, detail, advice)]
-
-
-def _claimable(session: Session, entries: Collection[Entry]) -> set[Entry]:
-    """Return the entries whose new token the next run is expected to claim.
-
-    Their source has let ELMS claim tokens before, and there was no run since ELMS knows of the new
-    one: a run that began later could not claim it.
-    """
-    run, claimed_from = runs.latest_full(session), history.sources_claimed_from(session)
-    announced = {entry.id: registry.state_of(entry).announced for entry in entries}
-    known = history.find_causes(session, {key: fact for key, fact in announced.items() if fact})
-    return {
-        entry
-        for entry in entries
-        if entry.source_id in claimed_from
-        and entry.id in known
-        and (run is None or run.started_at < known[entry.id].at)
-    }
+    return [Finding("tokens", status.is_claimable or left > ENDING, detail, status.advice)]
 
 
 def _moodle(entry: Entry, clients: SourceFactory, vault: Vault) -> Finding | None:

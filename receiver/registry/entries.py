@@ -418,6 +418,7 @@ def explain_status(
         source=entry.source.name,
         platform=entry.source.platform,
         failed_claim=failed_claim_of(entry),
+        may_claim=entry.source.claimed_at is not None,
         now=now,
     )
     if status.status is not CourseStatus.ACTIVE or not needs_activity or has_activity(entry):

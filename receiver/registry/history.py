@@ -200,15 +200,6 @@ def find_causes(session: Session, causes: Mapping[int, Cause]) -> dict[int, Hist
     }
 
 
-def sources_claimed_from(session: Session) -> set[int]:
-    """Return the ids of the sources from which tokens were claimed."""
-    claimed = select(HistoryEntry.id).where(
-        HistoryEntry.entry_id == Entry.id, HistoryEntry.event == HistoryEvent.TOKEN_CLAIMED
-    )
-    of_source = select(Entry.id).where(Entry.source_id == Source.id, claimed.exists())
-    return set(session.scalars(select(Source.id).where(of_source.exists())))
-
-
 def missed_webhooks(session: Session, *, now: datetime) -> dict[str, dict[str, int]]:
     """Return the facts of `MISSED_IN` that a sync found and no webhook brought, in one query.
 

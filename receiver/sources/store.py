@@ -240,6 +240,11 @@ def record_request(session: Session, source_ids: Collection[int], *, now: dateti
         session.execute(update(Source).where(Source.id.in_(source_ids)).values(requested_at=now))
 
 
+def record_claim(session: Session, source_id: int, *, now: datetime) -> None:
+    """Record that tokens were claimed from a source."""
+    session.execute(update(Source).where(Source.id == source_id).values(claimed_at=now))
+
+
 def export(session: Session, *, now: datetime) -> list[dict[str, Any]]:
     """Return all sources as rows with `COLUMNS`, by name."""
     received = receptions(session)

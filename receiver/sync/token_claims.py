@@ -133,6 +133,8 @@ class TokenClaims:
         }
         replaced = {entry.id: entry.stored_token_id for entry in entries}
         with self.database.writing() as session:
+            if claimed:
+                sources.record_claim(session, source.id, now=db.now(session))
             stored = registry.store_claimed(
                 session,
                 claimed,

@@ -235,6 +235,12 @@ class Store:
                 runs.end(session, result, now=at + timedelta(seconds=2))
         return run_id
 
+    def claim_from(self, source: str) -> None:
+        """Let ELMS have claimed tokens from a source."""
+        source_id = self.source(source).id
+        with self.database.writing() as session:
+            sources.record_claim(session, source_id, now=NINE)
+
     def fail_claim(self, entry: Entry, why: str) -> None:
         """Let the claim of the current token of an entry be refused."""
         with self.database.writing() as session:

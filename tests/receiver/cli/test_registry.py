@@ -146,6 +146,21 @@ def test_list_and_show_say_until_when_a_replaced_token_is_good(
         assert course["action"] == "registry set-token CS101"
 
 
+def test_list_and_show_say_that_the_next_run_claims_a_token(
+    receiver: Receiver, store: Store
+) -> None:
+    until = datetime.now(UTC) + timedelta(hours=2)
+    store.add_course("CS101", TokenAnnounced(4, "new", NINE, until))
+    store.claim_from("one")
+
+    [listed] = json.loads(receiver("registry", "list", "--json").stdout)["courses"]
+    shown = json.loads(receiver("registry", "show", "CS101", "--json").stdout)
+
+    for course in (listed, shown):
+        assert course["action"] is None
+        assert course["next_step"].startswith("No action needed: the next run")
+
+
 def test_show_prints_state_and_history(receiver: Receiver, store: Store) -> None:
     store.add_course("CS101", TokenRejected("other", "unknown", NINE), REGENERATED)
 

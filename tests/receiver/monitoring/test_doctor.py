@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import text
 
 from contract.signatures import Secret
-from contract.tokens import CourseToken, MoodleToken
+from contract.tokens import MoodleToken
 from foundation.cli.doctor import Finding
 from foundation.crypto import Vault
 from foundation.db.session import Database
@@ -25,7 +25,7 @@ from receiver.registry.history import Actor, ActorKind
 from receiver.runs import schedule
 from receiver.runs.store import CourseOutcome, CourseResult
 from receiver.sources import store as sources
-from receiver.sources.base import ClaimedToken, Misconfigured, SiteOutage
+from receiver.sources.base import Misconfigured, SiteOutage
 from receiver.sources.store import LastRefusal
 from tests.receiver.conftest import NINE, Store, make_heartbeat
 
@@ -209,30 +209,19 @@ def test_failed_claim_is_named(examine: Examine, store: Store) -> None:
 
 
 @pytest.mark.parametrize(
-    ("claimed_from", "minutes", "run_at", "ok"),
+    ("claimed_from", "minutes", "ok"),
     [
-        pytest.param("one", 90, NINE - HOUR, True, id="claimed before"),
-        pytest.param("one", 50, NINE - HOUR, False, id="ends soon"),
-        pytest.param("one", 90, NINE + HOUR, False, id="last run did not claim it"),
-        pytest.param("two", 90, NINE - HOUR, False, id="another source"),
+        pytest.param("one", 90, True, id="claimed before"),
+        pytest.param("one", 50, False, id="ends soon"),
+        pytest.param("two", 90, False, id="another source"),
     ],
 )
 def test_token_that_the_next_run_claims_is_fine(
-    examine: Examine, store: Store, claimed_from: str, minutes: int, run_at: datetime, ok: bool
+    examine: Examine, store: Store, claimed_from: str, minutes: int, ok: bool
 ) -> None:
     until = datetime.now(UTC) + timedelta(minutes=minutes, seconds=30)
     store.add_course("CS101", TokenAnnounced(2, "new", NINE, until))
-    store.add_run(at=run_at)
-    other = store.add_course("CS102", source=claimed_from)
-    with store.database.writing() as session:
-        registry.store_claimed(
-            session,
-            {other.id: ClaimedToken(CourseToken.generate(), None)},
-            {other.id: other.stored_token_id},
-            vault=store.vault,
-            actor=Actor(ActorKind.SYNC, "run 7"),
-            now=NINE,
-        )
+    store.claim_from(claimed_from)
 
     found = examine()["tokens"]
 
@@ -240,6 +229,16 @@ def test_token_that_the_next_run_claims_is_fine(
     assert (found.ok, found.found) == (ok, sentence)
     assert (found.advice.command is None) == ok
     assert found.advice.text.startswith("No action needed") == ok
+
+
+def test_token_that_a_person_has_to_enter_is_more_urgent(examine: Examine, store: Store) -> None:
+    store.claim_from("one")
+    for course_id, hours in (("CS101", 2), ("CS102", 5)):
+        until = datetime.now(UTC) + timedelta(hours=hours, minutes=5)
+        entry = store.add_course(course_id, TokenAnnounced(2, "new", NINE, until))
+    store.fail_claim(entry, "no")
+
+    assert "CS102 ends in 5 h; the new one was not claimed" in examine()["tokens"].found
 
 
 @pytest.mark.parametrize(

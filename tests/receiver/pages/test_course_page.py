@@ -78,6 +78,17 @@ def test_end_of_an_overlap_is_shown(browser: Browser, store: Store) -> None:
     assert "The grade sync skips this course" not in page
 
 
+def test_token_that_the_next_run_claims_needs_no_one(browser: Browser, store: Store) -> None:
+    until = datetime.now(UTC) + timedelta(hours=2)
+    store.add_course("CS101", TokenAnnounced(2, "new", NINE, until))
+    store.claim_from("one")
+
+    pages = browser.get(PATH).text, browser.get("/").text
+
+    assert ["; the next run claims the current one" in text for text in pages] == [True, True]
+    assert "What to do: No action needed" in pages[0]
+
+
 def test_failed_claim_of_a_new_token_is_shown(browser: Browser, store: Store) -> None:
     until = datetime.now(UTC) + timedelta(hours=1)
     entry = store.add_course("CS101", TokenAnnounced(2, "new", NINE, until))

@@ -72,7 +72,7 @@ def test_sites_do_not_wait_for_each_other(lab: Lab) -> None:
 @pytest.mark.parametrize(
     ("error", "next_step"),
     [
-        pytest.param(ClaimFailedError("no", temporary=True), "No action needed", id="temporary"),
+        pytest.param(ClaimFailedError("no", temporary=True), "The next run claims", id="temporary"),
         pytest.param(ClaimFailedError("no"), "Enter the new token", id="no claims"),
         pytest.param(
             ClaimFailedError("no", ProblemType.SIGNATURE_REFUSED), "If the cause", id="signature"
