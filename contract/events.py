@@ -209,16 +209,17 @@ class UnknownEvent(StrictModel):
 
 
 class PingData(StrictModel):
-    """The name of the site, and the interval of its heartbeats, if they are there."""
+    """The name of the site, and the interval of its heartbeats; an older site may state neither."""
 
     source: SourceName | None = None
     heartbeat_seconds: HeartbeatSeconds | None = None
 
 
 class PingEvent(StrictModel):
-    """A test of an endpoint, or a heartbeat with its interval, as they are sent."""
+    """A test of an endpoint, which is marked as one, or a heartbeat, as they are sent."""
 
     type: Literal["endpoint.ping"] = "endpoint.ping"
+    test: Literal[True] | None = None
     timestamp: WireTime
     data: PingData
 
@@ -226,10 +227,16 @@ class PingEvent(StrictModel):
 class Ping(UnknownEvent):
     """A test event or a heartbeat, which changes no course; its source is checked as any other.
 
-    A test event is one of the type `endpoint.ping`, or of any type with the mark `"test": true`.
+    A test event is one of any type with the mark `"test": true`; a heartbeat has no mark.
     """
 
+    test: Annotated[bool, BeforeValidator(lambda value: value is True)] = False
     data: PingData = PingData()
+
+    @property
+    def is_heartbeat(self) -> bool:
+        """Whether it is a heartbeat, and no test event."""
+        return bool(self.data.heartbeat_seconds) and not self.test
 
 
 Event = CourseDeleted | CourseRestored | TokenRegenerated
@@ -255,10 +262,12 @@ def dump(event: Event | OperationalEvent) -> str:
     return strict_json.dump(event.model_dump(mode="json", exclude_none=True))
 
 
-def dump_ping(source: str, at: datetime, *, heartbeat_seconds: int | None = None) -> str:
-    """Return the JSON body of a test event, or of a heartbeat with its interval."""
+def dump_ping(
+    source: str, at: datetime, *, heartbeat_seconds: int | None = None, is_heartbeat: bool = False
+) -> str:
+    """Return the JSON body of a test event or a heartbeat, with the interval of the heartbeats."""
     data = PingData(source=source, heartbeat_seconds=heartbeat_seconds)
-    ping = PingEvent(timestamp=at, data=data)
+    ping = PingEvent(timestamp=at, test=None if is_heartbeat else True, data=data)
     return strict_json.dump(ping.model_dump(mode="json", exclude_none=True))
 
 

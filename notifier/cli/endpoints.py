@@ -284,8 +284,9 @@ def rotate_secret(
 def ping(endpoint_id: int, as_json: bool) -> None:
     """Send a signed test webhook to ENDPOINT_ID and print the response.
 
-    Exit code 1 unless it is accepted. If it is, and the endpoint was failing, waiting deliveries
-    are sent at once.
+    Exit code 1 unless it is accepted. If it is, ELMS expects heartbeats from now on (unless
+    NOTIFIER_HEARTBEAT_INTERVAL is 0), and waiting deliveries of a failing endpoint are sent at
+    once.
     """
     result = send_ping(context.checked_services(), endpoint_id)
     if as_json:

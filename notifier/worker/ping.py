@@ -75,8 +75,8 @@ def send_ping(services: Services, endpoint_id: int, *, is_heartbeat: bool = Fals
 
     If it is accepted and the endpoint was failing, its waiting deliveries become due; if none are
     waiting, it counts as healthy. If it is not accepted, it counts as a failure. A heartbeat
-    changes no delivery (`endpoints.record_heartbeat`); it says when the next one is expected, as
-    any ping does if none are sent.
+    changes no delivery (`endpoints.record_heartbeat`). Any ping states the interval of the
+    heartbeats, so that the receiver expects them, but only a heartbeat delays the next one.
     Raises EndpointUnknownError, EndpointRemovedError, EndpointDisabledError, or DecryptionError.
     """
     target = _read_target(services, endpoint_id, is_heartbeat=is_heartbeat)
@@ -135,14 +135,14 @@ def send_sample(
 class _Target:
     """An endpoint with its secrets, the newest first, and the body of its pings.
 
-    `heartbeat_seconds` is the interval in the body, if it has one.
+    `heartbeat_seconds` is the interval in the body.
     """
 
     endpoint_id: int
     url: str
     keys: Sequence[Secret]
     body: bytes
-    heartbeat_seconds: int | None
+    heartbeat_seconds: int
 
 
 @dataclass(frozen=True)
@@ -166,9 +166,13 @@ def _read_target(services: Services, endpoint_id: int, *, is_heartbeat: bool = F
         encrypted = endpoints.encrypted_secrets(session, [endpoint_id], now=db.now(session))
     keys = [Secret.parse(services.vault.decrypt(one)) for one in encrypted[endpoint_id]]
     interval = services.settings.heartbeat_interval
-    seconds = interval if is_heartbeat or not interval else None
-    body = events.dump_ping(services.settings.source, datetime.now(UTC), heartbeat_seconds=seconds)
-    return _Target(endpoint_id, endpoint.url, keys, body.encode(), seconds)
+    body = events.dump_ping(
+        services.settings.source,
+        datetime.now(UTC),
+        heartbeat_seconds=interval,
+        is_heartbeat=is_heartbeat,
+    )
+    return _Target(endpoint_id, endpoint.url, keys, body.encode(), interval)
 
 
 def _post(transport: "Transport", target: _Target, probe: Probe, webhook_id: str) -> _Posted:
@@ -197,7 +201,7 @@ def _store(
             due = endpoints.resume_after_ping(session, endpoint_id, now=now)
         else:
             endpoints.record_failed_ping(session, endpoint_id, result, now=now)
-        if accepted and target.heartbeat_seconds is not None:
+        if accepted:
             endpoints.get(session, endpoint_id).heartbeat_seconds = target.heartbeat_seconds
         columns = {
             "started_at": now,

@@ -146,7 +146,7 @@ def accept(
 
     In at most five statements, in Core: this is the most frequent transaction of ELMS. Without
     `now` the time is that of the database's clock. Of heartbeats only the last one is stored, with
-    its source.
+    its source; so is the interval that a ping states.
 
     Raises SourceMismatchError before anything is written, WebhookIdReusedError if the id was
     accepted with another body, and SourceUnknownError if the source of a heartbeat was removed.
@@ -158,11 +158,10 @@ def accept(
                 f"the event is from the source {named!r}, "
                 f"but this is the webhook route of {source.name!r}"
             )
-    heartbeat = event.data.heartbeat_seconds if isinstance(event, Ping) else None
-    if heartbeat is not None:
+    if isinstance(event, Ping) and event.data.heartbeat_seconds is not None:
         at = now or db.now(session)
-        sources.store_heartbeat(session, source.source_id, heartbeat, now=at)
-    if heartbeat:
+        sources.store_heartbeat(session, source.source_id, event.data.heartbeat_seconds, now=at)
+    if isinstance(event, Ping) and event.is_heartbeat:
         counters.add(session, WEBHOOKS.count([(WebhookOutcome.IGNORED,)]))
         return WebhookOutcome.IGNORED
     data = None if isinstance(event, UnknownEvent) else event.data

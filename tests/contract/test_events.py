@@ -121,11 +121,11 @@ def test_ping_names_its_source() -> None:
     ping = events.dump_ping("eassessment.example.ac.uk", NINE)
 
     assert ping == (
-        '{"type":"endpoint.ping","timestamp":"2026-11-22T09:00:00.123456Z",'
+        '{"type":"endpoint.ping","test":true,"timestamp":"2026-11-22T09:00:00.123456Z",'
         '"data":{"source":"eassessment.example.ac.uk"}}'
     )
     assert events.load(ping.encode()) == Ping(
-        type="endpoint.ping", data=PingData(source="eassessment.example.ac.uk")
+        type="endpoint.ping", test=True, data=PingData(source="eassessment.example.ac.uk")
     )
 
 
@@ -134,7 +134,9 @@ def test_sample_is_a_test_that_changes_nothing(event_type: str) -> None:
     sample = events.dump_sample(event_type, "one", "CS101", NINE)
 
     assert sample.startswith(f'{{"type":"{event_type}","test":true,"timestamp":"2026-11-22T09:')
-    assert events.load(sample.encode()) == Ping(type=event_type, data=PingData(source="one"))
+    assert events.load(sample.encode()) == Ping(
+        type=event_type, test=True, data=PingData(source="one")
+    )
 
 
 @pytest.mark.parametrize("event_type", events.EVENT_TYPES)
@@ -156,12 +158,15 @@ def test_other_marks_are_none(mark: str) -> None:
     assert events.load(raw) == event
 
 
-def test_heartbeat_has_its_interval() -> None:
-    ping = events.dump_ping("one", NINE, heartbeat_seconds=3600)
+@pytest.mark.parametrize("is_heartbeat", [True, False], ids=["heartbeat", "test"])
+def test_ping_states_the_interval_of_heartbeats(is_heartbeat: bool) -> None:
+    raw = events.dump_ping("one", NINE, heartbeat_seconds=3600, is_heartbeat=is_heartbeat)
 
-    assert events.load(ping.encode()) == Ping(
-        type="endpoint.ping", data=PingData(source="one", heartbeat_seconds=3600)
-    )
+    ping = events.load(raw.encode())
+
+    assert isinstance(ping, Ping)
+    assert ping.data == PingData(source="one", heartbeat_seconds=3600)
+    assert ping.is_heartbeat is is_heartbeat
 
 
 @pytest.mark.parametrize(

@@ -141,6 +141,25 @@ def test_silence_is_seen_within_two_intervals_and_its_end_too(
     assert server.code is None
 
 
+def test_worker_that_was_never_started_is_noticed_after_a_ping(both: Site) -> None:
+    _, port = both.serve("receiver")
+    both.observer.servers[ELMS] = port
+    endpoint_id, watcher = both.register(ELMS), Watcher(f"http://127.0.0.1:{port}/metrics")
+
+    both.start(
+        *("notifier", "endpoints", "ping", str(endpoint_id)),
+        more={"NOTIFIER_HEARTBEAT_INTERVAL": str(INTERVAL)},
+    ).wait_ended()
+    assert watcher.value("receiver_source_heartbeat_seconds") == INTERVAL
+    assert not watcher.is_silent()
+    wait_until(watcher.is_silent, "the silence is seen")
+    silent_for = time.time() - watcher.received_at()
+    start_worker(both)
+    wait_until(lambda: not watcher.is_silent(), "the end of the silence is seen")
+
+    assert silent_for <= 2 * INTERVAL + SLACK
+
+
 def metrics_of(watcher: Watcher) -> str:
     """Return all metrics."""
     return requests.get(watcher.url, timeout=PATIENCE).text
@@ -181,9 +200,8 @@ def test_week_without_events_raises_nothing(both: Site, lost: int, silent: bool)
     with both.receiver.reading() as session:
         source_id = sources.get(session, SOURCE).id
     source = WebhookSource(source_id, SOURCE, ())
-    heartbeat = events.load(
-        events.dump_ping(SOURCE, datetime.now(UTC), heartbeat_seconds=3600).encode()
-    )
+    raw = events.dump_ping(SOURCE, datetime.now(UTC), heartbeat_seconds=3600, is_heartbeat=True)
+    heartbeat = events.load(raw.encode())
     with both.notifier.reading() as session:
         begun = now = db.now(session)
     found, number = set(), 0

@@ -94,7 +94,7 @@ def endpoint_id(eassessment: Services, elms: tuple[Served, Database]) -> int:
     return endpoint.id
 
 
-def test_elms_verifies_and_a_check_changes_nothing_that_either_side_knows(
+def test_elms_verifies_and_learns_of_nothing_but_heartbeats_in_a_check(
     eassessment: Services, elms: tuple[Served, Database], endpoint_id: int
 ) -> None:
     _, database = elms
@@ -105,11 +105,12 @@ def test_elms_verifies_and_a_check_changes_nothing_that_either_side_knows(
     after = rows(eassessment.database, NOTIFIER), rows(database, RECEIVER)
     assert [finding.code for finding in check.findings] == ["verifies"]
     assert all(one.is_as_expected for one in check.results)
-    assert changed(before[0], after[0]) == {"endpoint_pings"}
-    assert changed(before[1], after[1]) == {"inbox", "counters", "source_refusals"}
+    assert changed(before[0], after[0]) == {"endpoint_pings", "endpoints"}
+    assert changed(before[1], after[1]) == {"inbox", "counters", "source_refusals", "sources"}
     assert all("'ignored'" in row for row in after[1]["inbox"])
     with database.reading() as session:
-        assert sources.receptions(session)[SITE].refusal is None
+        received = sources.receptions(session)[SITE]
+    assert (received.refusal, received.heartbeat) == (None, HOUR)
 
 
 @pytest.mark.parametrize("event_type", [*EVENT_TYPES, *OPERATIONAL_TYPES])

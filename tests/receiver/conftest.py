@@ -122,9 +122,17 @@ def make_deleted(version: int = 4, course_id: str = "CS101", source: str = "one"
     return CourseDeleted(timestamp=NINE, data=data)
 
 
-def make_heartbeat(seconds: int = 3600, source: str = "one") -> UnknownEvent:
-    """Return a heartbeat; 0 seconds announce that no more are sent."""
-    event = events.load(events.dump_ping(source, NINE, heartbeat_seconds=seconds).encode())
+def make_heartbeat() -> UnknownEvent:
+    """Return an hourly heartbeat."""
+    return make_ping(3600, is_heartbeat=True)
+
+
+def make_ping(heartbeat_seconds: int, *, is_heartbeat: bool = False) -> UnknownEvent:
+    """Return a ping of a person, or a heartbeat; 0 seconds mean that no heartbeats are sent."""
+    raw = events.dump_ping(
+        "one", NINE, heartbeat_seconds=heartbeat_seconds, is_heartbeat=is_heartbeat
+    )
+    event = events.load(raw.encode())
     assert isinstance(event, UnknownEvent)
     return event
 

@@ -13,6 +13,7 @@ from notifier.models import EndpointPing
 from notifier.services import Services
 from notifier.webhooks.circuit_breaker import BreakerState
 from notifier.webhooks.retry_policy import Failure, WebhookResponse
+from notifier.worker.heartbeat import claim_due
 from notifier.worker.ping import PingResult, send_ping
 from tests.notifier.conftest import Reply, Sink, Store
 
@@ -104,17 +105,26 @@ def test_disabled_or_unknown_endpoint_is_refused(
     assert sink.received == []
 
 
-def test_ping_of_a_site_without_heartbeats_says_so(
-    here: Services, store: Store, sink: Sink
-) -> None:
+def test_ping_and_heartbeat_state_the_interval(here: Services, store: Store, sink: Sink) -> None:
     settings = here.settings.model_copy(update={"heartbeat_interval": 0})
     endpoint_id = store.add_endpoint(sink.url()).id
 
-    send_ping(here, endpoint_id, is_heartbeat=True)
     send_ping(here, endpoint_id)
     told = store.endpoint(endpoint_id).heartbeat_seconds
+    send_ping(here, endpoint_id, is_heartbeat=True)
     send_ping(Services(settings, store.database, store.vault), endpoint_id)
 
     assert (told, store.endpoint(endpoint_id).heartbeat_seconds) == (3600, 0)
-    data = [json.loads(one.body)["data"] for one in sink.received]
-    assert [one.get("heartbeat_seconds") for one in data] == [3600, None, 0]
+    bodies = [json.loads(one.body) for one in sink.received]
+    assert [one["data"]["heartbeat_seconds"] for one in bodies] == [3600, 3600, 0]
+    assert [one.get("test") for one in bodies] == [True, None, True]
+
+
+def test_ping_does_not_delay_the_next_heartbeat(here: Services, store: Store, sink: Sink) -> None:
+    endpoint_id = store.add_endpoint(sink.url()).id
+    now = store.read(db.now)
+
+    send_ping(here, endpoint_id)
+
+    due = store.write(claim_due, HOUR, jitter=lambda: 1.0, now=now)
+    assert due == [endpoint_id]

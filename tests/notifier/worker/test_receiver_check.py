@@ -217,7 +217,9 @@ def test_check_stores_what_its_first_ping_stores(here: Services, store: Store, s
 
     (stored,), after = store.all(EndpointPing), store.rows()
     assert (stored.status, stored.accepted) == (200, True)
-    assert {name for name in before if before[name] != after[name]} == {"endpoint_pings"}
+    changed = {name for name in before if before[name] != after[name]}
+    assert changed == {"endpoint_pings", "endpoints"}
+    assert store.endpoint(made.id).heartbeat_seconds == 3600
 
 
 def test_check_tells_how_far_the_clock_is_off(here: Services, store: Store, sink: Sink) -> None:

@@ -13,7 +13,7 @@ from receiver.models import Entry, InboxMessage
 from receiver.sources.store import WebhookSource
 from receiver.webhooks import inbox
 from receiver.webhooks.inbox import InboxFilter, WebhookOutcome
-from tests.receiver.conftest import NINE, Store, make_deleted, make_heartbeat
+from tests.receiver.conftest import NINE, Store, make_deleted, make_heartbeat, make_ping
 
 HOUR = timedelta(hours=1)
 
@@ -96,10 +96,19 @@ def test_heartbeat_is_stored_with_its_source_only(store: Store) -> None:
 def test_ping_of_a_site_without_heartbeats_ends_them(store: Store) -> None:
     store.receive("msg_1", make_heartbeat())
 
-    store.receive("msg_2", make_heartbeat(0), at=NINE + HOUR)
+    store.receive("msg_2", make_ping(0), at=NINE + HOUR)
 
     assert store.source("one").heartbeat_seconds is None
     assert [message.webhook_id for message in store.rows(InboxMessage)] == ["msg_2"]
+
+
+def test_ping_of_a_person_tells_the_interval_and_is_listed(store: Store) -> None:
+    outcome = store.receive("msg_1", make_ping(3600), at=NINE)
+
+    source = store.source("one")
+    assert outcome is WebhookOutcome.IGNORED
+    assert (source.heartbeat_at, source.heartbeat_seconds) == (NINE, 3600)
+    assert [message.webhook_id for message in store.rows(InboxMessage)] == ["msg_1"]
 
 
 def test_heartbeat_of_a_removed_source_is_refused(database: Database) -> None:
