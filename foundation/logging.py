@@ -246,8 +246,6 @@ def configure(level: str, log_format: Literal["auto", "text", "json"]) -> None:
     root.setLevel(level)
     for noisy in ("alembic", "sqlalchemy"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    # It logs a warning with a traceback for a malformed response, which a receiver can provoke.
-    logging.getLogger("urllib3").setLevel(logging.ERROR)
 
 
 # structlog wraps its loggers according to the configuration, so that they have no one type.

@@ -1,20 +1,18 @@
 """HTTP requests with connection pooling, an address guard and a deadline; errors as text."""
 
-import socket
 import ssl
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
+from http.client import HTTPConnection, HTTPException
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from requests import PreparedRequest, Response
 from requests.adapters import BaseAdapter
 from requests.exceptions import InvalidURL
-from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.exceptions import ProtocolError, SSLError
-from urllib3.util import Retry, parse_url
+from urllib3.util import wait_for_read
 
 from foundation.http import deadline, tls
 from foundation.http.dialer import Dialer
@@ -23,44 +21,58 @@ from foundation.logging import redact
 from foundation.text import printable
 
 USER_AGENT = "course-webhooks/1"
-# Hosts with open connections; those of the least recently used host are closed first.
-MAX_HOSTS = 64
 # Seconds for which a connection is kept: since it was opened, because a host's address may change,
 # and since its last request began, because firewalls forget idle connections.
 MAX_AGE, MAX_IDLE = 600.0, 5.0
-_NO_RETRIES = Retry(total=False)
 ErrorTypes = type[BaseException] | tuple[type[BaseException], ...]
 _Value = TypeVar("_Value")
 
 
-class _PlainConnection(HTTPConnection):
-    """A connection that is opened by a dialer, and whose responses are read strictly."""
+class _Connection(HTTPConnection):
+    """A connection to an origin, opened by a dialer, whose responses are read strictly."""
 
     # http.client makes its responses of this class.
     response_class = StrictResponse
 
-    def __init__(self, *args: Any, dialer: Dialer, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, origin: str, dialer: Dialer, context: ssl.SSLContext) -> None:
+        parts = urlsplit(origin)
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            raise InvalidURL(f"not a URL of HTTP: {origin}")
+        self.origin = origin
         self._dialer = dialer
+        self._context = context if parts.scheme == "https" else None
+        # The `Host` header has no default port.
+        self.default_port = 443 if self._context else 80
+        super().__init__(parts.hostname, parts.port or self.default_port)
         self._opened_at = self._requested_at = 0.0
         self._unsent: list[bytes] | None = None
 
-    # Where urllib3 opens the TCP connection; it has no public method for that. `_dns_host` is the
-    # host name as it was given; `host` lacks the dot at its end.
-    def _new_conn(self) -> socket.socket:
+    def connect(self) -> None:
+        """Open the connection."""
         deadline.current().has_dialed = True
         self._opened_at = time.monotonic()
-        return self._dialer.dial(self._dns_host, self.port, self.socket_options or ())
+        self.sock = self._dialer.dial(self.host, self.port)
+        if self._context:
+            name = self.host.removesuffix(".")
+            self.sock = self._context.wrap_socket(self.sock, server_hostname=name)
 
     @property
-    def is_connected(self) -> bool:
-        """Whether a kept connection is recent and still open; the pool replaces it otherwise."""
+    def is_recent(self) -> bool:
+        """Whether it is open, and neither too old nor idle for too long."""
         now = time.monotonic()
         is_recent = now - self._opened_at < MAX_AGE and now - self._requested_at < MAX_IDLE
-        return is_recent and super().is_connected
+        return is_recent and self.sock is not None
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether it is recent, and nothing has come: neither its end nor a second response."""
+        if not self.is_recent or wait_for_read(self.sock, timeout=0):
+            return False
+        # What was decrypted, the socket does not tell.
+        return not (isinstance(self.sock, ssl.SSLSocket) and self.sock.pending())
 
     def request(self, *args: Any, **kwargs: Any) -> None:
-        """Send a request, head and body at once; remember when for `is_connected`."""
+        """Send a request, head and body at once."""
         self._requested_at = time.monotonic()
         self._unsent = []
         try:
@@ -78,90 +90,104 @@ class _PlainConnection(HTTPConnection):
             self._unsent.append(data)
 
 
-class _TlsConnection(_PlainConnection, HTTPSConnection):
-    @property
-    def is_connected(self) -> bool:
-        """Also whether nothing is left of what was decrypted, which the socket does not tell."""
-        return super().is_connected and not self.sock.pending()  # type: ignore[union-attr]  # TLS
+class PooledResponse(Response):
+    """A response whose connection is kept when it is closed, if all of its body was read."""
 
+    raw: StrictResponse
 
-class _PlainPool(HTTPConnectionPool):
-    ConnectionCls = _PlainConnection
+    def __init__(self, adapter: "Adapter", connection: _Connection, request: PreparedRequest):
+        super().__init__()
+        self._adapter = adapter
+        self._connection: _Connection | None = connection
+        self.raw = raw = connection.getresponse()  # type: ignore[assignment]  # its class is ours
+        self.status_code, self.url, self.request = raw.status, str(request.url), request
+        self.headers = raw.headers  # type: ignore[assignment]  # made by StrictResponse
 
-
-class _TlsPool(HTTPSConnectionPool):
-    ConnectionCls = _TlsConnection
+    def close(self) -> None:
+        """Close the connection, or keep it for the next request."""
+        connection, self._connection = self._connection, None
+        if connection and self.raw.is_complete:
+            self._adapter.keep(connection)
+        elif connection:
+            connection.close()
+            self.raw.close()
 
 
 class Adapter(BaseAdapter):
     """A requests adapter whose connections keep the limits of `deadline.within`.
 
-    It does little but find the pool of a host: `requests.adapters.HTTPAdapter` serves proxies,
-    cookies and certificates by request too, and costs a fifth of a request. Use it without a
-    `requests.Session`, which adds .netrc and redirects, and reads the whole body of a redirect
-    even if it must not follow it.
+    It does little but look for a kept connection: `requests.adapters.HTTPAdapter` and urllib3's
+    pools serve proxies, cookies and certificates by request too, for more than half of the time of
+    a request. Use it without a `requests.Session`, which adds .netrc and redirects, and reads the
+    whole body of a redirect even if it must not follow it.
+
+    At most `connections` are kept, of all hosts together.
     """
 
-    def __init__(
-        self, dialer: Dialer, *, connections: int = 10, hosts: int = MAX_HOSTS, bundle: str = ""
-    ) -> None:
+    def __init__(self, dialer: Dialer, *, connections: int = 10, bundle: str = "") -> None:
         super().__init__()
-        self._of_pool: dict[str, Any] = {"dialer": dialer, "maxsize": connections}
-        self._of_tls_pool = self._of_pool | {"ssl_context": tls.tls_context(bundle)}
-        # A pool that is no longer referred to closes its connections.
-        self._pool_of = lru_cache(hosts)(self._open_pool)
+        self._dialer = dialer
+        self._context = tls.tls_context(bundle)
+        self._connections = connections
+        self._kept: list[_Connection] = []
+        self._lock = threading.Lock()
 
-    def send(self, request: PreparedRequest, *_: Any, **__: Any) -> Response:
+    def send(self, request: PreparedRequest, *_: Any, **__: Any) -> PooledResponse:
         """Send a request, once more if a kept connection ended before any byte of the response.
 
         The peer or a firewall may have closed or forgotten it. The request may arrive twice:
         receivers recognise duplicates, and grades are written as values. The body of the response
-        is not read.
+        is not read; the response must be closed.
 
         Raises:
-            urllib3.exceptions.HTTPError, OSError, ValueError
+            http.client.HTTPException, OSError, ValueError
         """
         exchange = deadline.current()
-        try:
-            return self._send(request)
-        except (ProtocolError, SSLError) as error:
-            has_ended = not any(isinstance(cause, TimeoutError) for cause in causes(error))
-            if exchange.has_dialed or exchange.has_received or not has_ended:
-                raise
-        return self._send(request)
+        origin, path = _split(str(request.url))
+        connection = self._take(origin)
+        if connection is not None:
+            try:
+                return self._send(request, path, connection)
+            except (HTTPException, ConnectionError, ssl.SSLError):
+                if exchange.has_received:
+                    raise
+        return self._send(request, path, _Connection(origin, self._dialer, self._context))
+
+    def keep(self, connection: _Connection) -> None:
+        """Keep a connection for the next request to its origin; close those idle for too long."""
+        with self._lock:
+            self._kept.append(connection)
+            while not self._kept[0].is_recent or len(self._kept) > self._connections:
+                self._kept.pop(0).close()
+                if not self._kept:
+                    return
 
     def close(self) -> None:
         """Close the connections that are not in use."""
-        self._pool_of.cache_clear()
+        with self._lock:
+            while self._kept:
+                self._kept.pop().close()
 
-    def _open_pool(self, origin: str) -> HTTPConnectionPool:
-        read = parse_url(origin)
-        if read.host and read.scheme == "http":
-            return _PlainPool(read.host, read.port or 80, **self._of_pool)
-        if read.host and read.scheme == "https":
-            return _TlsPool(read.host, read.port or 443, **self._of_tls_pool)
-        raise InvalidURL(f"not a URL of HTTP: {origin}")
+    def _take(self, origin: str) -> _Connection | None:
+        """Return the connection to an origin that was used last, if one can be used."""
+        while True:
+            with self._lock:
+                of_origin = (one for one in reversed(self._kept) if one.origin == origin)
+                connection = next(of_origin, None)
+                if connection is None:
+                    return None
+                self._kept.remove(connection)
+            if connection.is_usable:
+                return connection
+            connection.close()
 
-    def _send(self, request: PreparedRequest) -> Response:
-        origin, path = _split(str(request.url))
-        raw = self._pool_of(origin).urlopen(
-            str(request.method),
-            path,
-            body=request.body,
-            headers=request.headers,
-            retries=_NO_RETRIES,
-            redirect=False,
-            assert_same_host=False,
-            timeout=None,  # the sockets keep the limits of the exchange
-            preload_content=False,
-            decode_content=False,
-        )
-        response = Response()
-        response.status_code, response.raw = raw.status, raw
-        # Any mapping will do that ignores the case of names.
-        response.headers = raw.headers  # type: ignore[assignment]  # as above
-        response.url, response.request = str(request.url), request
-        return response
+    def _send(self, request: PreparedRequest, path: str, connection: _Connection) -> PooledResponse:
+        try:
+            connection.request(str(request.method), path, request.body, request.headers)
+            return PooledResponse(self, connection, request)
+        except BaseException:
+            connection.close()
+            raise
 
 
 @lru_cache(maxsize=1024)
@@ -173,12 +199,11 @@ def _split(url: str) -> tuple[str, str]:
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error and its causes, also those that a library wrapped in an argument."""
+    """Yield an error and its causes."""
     inner: BaseException | None = error
     while inner is not None:
         yield inner
-        wrapped = (getattr(inner, "reason", None), *inner.args, inner.__cause__, inner.__context__)
-        inner = next((one for one in wrapped if isinstance(one, BaseException)), None)
+        inner = inner.__cause__ or inner.__context__
 
 
 def explain(

@@ -3,7 +3,6 @@
 import contextlib
 import errno
 import socket
-from collections.abc import Iterable
 from ipaddress import ip_address
 
 from foundation.http import deadline
@@ -12,8 +11,6 @@ from foundation.http.dns import LookupTimeoutError, Resolve, ResolvedAddress, Re
 from foundation.http.ssrf import Address, Guard
 
 _NO_ROUTE = frozenset({errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EADDRNOTAVAIL, errno.EACCES})
-
-SocketOptions = Iterable[tuple[int, int, int | bytes]]
 
 
 class BlockedAddressError(OSError):
@@ -49,7 +46,7 @@ class Dialer:
         self._guard = guard
         self._resolver = Resolver(resolve)
 
-    def dial(self, host: str, port: int, options: SocketOptions = ()) -> socket.socket:
+    def dial(self, host: str, port: int) -> socket.socket:
         """Return a socket that is connected to a host.
 
         The lookup, each connection and a TLS handshake that follows may take the connect
@@ -60,7 +57,7 @@ class Dialer:
             ConnectTimeoutError, DeadlineError
         """
         addresses = self.look_up(host, port)
-        connected = _connect_first(addresses, self._seconds, options)
+        connected = _connect_first(addresses, self._seconds)
         try:
             self._check(host, ip_address(connected.getpeername()[0].partition("%")[0]))
         except OSError:
@@ -92,13 +89,11 @@ class Dialer:
             raise BlockedAddressError(reason)
 
 
-def _connect_first(
-    addresses: list[ResolvedAddress], seconds: float, options: SocketOptions
-) -> socket.socket:
+def _connect_first(addresses: list[ResolvedAddress], seconds: float) -> socket.socket:
     errors: list[OSError] = []
     for address in addresses:
         try:
-            return _connect(address, seconds, options)
+            return _connect(address, seconds)
         except DeadlineError:
             raise
         except OSError as error:
@@ -112,13 +107,12 @@ def _connect_first(
     raise kind(failed.strerror or str(failed)) from failed
 
 
-def _connect(address: ResolvedAddress, seconds: float, options: SocketOptions) -> socket.socket:
+def _connect(address: ResolvedAddress, seconds: float) -> socket.socket:
     exchange = deadline.current()
     with contextlib.ExitStack() as on_failure:
         connecting = PlainSocket(address.family, socket.SOCK_STREAM)
         on_failure.callback(connecting.close)
-        for option in options:
-            connecting.setsockopt(*option)
+        connecting.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         exchange.wait_for(connecting, seconds)
         try:
             connecting.connect(address.socket_address)

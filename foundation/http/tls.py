@@ -3,7 +3,6 @@
 import ssl
 
 import certifi
-from urllib3.util.ssl_ import create_urllib3_context
 
 from foundation.http.deadline import TlsSocket
 
@@ -14,8 +13,8 @@ def tls_context(bundle: str = "") -> ssl.SSLContext:
     It trusts the system's authorities, those of certifi, and those of `bundle`, a PEM file: a
     campus signs its own receivers, and others have public certificates.
     """
-    context = create_urllib3_context()
-    context.load_default_certs()
+    context = ssl.create_default_context()
+    context.hostname_checks_common_name = False
     context.load_verify_locations(certifi.where())
     if bundle:
         context.load_verify_locations(bundle)

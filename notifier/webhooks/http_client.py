@@ -10,8 +10,7 @@ from http.client import HTTPException
 import requests
 from requests import PreparedRequest
 from requests.exceptions import InvalidSchema, InvalidURL, MissingSchema
-from urllib3 import HTTPResponse
-from urllib3.exceptions import HTTPError, LocationParseError
+from urllib3.exceptions import LocationParseError
 from urllib3.util import parse_url
 
 from foundation.http import client as http
@@ -27,6 +26,7 @@ from foundation.http.dialer import (
 )
 from foundation.http.dns import LookupTimeoutError, Resolve
 from foundation.http.ssrf import Guard
+from foundation.http.strict_response import StrictResponse
 from notifier.webhooks.failure_advice import FailureKind
 from notifier.webhooks.retry_policy import AttemptResult, Failure, WebhookResponse
 
@@ -82,7 +82,7 @@ class Transport:
         try:
             with deadline.within(self._deadline) as exchange:
                 return self._post(url, headers, body, exchange)
-        except (requests.RequestException, HTTPError, OSError, ValueError) as error:
+        except (HTTPException, OSError, ValueError) as error:
             return self._failure(error, url), {}
 
     def check_host(self, url: str) -> Failure | None:
@@ -107,12 +107,11 @@ class Transport:
     ) -> tuple[WebhookResponse, Mapping[str, str]]:
         request = PreparedRequest()
         request.method, request.url, request.body = "POST", _prepared_url(url), body
-        every = {**HEADERS, **headers, "Content-Length": str(len(body))}
         # Any mapping will do; one that ignores the case of names costs 20 µs more.
-        request.headers = every  # type: ignore[assignment]  # as above
-        response = self._adapter.send(request)
-        exchange.shorten(BODY_SECONDS)
-        excerpt = _read(response.raw)
+        request.headers = {**HEADERS, **headers}  # type: ignore[assignment]  # as above
+        with self._adapter.send(request) as response:
+            exchange.shorten(BODY_SECONDS)
+            excerpt = _read(response.raw)
         retry_after = response.headers.get("Retry-After")
         return WebhookResponse(response.status_code, retry_after, excerpt), response.headers
 
@@ -169,18 +168,12 @@ def _prepared_url(url: str) -> str:
     return str(requests.Request("POST", url).prepare().url)
 
 
-def _read(raw: HTTPResponse) -> str:
+def _read(raw: StrictResponse) -> str:
     """Return the beginning of the body as text; what is missing after a moment is left out."""
     body = b""
-    with contextlib.suppress(OSError, ValueError, HTTPError):
+    with contextlib.suppress(OSError, HTTPException):
         while len(body) < MAX_BODY_BYTES and not raw.isclosed():
-            more = raw.read1(MAX_BODY_BYTES - len(body), decode_content=False)
-            body += more
-    if raw.isclosed():
-        raw.release_conn()
-    else:
-        # There may be more of the body, so the connection cannot be used again.
-        raw.close()
+            body += raw.read1(MAX_BODY_BYTES - len(body))
     return http.safe_body(body, MAX_STORED_BYTES)
 
 

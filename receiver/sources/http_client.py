@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from http.client import HTTPException
 
 import requests
-from urllib3.exceptions import HTTPError
 
 from foundation import tracing
 from foundation.errors import Advice
@@ -167,22 +166,22 @@ class HttpClient:
                         self._in_progress.discard(exchange)
         except requests.exceptions.InvalidURL as error:
             raise NotRetryableError(http.error_text(error, MAX_DETAIL)) from None
-        except (requests.RequestException, HTTPError, OSError, ValueError) as error:
+        except (HTTPException, OSError, ValueError) as error:
             raise self._failure(error, total, idle_timeout) from None
         with self._lock:
             self.bytes_received += len(response.body)
         return response
 
     def _send(self, request: requests.PreparedRequest) -> HttpResponse:
-        response = self._adapter.send(request)
         body = bytearray()
-        # In chunks, and at most one more than the limit, so that a large response costs no memory.
-        while len(body) <= self._max_bytes:
-            chunk = response.raw.read(_CHUNK_BYTES, decode_content=False)
-            if not chunk:
-                return HttpResponse(response.status_code, response.headers, bytes(body))
-            body += chunk
-        response.raw.close()
+        with self._adapter.send(request) as response:
+            # In chunks, and at most one more than the limit, so that a large response costs no
+            # memory.
+            while len(body) <= self._max_bytes:
+                chunk = response.raw.read(_CHUNK_BYTES)
+                if not chunk:
+                    return HttpResponse(response.status_code, response.headers, bytes(body))
+                body += chunk
         raise ResponseTooLargeError(f"the response is larger than {self._max_bytes} bytes")
 
     def _failure(self, error: Exception, total: float, idle_timeout: float) -> RequestFailedError:

@@ -380,7 +380,7 @@ def test_connection_is_not_kept_after_other_responses(
     assert raw.connections == 2
 
 
-def test_connections_of_the_least_recently_used_host_are_closed(
+def test_least_recently_used_connection_is_closed(
     make_raw_sink: MakeRawSink,
 ) -> None:
     closed = threading.Event()
@@ -390,12 +390,13 @@ def test_connections_of_the_least_recently_used_host_are_closed(
         if connection.recv(1) == b"":
             closed.set()
 
-    adapter = http.Adapter(Dialer(5, LOOPBACK), hosts=1)
+    adapter = http.Adapter(Dialer(5, LOOPBACK), connections=1)
 
     with deadline.within(10):
         for sink in (make_raw_sink(behave), make_raw_sink(says(FINE))):
             request = requests.Request("POST", sink.url(), data=BODY).prepare()
-            adapter.send(request).raw.read(4096)
+            with adapter.send(request) as response:
+                response.raw.read()
 
     assert closed.wait(PATIENCE)
     adapter.close()
