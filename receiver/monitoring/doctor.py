@@ -31,7 +31,7 @@ from receiver.sources.base import (
     SourceFactory,
     Transient,
 )
-from receiver.sources.store import Reception
+from receiver.sources.store import CLOCK_DIFFERS, Reception
 from receiver.sync import planner
 from receiver.sync.fetcher import build_query
 from receiver.sync.planner import Plan
@@ -140,6 +140,8 @@ def _webhooks(session: Session, now: datetime) -> Finding:
 
 def _refusal_advice(name: str, received: Mapping[str, Reception]) -> Advice:
     refusal = received[name].refusal
+    if refusal is not None and refusal.reason == CLOCK_DIFFERS:
+        return Advice("Synchronize the clocks of this machine and of eAssessment (NTP).")
     if refusal is not None and refusal.reason == ProblemType.SOURCE_MISMATCH:
         return Advice(
             "Set `NOTIFIER_SOURCE` at eAssessment to the name of the source here, or add a source "

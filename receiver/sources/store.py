@@ -49,6 +49,9 @@ FIRST_STEP = Advice("Add eAssessment as a source.", "sources add", ("NAME", "--u
 # The id of a course in a Moodle.
 MOODLE_COURSE = re.compile(r"[1-9][0-9]{0,17}", re.ASCII)
 
+# The reason of a refusal because one of the two clocks is wrong.
+CLOCK_DIFFERS = "timestamp-not-current"
+
 COLUMNS = (
     *("source", "kind", "url", "secret_count", "site_token_set"),
     *("created_at", "last_webhook_at", "heartbeat_seconds", "silent"),

@@ -1,7 +1,7 @@
 """Refused webhooks, counted in the memory of a process: what is not signed causes no queries.
 
-That a known source is refused for its secret or its name is also stored, so that other processes
-know it: at most once a minute, and once after each accepted webhook.
+That a known source is refused for its secret, its name or its clock is also stored, so that other
+processes know it: at most once a minute, and once after each accepted webhook.
 """
 
 import threading
@@ -16,7 +16,7 @@ from contract import signatures
 from contract.problems import ProblemType
 from foundation.errors import Refusal
 from receiver.errors import SourceUnknownError
-from receiver.sources.store import LastRefusal, Reception
+from receiver.sources.store import CLOCK_DIFFERS, LastRefusal, Reception
 
 _REFUSALS = "webhook_refusals"
 # Names from URLs whose last refusal is kept, and the characters of a name and of a detail.
@@ -24,15 +24,14 @@ _MAX_NAMES, _MAX_NAME, _MAX_DETAIL = 1000, 100, 300
 REASONS: dict[type, str] = {
     signatures.MissingHeaderError: "header-missing",
     signatures.MalformedHeaderError: "header-malformed",
-    signatures.TimestampError: "timestamp-not-current",
+    signatures.TimestampError: CLOCK_DIFFERS,
     signatures.NoMatchError: "signature-mismatch",
     SourceUnknownError: "source-unknown",
 }
 """The reasons that are no type of problem, by the error that causes the refusal."""
 
-# The reasons that only a request at the route of a known source can have, and how often they are
-# stored for one of them.
-_STORED = (REASONS[signatures.NoMatchError], str(ProblemType.SOURCE_MISMATCH))
+# The reasons that are stored for a source, and how often.
+_STORED = (REASONS[signatures.NoMatchError], str(ProblemType.SOURCE_MISMATCH), CLOCK_DIFFERS)
 _STORED_EVERY = timedelta(minutes=1)
 
 
@@ -57,7 +56,7 @@ class RefusedWebhooks:
     def record(self, source: str, refusal: Refusal, *, now: datetime) -> LastRefusal | None:
         """Count a refusal at the route of a source; there may be no source of this name.
 
-        Return it if it has to be stored.
+        Return it if it has to be stored, should there be such a source.
         """
         if refusal.problem is None:
             return None
@@ -74,7 +73,9 @@ class RefusedWebhooks:
                 last = replace(last, detail=detail, last_at=now)
             self._last[source] = last
             if len(self._last) > _MAX_NAMES:
-                del self._last[next(iter(self._last))]
+                oldest = next(iter(self._last))
+                del self._last[oldest]
+                self._stored_at.pop(oldest, None)
             if reason not in _STORED or self._is_stored(source, now):
                 return None
             self._stored_at[source] = now

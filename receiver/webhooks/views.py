@@ -71,9 +71,15 @@ def _accept(source: str) -> AcceptedWebhook:
 
 
 def _store(source: str, refusal: LastRefusal) -> None:
+    current = services.current()
     try:
-        with services.current().writing() as (session, now):
+        # Anyone can make up a name, which must not lock the database.
+        with current.database.reading() as session:
+            sources.get(session, source)
+        with current.writing() as (session, now):
             sources.store_refusal(session, source, refusal, now=now)
+    except SourceUnknownError:
+        pass
     except db.UNUSABLE as error:
         _log.debug("refusal not stored", source=source, cause=db.cause(error))
 

@@ -120,6 +120,7 @@ def test_silent_source_fails(
     [
         pytest.param("signature-mismatch", 0.5, True, "", id="within an interval"),
         pytest.param("signature-mismatch", 1.1, False, "enter the secret", id="wrong secret"),
+        pytest.param("timestamp-not-current", 1.1, False, "clocks of this", id="wrong clock"),
         pytest.param("source-mismatch", 1.1, False, "Set `NOTIFIER_SOURCE`", id="wrong name"),
     ],
 )

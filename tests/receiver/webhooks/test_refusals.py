@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from contract.signatures import NoMatchError
+from contract.signatures import NoMatchError, TimestampError
 from receiver.errors import SignatureRefusedError, SourceMismatchError
 from receiver.sources import store as sources
 from receiver.sources.store import LastRefusal, Reception
@@ -66,7 +66,20 @@ def test_memory_is_bounded() -> None:
     assert refusals.family().samples[0].value == 1002
 
 
-def test_refusal_for_its_secret_or_name_is_stored_once_a_minute() -> None:
+def test_memory_of_what_was_stored_is_bounded() -> None:
+    refusals = RefusedWebhooks()
+
+    for number in range(1001):
+        refusals.record(f"source-{number}", SourceMismatchError("other name"), now=NINE)
+
+    again = [
+        refusals.record(name, SourceMismatchError("other name"), now=NINE)
+        for name in ("source-1000", "source-0")
+    ]
+    assert [one is not None for one in again] == [False, True]
+
+
+def test_refusal_for_its_secret_name_or_clock_is_stored_once_a_minute() -> None:
     refusals = RefusedWebhooks()
 
     def is_stored(seconds: int, cause: Exception | None = None) -> bool:
@@ -76,6 +89,7 @@ def test_refusal_for_its_secret_or_name_is_stored_once_a_minute() -> None:
 
     assert is_stored(0, NoMatchError("x"))
     assert [is_stored(59), is_stored(60)] == [False, True]
+    assert is_stored(120, TimestampError("x"))
     assert not is_stored(200, ValueError("any other cause"))
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from receiver import services
 from receiver.models import Entry, InboxMessage
 from receiver.sources import store as sources
 from tests.receiver.conftest import NINE, SITE, Store
-from tests.receiver.webhooks.conftest import Post, check_refused, make_body
+from tests.receiver.webhooks.conftest import PATH, Post, check_refused, make_body
 
 
 def test_response_has_the_outcome(post: Post, store: Store) -> None:
@@ -115,6 +116,17 @@ def test_refusal_of_unsigned_requests_costs_no_query(post: Post, app: Flask) -> 
         post(headers={"webhook-signature": None}, path=f"/webhooks/source-{number}")
 
     assert services.of(app).database.statements == before
+
+
+def test_refusal_for_a_wrong_clock_is_stored(post: Post, store: Store) -> None:
+    for path in (PATH, "/webhooks/unknown"):
+        for _ in range(2):
+            post(signed_at=datetime.now(UTC) - timedelta(minutes=10), path=path)
+
+    with store.database.reading() as session:
+        (reception,) = sources.receptions(session).values()
+    assert reception.refusal is not None
+    assert (reception.refusal.status, reception.refusal.reason) == (401, "timestamp-not-current")
 
 
 def test_refusal_for_its_secret_is_stored(post: Post, store: Store) -> None:
