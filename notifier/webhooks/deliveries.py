@@ -131,6 +131,16 @@ def settle(
     return [one if _is_in(applied, one) else replace(one, is_late=True) for one in settlements]
 
 
+def not_recorded(session: Session, finished: Sequence[Finished]) -> list[Finished]:
+    """Return the attempts that are not recorded: a commit whose response was lost has happened."""
+    ids = {one.claimed.delivery_id for one in finished}
+    query = select(Attempt.delivery_id, Attempt.started_at).where(
+        db.among(Attempt.delivery_id, ids)
+    )
+    recorded = {(row.delivery_id, row.started_at) for row in session.execute(query)}
+    return [one for one in finished if (one.claimed.delivery_id, one.started_at) not in recorded]
+
+
 def mark_dead(session: Session, dead: Sequence[signals.DeadDelivery], *, now: datetime) -> None:
     """Make deliveries dead, each for its reason."""
     rows = [_state(one.delivery_id, Dead(one.reason), now) for one in dead]

@@ -32,6 +32,7 @@ from foundation.db.session import Database
 from foundation.errors import DecryptionError
 from foundation.tracing import HEADER
 from notifier.courses import token_claims
+from notifier.webhooks import deliveries
 from notifier.webhooks.deliveries import CHANNEL, Claimed, Finished
 from notifier.webhooks.failure_advice import FailureKind
 from notifier.webhooks.http_client import Transport
@@ -235,6 +236,8 @@ class Worker:
         is_busy = found is None
         with self.database.writing() as session:
             now = db.now(session)
+            if self._back_off:
+                self._finished = deliveries.not_recorded(session, self._finished)
             if self._stopping:
                 found = _Found({}, set(), any_due=False, is_lost=False)
             elif found is None:
