@@ -4,6 +4,7 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from functools import lru_cache
 from http.client import HTTPConnection, HTTPException
 from typing import Any, TypeVar
@@ -80,7 +81,11 @@ class _Connection(HTTPConnection):
             request = b"".join(self._unsent)
         finally:
             self._unsent = None
-        self.send(request)
+        if self.sock is None:
+            self.connect()
+        # A peer may respond and close before it has read everything: "413 Content Too Large".
+        with suppress(BrokenPipeError, ConnectionResetError):
+            self.send(request)
 
     def send(self, data: Any) -> None:
         """Send data; within `request`, only collect it."""

@@ -20,7 +20,7 @@ from tests.faults.server import FINE, OK, Behaviour, RawSink, over_tls, resets, 
 BODY = b"{}"
 
 Serve = Callable[..., RawSink]
-Post = Callable[[str], int]
+Post = Callable[..., int]
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +47,8 @@ def post(authority: Authority) -> Iterator[Post]:
     """Return a function that posts over kept connections and returns the status."""
     adapter = http.Adapter(Dialer(5), bundle=str(authority.bundle))
 
-    def send(url: str) -> int:
-        request = requests.Request("POST", url, data=BODY).prepare()
+    def send(url: str, body: bytes = BODY) -> int:
+        request = requests.Request("POST", url, data=body).prepare()
         with deadline.within(5, idle_timeout=0.5), adapter.send(request) as response:
             response.raw.read()
         return response.status_code
@@ -179,6 +179,17 @@ def test_request_that_is_not_accepted_in_time_is_not_sent_again(
         post(sink.url())
 
     assert sink.connections == 1
+
+
+def test_response_counts_that_comes_before_the_request_was_read(serve: Serve, post: Post) -> None:
+    def refuse(connection: socket.socket, _: threading.Event) -> None:
+        connection.recv(1)
+        connection.sendall(b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\n\r\n")
+        connection.close()
+
+    sink = serve(refuse)
+
+    assert post(sink.url(), b"x" * 8_000_000) == 413
 
 
 @pytest.mark.parametrize(
