@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from requests import PreparedRequest, Response
 from requests.adapters import BaseAdapter
 from requests.exceptions import InvalidURL
-from urllib3.util import wait_for_read
+from urllib3.util import parse_url, wait_for_read
 
 from foundation.http import deadline, tls
 from foundation.http.dialer import Dialer
@@ -36,15 +36,17 @@ class _Connection(HTTPConnection):
     response_class = StrictResponse
 
     def __init__(self, origin: str, dialer: Dialer, context: ssl.SSLContext) -> None:
-        parts = urlsplit(origin)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
+        parts = parse_url(origin)
+        if parts.scheme not in {"http", "https"} or not parts.host:
             raise InvalidURL(f"not a URL of HTTP: {origin}")
         self.origin = origin
         self._dialer = dialer
         self._context = context if parts.scheme == "https" else None
         # The `Host` header has no default port.
         self.default_port = 443 if self._context else 80
-        super().__init__(parts.hostname, parts.port or self.default_port)
+        # The name server is asked with the dot at the end, the peer without it.
+        self._dialed = parts.host.strip("[]")
+        super().__init__(self._dialed.removesuffix("."), parts.port or self.default_port)
         self._opened_at = self._requested_at = 0.0
         self._unsent: list[bytes] | None = None
 
@@ -52,10 +54,9 @@ class _Connection(HTTPConnection):
         """Open the connection."""
         deadline.current().has_dialed = True
         self._opened_at = time.monotonic()
-        self.sock = self._dialer.dial(self.host, self.port)
+        self.sock = self._dialer.dial(self._dialed, self.port)
         if self._context:
-            name = self.host.removesuffix(".")
-            self.sock = self._context.wrap_socket(self.sock, server_hostname=name)
+            self.sock = self._context.wrap_socket(self.sock, server_hostname=self.host)
 
     @property
     def is_recent(self) -> bool:

@@ -178,7 +178,7 @@ def _read(raw: StrictResponse) -> str:
 
 
 def _host_and_port(url: str) -> str:
-    """Return host and port as urllib3, which connects, reads them."""
+    """Return host and port as the connection reads them."""
     with contextlib.suppress(LocationParseError):
         read = parse_url(url)
         if read.host:

@@ -5,6 +5,7 @@ import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, nullcontext
+from unittest.mock import Mock
 
 import pytest
 import requests
@@ -190,6 +191,27 @@ def test_response_counts_that_comes_before_the_request_was_read(serve: Serve, po
     sink = serve(refuse)
 
     assert post(sink.url(), b"x" * 8_000_000) == 413
+
+
+@pytest.mark.parametrize(
+    ("host", "dialed", "named"),
+    [
+        pytest.param("Elms.example:8080", "elms.example", b"elms.example:8080", id="port"),
+        pytest.param("elms.example.:80", "elms.example.", b"elms.example", id="dot at the end"),
+        pytest.param("[fe80::1%25eth0]", "fe80::1%eth0", b"[fe80::1]", id="network interface"),
+    ],
+)
+def test_host_is_dialed_and_named(host: str, dialed: str, named: bytes) -> None:
+    client, server = socket.socketpair()
+    server.sendall(FINE)
+    dialer = Mock()
+    dialer.dial.return_value = client
+    adapter = http.Adapter(dialer)
+    request = requests.Request("GET", f"http://{host}/").prepare()
+
+    with server, deadline.within(5), adapter.send(request):
+        assert dialer.dial.call_args.args[0] == dialed
+        assert b"\r\nHost: %b\r\n" % named in server.recv(4096)
 
 
 @pytest.mark.parametrize(
