@@ -15,6 +15,7 @@ def tls_context(bundle: str = "") -> ssl.SSLContext:
     """
     context = ssl.create_default_context()
     context.hostname_checks_common_name = False
+    context.set_alpn_protocols(["http/1.1"])
     context.load_verify_locations(certifi.where())
     if bundle:
         context.load_verify_locations(bundle)

@@ -193,6 +193,20 @@ def test_response_counts_that_comes_before_the_request_was_read(serve: Serve, po
     assert post(sink.url(), b"x" * 8_000_000) == 413
 
 
+def test_tls_connection_is_for_http_1(serve: Serve, post: Post, authority: Authority) -> None:
+    context, protocols = authority.server(), list[str | None]()
+    context.set_alpn_protocols(["h2", "http/1.1"])
+
+    def behave(connection: socket.socket, stopped: threading.Event) -> None:
+        assert isinstance(connection, ssl.SSLSocket)
+        protocols.append(connection.selected_alpn_protocol())
+        says(FINE)(connection, stopped)
+
+    post(serve(over_tls(context, behave, [])).url("https"))
+
+    assert protocols == ["http/1.1"]
+
+
 @pytest.mark.parametrize(
     ("host", "dialed", "named"),
     [
