@@ -11,6 +11,17 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 _DAY = timedelta(days=1)
+_USAGE = x509.KeyUsage(
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=True,
+    encipher_only=False,
+    decipher_only=False,
+)
 
 
 class Authority:
@@ -20,8 +31,13 @@ class Authority:
         self._folder = folder
         self._name = name
         self._key = ec.generate_private_key(ec.SECP256R1())
-        own = _certificate(self._key, name, name, -_DAY, _DAY).add_extension(
-            x509.BasicConstraints(ca=True, path_length=None), critical=True
+        public = self._key.public_key()
+        # Python 3.13 requires all of them (RFC 5280, 4.2.1).
+        own = (
+            _certificate(self._key, name, name, -_DAY, _DAY)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
+            .add_extension(_USAGE, critical=True)
         )
         self.bundle = folder / f"{name}.pem"
         signed = own.sign(self._key, hashes.SHA256())
@@ -41,10 +57,12 @@ class Authority:
         """
         key = ec.generate_private_key(ec.SECP256R1())
         signer, signer_name = (key, "ELMS") if self_signed else (self._key, self._name)
+        issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key())
         address = x509.IPAddress(ipaddress.ip_address(host))
         signed = (
             _certificate(key, "ELMS", signer_name, starts, ends)
             .add_extension(x509.SubjectAlternativeName([address]), critical=False)
+            .add_extension(issuer, critical=False)
             .sign(signer, hashes.SHA256())
         )
         private = key.private_bytes(
