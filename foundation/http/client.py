@@ -52,7 +52,6 @@ class _Connection(HTTPConnection):
 
     def connect(self) -> None:
         """Open the connection."""
-        deadline.current().has_dialed = True
         self._opened_at = time.monotonic()
         self.sock = self._dialer.dial(self._dialed, self.port)
         if self._context:

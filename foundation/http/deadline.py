@@ -31,13 +31,11 @@ class Exchange:
     Args:
         ends_at: When the total time is over, by the monotonic clock.
         idle_timeout: The longest single wait, in seconds.
-        has_dialed: Whether a connection was opened, or tried to be, for it.
         has_received: Whether a part of a response came.
     """
 
     ends_at: float
     idle_timeout: float
-    has_dialed: bool = False
     has_received: bool = False
     _waits_for: socket.socket | None = None
 
