@@ -16,7 +16,8 @@ from notifier.webhooks.circuit_breaker import PAUSED_AFTER
 from notifier.webhooks.deliveries import Claimed, Finished
 from notifier.webhooks.retry_policy import AttemptResult, EndpointHealth, health_of, is_gone
 
-# The most claims that a worker holds: what a crash may send twice.
+# The most claims that a worker holds, except those whose posts are slow: with these it is what a
+# crash may send twice.
 MAX_CLAIMS = 256
 # Seconds of work for an endpoint that are claimed ahead.
 _SECONDS_AHEAD = 0.15
@@ -29,9 +30,9 @@ _TICK = 0.02
 _WEIGHT = 0.2
 # Seconds after which a post is slow, and an endpoint with this mean response time.
 _SLOW = 0.3
-# Slow posts at once, and the number from which each slow endpoint may have only a few of them. A
-# post that waits costs about 100 kB.
-_SLOW_POSTS, _MANY_SLOW_POSTS, _POSTS_OF_A_SLOW_ENDPOINT = 128, 32, 2
+# Slow posts at once, each of which costs about 100 kB, and how many slots must be free for each post
+# of a slow endpoint but the first.
+_SLOW_POSTS, _FREE_PER_POST = 512, 128
 # Other posts at once in the beginning. There are more while this process uses less than a part of a
 # core, and fewer while it uses nearly a whole one: they would only compete for the interpreter's
 # lock.
@@ -90,7 +91,7 @@ class Senders:
 
     `post` makes one attempt. `on_finished` is called with False at the first finished attempt, and
     with True at a full batch and when nothing is left to send. At most `threads` attempts are in
-    progress at a time, and up to 128 more that have taken longer than 0.3 seconds. `rate` limits
+    progress at a time, and up to 512 more that have taken longer than 0.3 seconds. `rate` limits
     the claims per second and endpoint.
     """
 
@@ -156,7 +157,7 @@ class Senders:
                     number = min(number, slow)
                     slow -= number
                 numbers[endpoint_id] = number
-            left = MAX_CLAIMS - self._claims
+            left = MAX_CLAIMS - self._claims + len(self._slow.posts)
         wanted = {}
         by_size = sorted(numbers.items(), key=lambda item: item[1])
         for remaining, (endpoint_id, number) in zip(
@@ -252,10 +253,9 @@ class Senders:
         return max(1.0, self._rate) - owed
 
     def _concurrency(self, endpoint: _Endpoint) -> int:
-        is_limited = endpoint.slots is self._slow and len(self._slow.posts) >= _MANY_SLOW_POSTS
-        return (
-            min(self._per_endpoint, _POSTS_OF_A_SLOW_ENDPOINT) if is_limited else self._per_endpoint
-        )
+        if endpoint.slots is self._slow:
+            return min(self._per_endpoint, max(1, self._slow.free // _FREE_PER_POST))
+        return self._per_endpoint if endpoint.seconds is not None else 1  # it may be slow
 
     def _is_stopped(self, endpoint: _Endpoint) -> bool:
         """Return True if nothing more is sent until its failures are settled."""
