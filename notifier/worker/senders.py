@@ -30,8 +30,8 @@ _TICK = 0.02
 _WEIGHT = 0.2
 # Seconds after which a post is slow, and an endpoint with this mean response time.
 _SLOW = 0.3
-# Slow posts at once, each of which costs about 100 kB, and how many slots must be free for each post
-# of a slow endpoint but the first.
+# Slow posts at once, each of which costs about 100 kB, and the free slots for each post that a slow
+# endpoint may have.
 _SLOW_POSTS, _FREE_PER_POST = 512, 128
 # Other posts at once in the beginning. There are more while this process uses less than a part of a
 # core, and fewer while it uses nearly a whole one: they would only compete for the interpreter's
