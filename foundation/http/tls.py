@@ -14,6 +14,8 @@ def tls_context(bundle: str = "") -> ssl.SSLContext:
     campus signs its own receivers, and others have public certificates.
     """
     context = ssl.create_default_context()
+    # Pythons of distributions leave it to OpenSSL's configuration.
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.hostname_checks_common_name = False
     context.set_alpn_protocols(["http/1.1"])
     context.load_verify_locations(certifi.where())
