@@ -105,15 +105,17 @@ def _note_use(_: object, record: Any) -> None:
 def _test_unless_recent(connection: _Connection, record: Any, _: object) -> None:
     """Test a connection that was idle, or on which the server has sent something, such as its end.
 
-    SQLAlchemy's `pool_pre_ping` would cost each transaction a round trip.
+    SQLAlchemy's `pool_pre_ping` would cost each transaction a round trip. A new connection is not
+    tested: if it has ended too, its first statement says so, as an error that callers know.
     """
-    now = time.monotonic()
-    poll = select.poll()
-    poll.register(connection, select.POLLIN)
-    if now - record.info.get("used_at", now) < _MAX_IDLE and not poll.poll(0):
+    used_at = record.info.get("used_at")
+    if used_at is None:
         return
     try:
-        connection.execute("SELECT 1")
+        poll = select.poll()
+        poll.register(connection, select.POLLIN)
+        if time.monotonic() - used_at >= _MAX_IDLE or poll.poll(0):
+            connection.execute("SELECT 1")
     except psycopg.OperationalError as error:
         raise InvalidatePoolError from error
 

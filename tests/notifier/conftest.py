@@ -485,4 +485,4 @@ def running(one: Worker) -> Iterator[Future[WorkerTotals]]:
             yield ran
         finally:
             one.stop()
-        ran.result(timeout=20)
+            ran.result(timeout=20)  # its failure is why the test fails

@@ -7,7 +7,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from sqlalchemy import insert, select, text, update
+from sqlalchemy import event, insert, select, text, update
 from sqlalchemy.exc import IntegrityError, OperationalError, StatementError
 from sqlalchemy.orm import Session
 
@@ -192,15 +192,32 @@ def test_sqlite_rolls_back_a_new_table(new_sqlite: Database) -> None:
 def test_terminated_connection_is_replaced(database: Database) -> None:
     with database.reading() as session:
         ended = session.execute(text("SELECT pg_backend_pid()")).scalar_one()
-    with (
-        database.separate_connection(timeout=5, statement_timeout=5) as other,
-        other.writing() as session,
-    ):
-        session.execute(text("SELECT pg_terminate_backend(:pid, 10000)"), {"pid": ended})
+    with database.separate_connection(timeout=5, statement_timeout=5) as other:
+        terminate(other, ended)
 
     add(database, "stored")
 
     assert names(database) == ["stored"]
+
+
+@pytest.mark.parametrize("database_kind", ["postgresql"], indirect=True)
+def test_database_that_terminates_each_connection_is_unavailable(database: Database) -> None:
+    with database.reading() as session:
+        ended = session.execute(text("SELECT pg_backend_pid()")).scalar_one()
+
+    with database.separate_connection(timeout=5, statement_timeout=5) as other:
+        event.listen(
+            database.engine, "connect", lambda one, _: terminate(other, one.info.backend_pid)
+        )
+        terminate(other, ended)
+
+        with pytest.raises(db.UNAVAILABLE):
+            names(database)
+
+
+def terminate(other: Database, pid: int) -> None:
+    with other.writing() as session:
+        session.execute(text("SELECT pg_terminate_backend(:pid, 10000)"), {"pid": pid})
 
 
 @pytest.mark.parametrize(
