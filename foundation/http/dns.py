@@ -21,7 +21,7 @@ Resolve = Callable[..., list[Any]]
 
 
 class LookupTimeoutError(TimeoutError):
-    """The name server did not respond in time, or other lookups already wait for it."""
+    """The name server did not respond in time, or nothing was free to wait for it."""
 
 
 @dataclass(frozen=True)
@@ -62,9 +62,12 @@ class Resolver:
         if len(self._lookups) >= MAX_LOOKUPS:
             raise LookupTimeoutError(f"{MAX_LOOKUPS} lookups of other names hang")
         lookup: Future[list[ResolvedAddress]] = Future()
-        threading.Thread(
-            target=self._run, args=(host, port, lookup), name="dns-lookup", daemon=True
-        ).start()
+        try:
+            threading.Thread(
+                target=self._run, args=(host, port, lookup), name="dns-lookup", daemon=True
+            ).start()
+        except RuntimeError:  # the system has no more threads now
+            raise LookupTimeoutError("no thread for the lookup can be started now") from None
         self._lookups[host, port] = lookup
         return lookup
 

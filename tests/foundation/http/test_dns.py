@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from ipaddress import ip_address
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -78,6 +79,22 @@ def test_number_of_hanging_lookups_is_limited(slow: SlowNameServer) -> None:
         resolver.resolve("elms.example", 443, seconds=10)
 
     assert len(slow.requested) == dns.MAX_LOOKUPS
+
+
+def test_lookup_fails_while_the_system_has_no_thread_for_it(
+    monkeypatch: pytest.MonkeyPatch, slow: SlowNameServer
+) -> None:
+    resolver = Resolver(slow)
+    slow.released.set()
+    no_more_threads = Mock(side_effect=RuntimeError("can't start new thread"))
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", no_more_threads)
+        with pytest.raises(LookupTimeoutError, match="no thread for the lookup"):
+            resolver.resolve("elms.example", 443, seconds=10)
+
+    (found,) = resolver.resolve("elms.example", 443, seconds=10)
+
+    assert str(found.address) == "192.0.2.7"
 
 
 def test_finished_lookup_is_not_cached() -> None:
