@@ -61,6 +61,7 @@ def settle(
     *,
     unsent: Sequence[Claimed] = (),
     queued: Collection[int] = (),
+    trials: Collection[int] = (),
     reclaim: bool = True,
     disable_after: timedelta,
     now: datetime,
@@ -68,7 +69,8 @@ def settle(
     """Settle finished attempts, update the breakers of their endpoints, reclaim expired claims.
 
     An endpoint that has been failing for `disable_after` is disabled. `unsent` are claims to give
-    back, `queued` the endpoints of claims that are still to be sent. `now` is the database's clock.
+    back, `queued` the endpoints of claims that are still to be sent, `trials` those whose trial has
+    finished or is given back: the pause for it ends. `now` is the database's clock.
     Endpoints are locked before deliveries, both in the order of their ids, as in every transaction
     that locks both. A success of a healthy endpoint locks none.
     """
@@ -83,8 +85,8 @@ def settle(
     for attempt in finished:
         results[attempt.claimed.endpoint_id].append(attempt.result)
     gone = {endpoint_id for endpoint_id in results if any(map(is_gone, results[endpoint_id]))}
-    watched = {*results, *queued}
-    changed, sendable = _record(session, watched, results, gone, now)
+    watched = {*results, *queued, *trials}
+    changed, sendable = _record(session, watched, results, gone, trials, now)
     reasons = {
         endpoint_id: f"it has been failing since {readable(change.after.failing_since)}"
         for endpoint_id, change in changed.items()
@@ -139,6 +141,7 @@ def _record(
     watched: Collection[int],
     results: Mapping[int, Sequence[AttemptResult]],
     gone: Collection[int],
+    trials: Collection[int],
     now: datetime,
 ) -> tuple[dict[int, BreakerChange], set[int]]:
     """Lock the endpoints whose breakers change or that are gone, and record the results.
@@ -147,11 +150,13 @@ def _record(
     """
 
     def recorded(states: Mapping[int, BreakerState]) -> dict[int, BreakerChange]:
-        return {
-            endpoint_id: BreakerChange(state, after, now)
-            for endpoint_id, state in states.items()
-            if (after := record_results(state, results.get(endpoint_id, ()), now=now)) != state
-        }
+        changes = {}
+        for endpoint_id, state in states.items():
+            tried = state.end_pause(now) if endpoint_id in trials else state
+            after = record_results(tried, results.get(endpoint_id, ()), now=now)
+            if after != state:
+                changes[endpoint_id] = BreakerChange(state, after, now)
+        return changes
 
     states = breaker_store.read_states(session, only=watched) if watched else {}
     locking = recorded(states).keys() | gone

@@ -292,7 +292,10 @@ class Senders:
 
     def _run(self, post: _Post | None) -> None:
         """Make a post, and then others as long as there are some."""
-        while post is not None and not post.is_void:
+        with self._lock:  # of the thread that starts it, which may still find that it cannot
+            if post is not None and post.is_void:
+                return
+        while post is not None:
             post = self._finish(post, self._post(post.claimed))
 
     def _finish(self, post: _Post, finished: Finished) -> _Post | None:

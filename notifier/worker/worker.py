@@ -108,7 +108,7 @@ class Worker:
         self._forgot_at = float("-inf")
         self._stopping = self._throttled = False
         self._on_trial: set[int] = set()
-        # Endpoints whose next odd claim is the newest delivery: it is in turn with the oldest.
+        # Endpoints of which an odd number is rounded up to the newest: every second time.
         self._newest_first: set[int] = set()
         self._back_off = 0.0
         self._key = lru_cache(_MAX_KEYS)(self._decrypt)
@@ -242,12 +242,15 @@ class Worker:
                 found = _Found({}, set(), any_due=False, is_lost=False)
             elif found is None:
                 found = self._search(session, senders, pages=1, now=now)
+            ended = [*(attempt.claimed for attempt in self._finished), *self._unsent]
+            ended_for = {claim.endpoint_id for claim in ended}
             settled = batch.settle(
                 session,
                 self._finished,
                 unsent=self._unsent,
                 # The trial of a half-open endpoint is sent, although that is paused again.
                 queued=senders.queued_endpoints() - self._on_trial,
+                trials=self._on_trial & ended_for,
                 reclaim=found.is_lost,
                 disable_after=options.disable_after,
                 now=now,
@@ -266,9 +269,8 @@ class Worker:
         # Before the failures are forgotten: nothing more is sent to what is paused now.
         withdrawn = senders.withdraw(settled.blocked)
         senders.mark_settled()
-        ended = [*(attempt.claimed for attempt in self._finished), *self._unsent]
         self._suspects = [each for each in self._suspects if each not in ended] + suspects
-        self._on_trial -= {claim.endpoint_id for claim in ended}
+        self._on_trial -= ended_for
         claimed_for = {claim.endpoint_id for claim in claimed}
         self._on_trial |= found.half_open & claimed_for
         self._newest_first ^= claimed_for

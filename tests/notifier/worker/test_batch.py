@@ -2,7 +2,7 @@
 
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -28,13 +28,19 @@ HALF_OPEN = BreakerState(5, NINE - HOUR, NINE - MINUTE, NINE)
 
 
 def process(
-    store: Store, *finished: tuple[Claimed, AttemptResult], now: datetime = NINE
+    store: Store,
+    *finished: tuple[Claimed, AttemptResult],
+    unsent: Sequence[Claimed] = (),
+    trials: Collection[int] = (),
+    now: datetime = NINE,
 ) -> tuple[SettledBatch, Sequence[Claimed]]:
     """Settle with a result for each claim, then claim as an idle worker does."""
     made = [Finished(claimed, NINE, 12, result) for claimed, result in finished]
     with store.database.writing() as session:
         due, _ = claims.find_due(session, 0, now=now)
-        settled = batch.settle(session, made, disable_after=5 * DAY, now=now)
+        settled = batch.settle(
+            session, made, unsent=unsent, trials=trials, disable_after=5 * DAY, now=now
+        )
         claimed = batch.claim(
             session,
             dict.fromkeys(due, 9),
@@ -90,6 +96,29 @@ def test_single_attempt_keeps_others_away_for_its_lease(store: Store) -> None:
     process(store)
 
     assert store.endpoint(endpoint.id).paused_until == NINE + MINUTE
+
+
+def test_failed_trial_pauses_as_long_as_the_rule_says(store: Store) -> None:
+    endpoint = store.add_endpoint()
+    store.add_delivery(endpoint.id)
+    store.set_state(endpoint.id, BreakerState(5, NINE - MINUTE / 2, NINE, NINE))
+    _, (trial,) = process(store)
+
+    process(store, (trial, REFUSED), trials=[endpoint.id])
+
+    assert store.endpoint(endpoint.id).paused_until == NINE + SHORTEST_PAUSE
+
+
+def test_trial_that_is_given_back_leaves_its_endpoint_to_others(store: Store) -> None:
+    endpoint = store.add_endpoint()
+    store.add_delivery(endpoint.id)
+    store.set_state(endpoint.id, HALF_OPEN)
+    _, trial = process(store)
+
+    process(store, unsent=trial, trials=[endpoint.id])
+    _, by_another = process(store)
+
+    assert [one.delivery_id for one in by_another] == [one.delivery_id for one in trial]
 
 
 def test_endpoint_that_has_just_succeeded_is_not_paused_for_a_trial(store: Store) -> None:

@@ -18,7 +18,7 @@ from foundation.db.session import Database
 from notifier.courses import service as courses
 from notifier.models import EndpointSecret, Event
 from notifier.webhooks import deliveries, endpoints
-from notifier.webhooks.circuit_breaker import BreakerState
+from notifier.webhooks.circuit_breaker import SHORTEST_PAUSE, BreakerState
 from notifier.worker.reporter import WorkerTotals
 from tests.faults.processes import wait_until
 from tests.notifier.conftest import MINUTE, NINE, SITE, Reply, Sink, Store, running
@@ -206,6 +206,21 @@ def test_trial_that_waits_for_a_thread_is_sent(
         received = sink.wait_for(1, "/tried")
 
     assert len(received) == 1
+
+
+def test_failed_trial_pauses_its_endpoint_as_long_as_the_rule_says(
+    store: Store, make_worker: MakeWorker, sink: Sink
+) -> None:
+    endpoint, now = store.add_endpoint(sink.url()), datetime.now(UTC)
+    store.set_state(endpoint.id, BreakerState(5, now, now, now))
+    store.add_delivery(endpoint.id)
+    sink.always(Reply(503))
+
+    with running(make_worker()):
+        wait_until(lambda: store.endpoint(endpoint.id).failures == 6, "the trial has failed")
+
+    row = store.endpoint(endpoint.id)
+    assert row.paused_until == row.failed_at + SHORTEST_PAUSE
 
 
 def test_stop_finishes_attempts_and_claims_no_more(
