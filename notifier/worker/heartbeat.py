@@ -87,6 +87,7 @@ class Heartbeats:
                         "no thread for heartbeats",
                         next_step="Raise the limit of threads; the heartbeats are sent next time.",
                     )
+                    due = []  # The pause keeps the others due until there are threads again.
                 if not due:
                     self._stopped.wait(pause)
 

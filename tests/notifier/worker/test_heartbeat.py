@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from unittest.mock import Mock
 
 import pytest
 from sqlalchemy import update
@@ -229,3 +230,17 @@ def test_single_run_sends_no_heartbeats(
 
     assert sink.received == []
     assert claim(store, store.read(db.now)) == 1
+
+
+def test_shortage_of_threads_costs_the_heartbeats_of_one_check(
+    store: Store, make_heartbeats: MakeHeartbeats, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(16):
+        store.add_endpoint()
+    heartbeats = make_heartbeats()
+    monkeypatch.setattr(heartbeats._stopped, "wait", lambda _: heartbeats.stop())
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", Mock(side_effect=RuntimeError))
+
+    heartbeats._run(is_failing=False)
+
+    assert claim(store, store.read(db.now)) == 8
