@@ -42,10 +42,6 @@ class BreakerState:
         """Return True if nothing is sent now."""
         return self.paused_until is not None and now < self.paused_until
 
-    def is_half_open(self, now: datetime) -> bool:
-        """Return True if the pause is over and a single attempt may try the endpoint."""
-        return self.paused_until is not None and now >= self.paused_until
-
     def end_pause(self, now: datetime) -> "BreakerState":
         """Return the state with its pause over, so that a single attempt tries the endpoint."""
         return replace(self, paused_until=now) if self.is_paused(now) else self

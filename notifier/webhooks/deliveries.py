@@ -65,7 +65,7 @@ class Finished:
 
 @dataclass(frozen=True)
 class Settlement:
-    """An attempt and what follows from it; `is_late` if its delivery can no longer change."""
+    """An attempt and what follows from it; `is_late` if it came too late to change its delivery."""
 
     attempt: Finished
     decision: Decision

@@ -126,7 +126,7 @@ def claim(
     """
     on_trial = breaker_store.lock_half_open(session, wanted.keys() & half_open, now=now)
     numbers = {endpoint_id: wanted[endpoint_id] for endpoint_id in wanted.keys() - half_open}
-    numbers |= {endpoint_id: min(wanted[endpoint_id], 1) for endpoint_id in on_trial}
+    numbers |= dict.fromkeys(on_trial, 1)
     claimed = claims.claim(session, numbers, newest_first=newest_first, lease=lease, now=now)
     tried = on_trial.keys() & {claim.endpoint_id for claim in claimed}
     paused = {

@@ -32,8 +32,8 @@ from notifier.webhooks.deliveries import Claimed
 from notifier.webhooks.failure_advice import FailureKind
 from notifier.webhooks.retry_policy import MAX_ATTEMPTS
 
-# Claims in a row that may lose their worker before a delivery is dead, and before it is a suspect:
-# it may be what ends the worker. A worker sends one suspect at a time.
+# Claims in a row that may lose their worker before a delivery is dead, and before it is a suspect,
+# which may itself crash the worker: a worker sends one suspect at a time.
 MAX_LOST_CLAIMS = 3
 SUSPECT_AFTER = 2
 # Endpoints that one statement looks at, and expired leases that one transaction reclaims.
@@ -87,7 +87,6 @@ def claim(
     given = [
         {"endpoint_id": endpoint_id, "oldest": number - newest, "newest": newest}
         for endpoint_id, number in numbers.items()
-        if number > 0
         for newest in [(number + (endpoint_id in newest_first)) // 2]
     ]
     if not given:
@@ -114,7 +113,7 @@ def claim_suspect(session: Session, *, lease: timedelta, now: datetime) -> list[
 
 def give_back(session: Session, claimed: Sequence[Claimed]) -> None:
     """End the leases of deliveries that were not sent, and are locked; no attempt counts."""
-    # No attempts are left where the schedule was restarted meanwhile.
+    # A restart meanwhile has set the number to 0.
     attempts = case((Delivery.attempts > 0, Delivery.attempts - 1), else_=0)
     session.execute(
         update(Delivery)

@@ -21,8 +21,7 @@ from notifier.webhooks.retry_policy import AttemptResult, EndpointHealth, health
 MAX_CLAIMS = 256
 # Seconds of work for an endpoint that are claimed ahead.
 _SECONDS_AHEAD = 0.15
-# Finished attempts that are settled without waiting for more, once no more than these are left to
-# send, which are sent meanwhile.
+# Finished attempts that are settled without waiting for more, unless more than these are queued.
 _FULL_BATCH = 64
 # Seconds between two looks at the posts in progress.
 _TICK = 0.02
@@ -45,7 +44,7 @@ class _Slots:
 
     number: int
     posts: "dict[_Post, None]" = field(default_factory=dict)
-    ready: "OrderedDict[_Endpoint, None]" = field(default_factory=OrderedDict)
+    waiting: "OrderedDict[_Endpoint, None]" = field(default_factory=OrderedDict)
 
     @property
     def free(self) -> int:
@@ -120,15 +119,14 @@ class Senders:
         self._quick = _Slots(min(threads, _FIRST_POSTS))
         self._slow = _Slots(_SLOW_POSTS)
         self._finished: list[Finished] = []
-        # Endpoints with failures that are not settled.
-        self._failing: set[_Endpoint] = set()
+        self._unsettled_failures: set[_Endpoint] = set()
         self._claims = 0
         self._closed = False
         threading.Thread(target=self._watch, name="senders-watch", daemon=True).start()
 
     @property
     def claims(self) -> int:
-        """The number of claims that were not taken yet to be settled or given back."""
+        """The number of claims held: queued, posting, or finished and not taken yet."""
         return self._claims
 
     @property
@@ -146,10 +144,10 @@ class Senders:
     def wanted(self, endpoint_ids: Sequence[int]) -> dict[int, int]:
         """Return how many deliveries may be claimed for each endpoint; zero is left out.
 
-        If they are too many in total, each endpoint gets the same, and the last ones one more.
+        If they are too many in total, those that want most get equal shares of what is left.
         """
         with self._lock:
-            numbers, slow = {}, max(0, self._slow.free)
+            numbers, slow = {}, self._slow.free
             for endpoint_id in endpoint_ids:
                 endpoint = self._endpoint(endpoint_id)
                 number = self._wanted(endpoint)
@@ -160,10 +158,8 @@ class Senders:
             left = MAX_CLAIMS - self._claims + len(self._slow.posts)
         wanted = {}
         by_size = sorted(numbers.items(), key=lambda item: item[1])
-        for remaining, (endpoint_id, number) in zip(
-            range(len(by_size), 0, -1), by_size, strict=True
-        ):
-            given = min(number, left // remaining)
+        for index, (endpoint_id, number) in enumerate(by_size):
+            given = min(number, left // (len(by_size) - index))
             left -= given
             if given > 0:
                 wanted[endpoint_id] = given
@@ -182,7 +178,7 @@ class Senders:
                 endpoint.queue.append((claim, send_before))
                 endpoint.claims += 1
                 endpoint.paid_until = max(endpoint.paid_until, self._clock()) + 1 / self._rate
-                self._set_ready(endpoint)
+                self._wait_for_slot(endpoint)
             self._claims += len(claimed)
             self._start_posts()
 
@@ -198,7 +194,7 @@ class Senders:
     def withdraw(self, endpoint_ids: Collection[int] | None = None) -> list[Claimed]:
         """Return claims that will not be sent, to be given back.
 
-        Those of some endpoints (None: all), of those that are slow, and those that were too late.
+        Those of some endpoints (None: all), of slow ones, and those that were not begun in time.
         """
         withdrawn: list[Claimed] = []
         with self._lock:
@@ -207,7 +203,7 @@ class Senders:
                     endpoint_ids is None
                     or endpoint_id in endpoint_ids
                     or endpoint.slots is self._slow
-                    or self._is_late(endpoint)
+                    or self._is_overdue(endpoint)
                 ):
                     withdrawn += [claim for claim, _ in endpoint.queue]
                     endpoint.claims -= len(endpoint.queue)
@@ -219,11 +215,11 @@ class Senders:
     def mark_settled(self) -> None:
         """Note that what was taken is settled, and the state of the endpoints with it."""
         with self._lock:
-            settled = self._failing
+            settled = self._unsettled_failures
             finished = {self._endpoints[each.claimed.endpoint_id] for each in self._finished}
-            self._failing = settled & finished
+            self._unsettled_failures = settled & finished
             for endpoint in settled:
-                self._set_ready(endpoint)
+                self._wait_for_slot(endpoint)
             self._start_posts()
 
     def close(self) -> None:
@@ -259,9 +255,9 @@ class Senders:
 
     def _is_stopped(self, endpoint: _Endpoint) -> bool:
         """Return True if nothing more is sent until its failures are settled."""
-        return endpoint.failures >= PAUSED_AFTER and endpoint in self._failing
+        return endpoint.failures >= PAUSED_AFTER and endpoint in self._unsettled_failures
 
-    def _is_late(self, endpoint: _Endpoint) -> bool:
+    def _is_overdue(self, endpoint: _Endpoint) -> bool:
         _, send_before = endpoint.queue[0]
         return self._clock() >= send_before
 
@@ -270,12 +266,12 @@ class Senders:
             bool(endpoint.queue)
             and endpoint.posting < self._concurrency(endpoint)
             and not self._is_stopped(endpoint)
-            and not self._is_late(endpoint)
+            and not self._is_overdue(endpoint)
         )
 
-    def _set_ready(self, endpoint: _Endpoint) -> None:
+    def _wait_for_slot(self, endpoint: _Endpoint) -> None:
         if endpoint.queue:
-            endpoint.slots.ready[endpoint] = None
+            endpoint.slots.waiting[endpoint] = None
 
     def _start_posts(self) -> None:
         """Start what may be posted now, on other threads."""
@@ -287,7 +283,7 @@ class Senders:
                 del post.slots.posts[post]
                 post.endpoint.posting -= 1
                 post.endpoint.queue.appendleft((post.claimed, post.send_before))
-                self._set_ready(post.endpoint)
+                self._wait_for_slot(post.endpoint)
                 return
 
     def _run(self, post: _Post | None) -> None:
@@ -315,12 +311,12 @@ class Senders:
     def _next_post(self) -> _Post | None:
         """Return a post that begins now, of the endpoint that has waited longest."""
         for slots in (self._quick, self._slow):
-            while slots.ready and slots.free > 0 and not self._closed:
-                endpoint, _ = slots.ready.popitem(last=False)
+            while slots.waiting and slots.free > 0 and not self._closed:
+                endpoint, _ = slots.waiting.popitem(last=False)
                 if self._may_post(endpoint):
                     claim, send_before = endpoint.queue.popleft()
                     endpoint.posting += 1
-                    self._set_ready(endpoint)
+                    self._wait_for_slot(endpoint)
                     post = _Post(endpoint, claim, send_before, self._clock(), slots)
                     slots.posts[post] = None
                     self._watched.notify()
@@ -339,23 +335,23 @@ class Senders:
                 endpoint.failures = 0
             case EndpointHealth.FAILING:
                 endpoint.failures += 1
-                self._failing.add(endpoint)
+                self._unsettled_failures.add(endpoint)
         if is_gone(result):
             endpoint.failures = PAUSED_AFTER
-            self._failing.add(endpoint)
+            self._unsettled_failures.add(endpoint)
         self._move(endpoint, self._slow if endpoint.seconds >= _SLOW else self._quick)
 
     def _move(self, endpoint: _Endpoint, slots: _Slots) -> None:
         if endpoint.slots is not slots:
-            endpoint.slots.ready.pop(endpoint, None)
+            endpoint.slots.waiting.pop(endpoint, None)
             endpoint.slots = slots
-        self._set_ready(endpoint)
+        self._wait_for_slot(endpoint)
 
     def _watch(self) -> None:
         """Find slow posts, and adjust how many others may be in progress."""
         while not self._closed:
             with self._lock:
-                while not (self._closed or self._quick.posts or self._quick.ready):
+                while not (self._closed or self._quick.posts or self._quick.waiting):
                     self._watched.wait()
                 begun, used = self._clock(), self._processor_time()
             time.sleep(_TICK)
@@ -379,5 +375,5 @@ class Senders:
         number = self._quick.number
         if cores_used > _SHRINK_ABOVE:
             self._quick.number = max(1, number - max(1, number // 8))
-        elif cores_used < _GROW_BELOW and self._quick.ready:
+        elif cores_used < _GROW_BELOW and self._quick.waiting:
             self._quick.number = min(self._threads, number + max(1, number // 2))

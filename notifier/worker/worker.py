@@ -76,14 +76,14 @@ class WorkerOptions:
 class _Found:
     """What to claim by endpoint, which of them are half-open, and whether there is more to do.
 
-    `any_due`: an endpoint has something due, even if it may not get it now. `is_lost`: there is a
+    `any_due`: an endpoint has something due, even if it may not get it now. `has_lost`: there is a
     lease to reclaim, or a suspect to claim.
     """
 
     wanted: Mapping[int, int]
     half_open: Set[int]
     any_due: bool
-    is_lost: bool
+    has_lost: bool
 
 
 @dataclass
@@ -194,9 +194,9 @@ class Worker:
         # Without writing: a worker that has nothing to do locks no SQLite file.
         with self.database.reading() as session:
             found = self._search(session, senders, now=db.now(session))
-        if found.wanted or found.is_lost:
+        if found.wanted or found.has_lost:
             self._process(senders, found)
-        return found.any_due or found.is_lost
+        return found.any_due or found.has_lost
 
     def _forget_tokens(self) -> None:
         """Delete the copies of tokens that can no longer be claimed, now and then."""
@@ -239,7 +239,7 @@ class Worker:
             if self._back_off:
                 self._finished = deliveries.not_recorded(session, self._finished)
             if self._stopping:
-                found = _Found({}, set(), any_due=False, is_lost=False)
+                found = _Found({}, set(), any_due=False, has_lost=False)
             elif found is None:
                 found = self._search(session, senders, pages=1, now=now)
             ended = [*(attempt.claimed for attempt in self._finished), *self._unsent]
@@ -251,7 +251,7 @@ class Worker:
                 # The trial of a half-open endpoint is sent, although that is paused again.
                 queued=senders.queued_endpoints() - self._on_trial,
                 trials=self._on_trial & ended_for,
-                reclaim=found.is_lost,
+                reclaim=found.has_lost,
                 disable_after=options.disable_after,
                 now=now,
             )
@@ -264,7 +264,7 @@ class Worker:
                 now=now,
             )
             suspects: list[Claimed] = []
-            if found.is_lost and not self._suspects:
+            if found.has_lost and not self._suspects:
                 suspects = claims.claim_suspect(session, lease=options.lease, now=now)
         # Before the failures are forgotten: nothing more is sent to what is paused now.
         withdrawn = senders.withdraw(settled.blocked)

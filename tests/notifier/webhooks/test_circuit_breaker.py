@@ -47,8 +47,6 @@ def test_five_failures_in_a_row_pause() -> None:
     assert one_short.paused_until is None
     assert paused.paused_until == NINE + SHORTEST_PAUSE
     assert paused.is_paused(NINE)
-    assert not paused.is_half_open(NINE)
-    assert paused.is_half_open(NINE + SHORTEST_PAUSE)
     assert not paused.is_paused(NINE + SHORTEST_PAUSE)
 
 
