@@ -46,13 +46,17 @@ class WorkerProcesses:
         Afterwards `has_failed` says whether a process ended unexpectedly.
         """
         running: dict[int, BaseProcess] = {}
-        for _ in range(self._number):
-            pipe, end = _FORK.Pipe()
-            self._pipes.append(pipe)
-            process = _FORK.Process(target=_work, args=(self._make, once, end, self._pipes))
-            process.start()
-            end.close()
-            running[process.sentinel] = process
+        try:
+            for _ in range(self._number):
+                pipe, end = _FORK.Pipe()
+                self._pipes.append(pipe)
+                process = _FORK.Process(target=_work, args=(self._make, once, end, self._pipes))
+                process.start()
+                end.close()
+                running[process.sentinel] = process
+        except BaseException:  # at its exit, Python waits for those that were started
+            self.stop()
+            raise
         if self._stopping:  # before all were started
             self.stop()
         while running:
