@@ -71,30 +71,26 @@ class TokenClaims:
             future.result()
 
     def _claim_source(self, source: Source, entries: Sequence[Entry]) -> None:
+        start = 0
         try:
-            self._claim_all(source, entries)
+            client, key = self.clients.open(source), sources.newest_secret(source, vault=self.vault)
+            if not isinstance(client, EAssessmentClient) or key is None:
+                return
+            for start in range(0, len(entries), MAX_CLAIMS):
+                if self.stop.is_set:
+                    return
+                self._claim(client, source, key, entries[start : start + MAX_CLAIMS])
         except db.UNUSABLE:
             raise
+        except ClaimFailedError as error:
+            kind = ClaimFailure.TEMPORARY if error.temporary else ClaimFailure.REFUSED
+            if error.problem is ProblemType.SIGNATURE_REFUSED:
+                kind = ClaimFailure.SIGNATURE
+            # The others of this site would fail for the same reason.
+            self._fail(source, entries[start:], kind, str(error))
         except Exception as error:  # noqa: BLE001 - one site never stops the run
             failure = to_internal_failure(error)
-            self._fail(source, entries, ClaimFailure.TEMPORARY, failure.detail)
-
-    def _claim_all(self, source: Source, entries: Sequence[Entry]) -> None:
-        client, key = self.clients.open(source), sources.newest_secret(source, vault=self.vault)
-        if not isinstance(client, EAssessmentClient) or key is None:
-            return
-        for start in range(0, len(entries), MAX_CLAIMS):
-            if self.stop.is_set:
-                return
-            try:
-                self._claim(client, source, key, entries[start : start + MAX_CLAIMS])
-            except ClaimFailedError as error:
-                # The others of this site would fail for the same reason.
-                kind = ClaimFailure.TEMPORARY if error.temporary else ClaimFailure.REFUSED
-                if error.problem is ProblemType.SIGNATURE_REFUSED:
-                    kind = ClaimFailure.SIGNATURE
-                self._fail(source, entries[start:], kind, str(error))
-                return
+            self._fail(source, entries[start:], ClaimFailure.TEMPORARY, failure.detail)
 
     def _fail(
         self, source: Source, entries: Sequence[Entry], kind: ClaimFailure, cause: str

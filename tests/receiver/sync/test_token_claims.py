@@ -17,6 +17,7 @@ from receiver.course_state import CourseStatus, TokenAnnounced
 from receiver.registry import entries as registry
 from receiver.sources.base import ClaimedToken
 from receiver.sources.eassessment import ClaimFailedError, EAssessmentClient
+from receiver.sync import token_claims
 from receiver.sync.run_control import StopSignal
 from receiver.sync.token_claims import TokenClaims
 from tests.receiver.conftest import NINE, Clients
@@ -29,7 +30,7 @@ NEW = CourseToken.generate()
 class FailingClient(EAssessmentClient):
     """A client whose claims do something, and fail."""
 
-    error: ClaimFailedError
+    error: Exception
     answers: dict[str, ClaimedToken | str] = field(default_factory=dict)
     on_claim: Callable[[], object] = lambda: None
     requests: int = field(default=0, init=False)
@@ -127,3 +128,21 @@ def test_failed_claim_of_an_older_token_says_nothing_of_the_present_one(lab: Lab
 
     shown = ["not claimed" in str(explain(lab, source).reason) for source in ("one", "two")]
     assert shown == [False, True]
+
+
+def test_unexpected_error_fails_only_what_is_not_stored_yet(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(token_claims, "MAX_CLAIMS", 1)
+    client = FailingClient(KeyError(), {"CS101": ClaimedToken(NEW, None)})
+    until = datetime.now(UTC) + timedelta(hours=1)
+    lab.add_source("one", "http://one", (SECRET,))
+    for course_id in ("CS101", "CS102"):
+        lab.add_course(course_id, TokenAnnounced(2, NEW.token_id, NINE, until), source="one")
+    answers = iter([client.answers, {}])
+    client.on_claim = lambda: setattr(client, "answers", next(answers))
+
+    run_claims(lab, client)
+
+    failed = [registry.failed_claim_of(lab.entry(one, "one")) for one in ("CS101", "CS102")]
+    assert [claim and claim.detail for claim in failed] == [None, "unexpected error: KeyError"]
