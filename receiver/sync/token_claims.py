@@ -123,7 +123,11 @@ class TokenClaims:
             if isinstance(answer := answers.get(entry.course_id), ClaimedToken)
         }
         refused = {
-            entry: FailedClaim(ClaimFailure.REFUSED, str(answers.get(entry.course_id)), now)
+            entry: FailedClaim(
+                ClaimFailure.REFUSED,
+                str(answers.get(entry.course_id, "the site did not answer for this course")),
+                now,
+            )
             for entry in entries
             if entry.id not in claimed
         }

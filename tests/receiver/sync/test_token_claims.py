@@ -130,6 +130,12 @@ def test_failed_claim_of_an_older_token_says_nothing_of_the_present_one(lab: Lab
     assert shown == [False, True]
 
 
+def test_course_without_an_answer_has_that_as_reason(lab: Lab) -> None:
+    claim(lab, FailingClient(ClaimFailedError("no"), {"CS102": "not asked for"}))
+
+    assert explain(lab).reason.endswith(": the site did not answer for this course")
+
+
 def test_unexpected_error_fails_only_what_is_not_stored_yet(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
