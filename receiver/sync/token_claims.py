@@ -95,6 +95,8 @@ class TokenClaims:
     def _fail(
         self, source: Source, entries: Sequence[Entry], kind: ClaimFailure, cause: str
     ) -> None:
+        if self.stop.is_set:
+            return  # The run cancelled the request, which says nothing about the site.
         with self.database.writing() as session:
             claim = FailedClaim(kind, cause, db.now(session))
             registry.store_failed_claims(session, dict.fromkeys(entries, claim))

@@ -46,18 +46,18 @@ class FailingClient(EAssessmentClient):
         """Do nothing: no request takes time."""
 
 
-def claim(lab: Lab, client: FailingClient) -> None:
+def claim(lab: Lab, client: FailingClient, stopped: threading.Event | None = None) -> None:
     """Claim the new tokens of a course at each of two sites."""
     until = datetime.now(UTC) + timedelta(hours=1)
     for name in ("one", "two"):
         lab.add_source(name, f"http://{name}", (SECRET,))
         lab.add_course("CS101", TokenAnnounced(2, NEW.token_id, NINE, until), source=name)
-    run_claims(lab, client)
+    run_claims(lab, client, stopped)
 
 
-def run_claims(lab: Lab, client: FailingClient) -> None:
-    """Claim what can be claimed."""
-    stop = StopSignal(threading.Event(), 60)
+def run_claims(lab: Lab, client: FailingClient, stopped: threading.Event | None = None) -> None:
+    """Claim what can be claimed, until the run is stopped."""
+    stop = StopSignal(stopped or threading.Event(), 60)
     claims = TokenClaims(lab.database, lab.vault, Clients(client), stop, "ada@elms")
     claims.run(source_names=(), course_ids=())
 
@@ -134,6 +134,17 @@ def test_course_without_an_answer_has_that_as_reason(lab: Lab) -> None:
     claim(lab, FailingClient(ClaimFailedError("no"), {"CS102": "not asked for"}))
 
     assert explain(lab).reason.endswith(": the site did not answer for this course")
+
+
+def test_claim_that_a_stop_cancels_is_no_failure(lab: Lab) -> None:
+    stopped = threading.Event()
+    client = FailingClient(ClaimFailedError("cancelled", temporary=True), on_claim=stopped.set)
+
+    with capture_logs() as logged:
+        claim(lab, client, stopped)
+
+    assert logged == []
+    assert registry.failed_claim_of(lab.entry("CS101", "one")) is None
 
 
 def test_unexpected_error_fails_only_what_is_not_stored_yet(
