@@ -63,7 +63,7 @@ class WorkerProcesses:
             for sentinel in wait(list(running)):
                 ended = running.pop(sentinel)  # type: ignore[arg-type]  # one of the given
                 ended.join()
-                if not self._stopping and (ended.exitcode or not once):
+                if ended.exitcode or not (once or self._stopping):
                     self._report(ended)
         return sum((_received(pipe) for pipe in self._pipes), WorkerTotals())
 

@@ -213,6 +213,18 @@ def test_killed_process_ends_the_others_in_order(both: Site, two_processes: Proc
     assert sorted(one.status for one in deliveries_of(both)) == ["delivered", "pending"]
 
 
+def test_each_process_killed_while_the_command_stops_is_reported(two_processes: Process) -> None:
+    two_processes.send(signal.SIGTERM)
+    two_processes.wait_logged("worker stopping")
+    for process_id in two_processes.children():
+        os.kill(process_id, signal.SIGKILL)
+
+    code = two_processes.wait_ended()
+
+    assert code == 1
+    assert two_processes.logged().count("worker process ended unexpectedly") == 2
+
+
 def test_processes_end_with_a_killed_command(both: Site, two_processes: Process) -> None:
     first, second = sorted(two_processes.children())
     os.kill(second, signal.SIGSTOP)
