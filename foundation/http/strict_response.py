@@ -73,7 +73,7 @@ class StrictResponse(HTTPResponse):
     def read(self, amt: int | None = None) -> bytes:
         """Read up to this number of bytes, or raise IncompleteRead."""
         found = super().read(amt)
-        if not found and self.length:
+        if self.isclosed() and self.length:
             raise IncompleteRead(found, self.length)
         return found
 
