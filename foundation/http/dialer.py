@@ -3,12 +3,11 @@
 import contextlib
 import errno
 import socket
-from ipaddress import ip_address
 
 from foundation.http import deadline
 from foundation.http.deadline import DeadlineError, PlainSocket
 from foundation.http.dns import LookupTimeoutError, Resolve, ResolvedAddress, Resolver
-from foundation.http.ssrf import Address, Guard
+from foundation.http.ssrf import Guard
 
 _NO_ROUTE = frozenset({errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EADDRNOTAVAIL, errno.EACCES})
 
@@ -56,14 +55,7 @@ class Dialer:
             socket.gaierror, LookupTimeoutError, BlockedAddressError, ConnectError,
             ConnectTimeoutError, DeadlineError
         """
-        addresses = self.look_up(host, port)
-        connected = _connect_first(addresses, self._seconds)
-        try:
-            self._check(host, ip_address(connected.getpeername()[0].partition("%")[0]))
-        except OSError:
-            connected.close()
-            raise
-        return connected
+        return _connect_first(self.look_up(host, port), self._seconds)
 
     def look_up(self, host: str, port: int) -> list[ResolvedAddress]:
         """Return the addresses of a host, none of which is blocked.
@@ -80,13 +72,10 @@ class Dialer:
         if not addresses:
             raise socket.gaierror(socket.EAI_NONAME, "the name has no address")
         for one in addresses:
-            self._check(host, one.address)
+            reason = self._guard.blocked_reason(host, one.address) if self._guard else None
+            if reason is not None:
+                raise BlockedAddressError(reason)
         return addresses
-
-    def _check(self, host: str, address: Address) -> None:
-        reason = self._guard.blocked_reason(host, address) if self._guard else None
-        if reason is not None:
-            raise BlockedAddressError(reason)
 
 
 def _connect_first(addresses: list[ResolvedAddress], seconds: float) -> socket.socket:
