@@ -3,11 +3,12 @@
 import contextlib
 import errno
 import socket
+from ipaddress import ip_address
 
 from foundation.http import deadline
 from foundation.http.deadline import DeadlineError, PlainSocket
 from foundation.http.dns import LookupTimeoutError, Resolve, ResolvedAddress, Resolver
-from foundation.http.ssrf import Guard
+from foundation.http.ssrf import Address, Guard
 
 _NO_ROUTE = frozenset({errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EADDRNOTAVAIL, errno.EACCES})
 
@@ -55,7 +56,15 @@ class Dialer:
             socket.gaierror, LookupTimeoutError, BlockedAddressError, ConnectError,
             ConnectTimeoutError, DeadlineError
         """
-        return _connect_first(self.look_up(host, port), self._seconds)
+        addresses = self.look_up(host, port)
+        connected = _connect_first(addresses, self._seconds)
+        # A connection to 0.0.0.0, which the guard may allow, is one to 127.0.0.1.
+        try:
+            self._check(host, ip_address(connected.getpeername()[0].partition("%")[0]))
+        except OSError:
+            connected.close()
+            raise
+        return connected
 
     def look_up(self, host: str, port: int) -> list[ResolvedAddress]:
         """Return the addresses of a host, none of which is blocked.
@@ -72,10 +81,13 @@ class Dialer:
         if not addresses:
             raise socket.gaierror(socket.EAI_NONAME, "the name has no address")
         for one in addresses:
-            reason = self._guard.blocked_reason(host, one.address) if self._guard else None
-            if reason is not None:
-                raise BlockedAddressError(reason)
+            self._check(host, one.address)
         return addresses
+
+    def _check(self, host: str, address: Address) -> None:
+        reason = self._guard.blocked_reason(host, address) if self._guard else None
+        if reason is not None:
+            raise BlockedAddressError(reason)
 
 
 def _connect_first(addresses: list[ResolvedAddress], seconds: float) -> socket.socket:
