@@ -22,7 +22,7 @@ from receiver.registry.entries import find_owners, state_of
 from receiver.registry.history import Actor, HistoryEvent, NewHistoryEntry
 from receiver.sources import store as sources
 
-# Courses that are read and written together.
+# Courses that are written together.
 _BATCH = 300
 
 REMOVED_AT_ONCE = 500
@@ -34,21 +34,23 @@ def import_in_batches(
 ) -> Iterator[ImportResult]:
     """Add the courses; update token and gradebook target of those in the registry, if they differ.
 
-    Yield the result of some courses at a time. Raises CsvError at the end if any new course has no
-    token, that of another course, or an id that its source cannot have.
+    Yield the result of some courses at a time. Raises CsvError if any new course has no token, that
+    of another course, or an id that its source cannot have.
     """
-    faults: list[Fault] = []
     owners = find_other_owners(session, rows)
-    for batch in _batches(rows):
-        pairs = _get_or_create_locked(session, batch, now=now)
-        new = [row for row, entry in pairs if not entry.is_added]
-        faults += [
-            Fault(row.line, fault) for row in new if (fault := _fault(row, owners.get(row.line)))
+    pairs = _get_or_create_locked(session, rows, now=now)
+    csv_reader.refuse(
+        [
+            Fault(row.line, fault)
+            for row, entry in pairs
+            if not entry.is_added and (fault := _fault(row, owners.get(row.line)))
         ]
-        if not faults:
-            changed = _update(session, pairs, vault=vault, actor=actor, now=now)
-            yield ImportResult(len(new), changed - len(new), len(pairs) - changed)
-    csv_reader.refuse(faults)
+    )
+    for start in range(0, len(pairs), _BATCH):
+        batch = pairs[start : start + _BATCH]
+        new = sum(not entry.is_added for _, entry in batch)
+        changed = _update(session, batch, vault=vault, actor=actor, now=now)
+        yield ImportResult(new, changed - new, len(batch) - changed)
 
 
 def _fault(row: RegistryRow, owner: str | None) -> str | None:
@@ -70,9 +72,7 @@ def set_tokens(
 
     Raises CsvError if a token is missing or a course is not in the registry.
     """
-    pairs = [
-        pair for batch in _batches(rows) for pair in _get_or_create_locked(session, batch, now=now)
-    ]
+    pairs = _get_or_create_locked(session, rows, now=now)
     csv_reader.refuse(
         [Fault(row.line, "the token is missing") for row in rows if row.token is None]
         + [
@@ -121,17 +121,14 @@ def remove(
 
 def find_added(session: Session, rows: Sequence[RegistryRow]) -> list[tuple[RegistryRow, Entry]]:
     """Return the rows whose courses are in the registry, each with its entry and its source."""
-    pairs: list[tuple[RegistryRow, Entry]] = []
-    for batch in _batches(rows):
-        entries = session.scalars(
-            select(Entry)
-            .options(joinedload(Entry.source, innerjoin=True))
-            .where(_matches(batch), Entry.added_at.is_not(None))
-        )
-        by_course = {(entry.source_id, entry.course_id): entry for entry in entries}
-        keyed = [(row, by_course.get((row.source.id, row.course_id))) for row in batch]
-        pairs += [(row, entry) for row, entry in keyed if entry is not None]
-    return pairs
+    entries = session.scalars(
+        select(Entry)
+        .options(joinedload(Entry.source, innerjoin=True))
+        .where(_matches(rows), Entry.added_at.is_not(None))
+    )
+    by_course = {(entry.source_id, entry.course_id): entry for entry in entries}
+    keyed = [(row, by_course.get(_key(row))) for row in sorted(rows, key=_key)]
+    return [(row, entry) for row, entry in keyed if entry is not None]
 
 
 def find_other_owners(session: Session, rows: Sequence[RegistryRow]) -> dict[int, str]:
@@ -165,37 +162,37 @@ def set_gradebook_target(entry: Entry, course: str | None, activity: str | None)
         entry.etag = None
 
 
-def _batches(rows: Sequence[RegistryRow]) -> Iterator[Sequence[RegistryRow]]:
-    # In one order for all, or two files at once could wait for each other.
-    ordered = sorted(rows, key=lambda row: (row.source.id, row.course_id))
-    return (ordered[start : start + _BATCH] for start in range(0, len(ordered), _BATCH))
+def _key(row: RegistryRow) -> tuple[int, str]:
+    return row.source.id, row.course_id
 
 
 def _matches(rows: Sequence[RegistryRow]) -> ColumnElement[bool]:
     return and_(
         Entry.source_id.in_({row.source.id for row in rows}),
-        Entry.course_id.in_({row.course_id for row in rows}),
+        db.among(Entry.course_id, {row.course_id for row in rows}),
     )
 
 
 def _get_or_create_locked(
     session: Session, rows: Sequence[RegistryRow], *, now: datetime
 ) -> list[tuple[RegistryRow, Entry]]:
+    if not rows:
+        return []
+    # All are created in one order and then locked in one order, by id as everywhere: transactions
+    # that have some of them in common do not wait for each other in a circle.
+    ordered = sorted(rows, key=_key)
     session.execute(
         db.insert(session, Entry.__table__).on_conflict_do_nothing(),
         [
             {"source_id": row.source.id, "course_id": row.course_id, "created_at": now}
-            for row in rows
+            for row in ordered
         ],
     )
     entries = session.scalars(
-        select(Entry)
-        .where(_matches(rows))
-        .order_by(Entry.source_id, Entry.course_id)
-        .with_for_update()
+        select(Entry).where(_matches(rows)).order_by(Entry.id).with_for_update()
     )
     by_course = {(entry.source_id, entry.course_id): entry for entry in entries}
-    return [(row, by_course[row.source.id, row.course_id]) for row in rows]
+    return [(row, by_course[_key(row)]) for row in ordered]
 
 
 def _update(

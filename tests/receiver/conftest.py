@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler
@@ -12,7 +13,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from pydantic import SecretStr
-from sqlalchemy import select, update
+from sqlalchemy import select, text, update
 from sqlalchemy.orm import joinedload
 
 from contract import events
@@ -42,6 +43,7 @@ from receiver.sync.fetcher import FetchLimits
 from receiver.sync.run import SyncOptions
 from receiver.webhooks import inbox
 from receiver.webhooks.inbox import WebhookOutcome
+from tests.faults.processes import wait_until
 from tests.loopback import Handler, served
 from tests.receiver.moodle.fake import FakeMoodle, serving
 
@@ -288,6 +290,35 @@ class Store:
 def store(database: Database, vault: Vault) -> Store:
     """ELMS's database, as tests fill and read it."""
     return Store(database, vault)
+
+
+# Whether a session waits for a lock.
+_WAITING = text(
+    "SELECT count(*) > 0 FROM pg_stat_activity"
+    " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+)
+
+
+@pytest.fixture
+def while_locked_by_id(store: Store) -> Callable[[Callable[[], object]], None]:
+    """Return a function that does something while another transaction locks all entries by id."""
+
+    def is_waited_for() -> bool:
+        with store.database.reading() as session:
+            return bool(session.scalar(_WAITING))
+
+    def run(action: Callable[[], object]) -> None:
+        first, *others = sorted(entry.id for entry in store.rows(Entry))
+        with ThreadPoolExecutor(1) as pool:
+            with store.database.writing() as session:
+                session.get_one(Entry, first, with_for_update=True)
+                acting = pool.submit(action)
+                wait_until(is_waited_for, "the action waits")
+                for other in others:
+                    session.get_one(Entry, other, with_for_update=True)
+            acting.result()
+
+    return run
 
 
 @dataclass(frozen=True)

@@ -266,3 +266,21 @@ def test_course_that_changed_its_status_is_not_removed(
 
     assert removed == 1
     assert store.entry("CS102").added_at
+
+
+@pytest.mark.parametrize("database_kind", ["postgresql"])  # SQLite has one writer
+def test_import_locks_entries_by_id(
+    store: Store,
+    import_rows: Import,
+    source: Source,
+    while_locked_by_id: Callable[[Callable[[], object]], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(bulk, "_BATCH", 1)
+    rows = [make_row(source, course_id) for course_id in ("CS102", "CS101")]
+    for row in rows:
+        store.add_course(row.course_id)
+
+    while_locked_by_id(lambda: import_rows(*rows))
+
+    assert store.entry("CS101").stored_token_id == rows[1].token.token_id
