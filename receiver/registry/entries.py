@@ -233,13 +233,14 @@ def store_claimed(
     """Store claimed tokens by entry id, each with its announcement; return how many were stored.
 
     Not if another one than `replaced` is stored by now, because a person has entered it. The
-    webhook of an announcement may arrive later, and then changes nothing.
+    webhook of an announcement may arrive later, and then changes nothing. All entries of `replaced`
+    are locked, by id, as the claims of some of them may have failed.
     """
-    query = select(Entry).where(db.among(Entry.id, claimed), Entry.added_at.is_not(None))
+    query = select(Entry).where(db.among(Entry.id, replaced))
     entries = [
         entry
         for entry in session.scalars(query.order_by(Entry.id).with_for_update())
-        if entry.stored_token_id == replaced[entry.id]
+        if entry.id in claimed and entry.is_added and entry.stored_token_id == replaced[entry.id]
     ]
     lines: list[NewHistoryEntry] = []
     for entry in entries:

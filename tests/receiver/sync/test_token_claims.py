@@ -163,3 +163,18 @@ def test_unexpected_error_fails_only_what_is_not_stored_yet(
 
     failed = [registry.failed_claim_of(lab.entry(one, "one")) for one in ("CS101", "CS102")]
     assert [claim and claim.detail for claim in failed] == [None, "unexpected error: KeyError"]
+
+
+@pytest.mark.parametrize("database_kind", ["postgresql"])  # SQLite has one writer
+def test_refused_and_claimed_entries_are_locked_by_id(
+    lab: Lab, while_locked_by_id: Callable[[Callable[[], object]], None]
+) -> None:
+    until = datetime.now(UTC) + timedelta(hours=1)
+    lab.add_source("one", "http://one", (SECRET,))
+    for course_id in ("CS101", "CS102"):
+        lab.add_course(course_id, TokenAnnounced(2, NEW.token_id, NINE, until), source="one")
+    answers = {"CS101": "refused", "CS102": ClaimedToken(NEW, None)}
+
+    while_locked_by_id(lambda: run_claims(lab, FailingClient(ClaimFailedError("no"), answers)))
+
+    assert lab.entry("CS102", "one").stored_token_id == NEW.token_id
