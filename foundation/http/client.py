@@ -3,7 +3,7 @@
 import ssl
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import lru_cache
 from http.client import HTTPConnection, HTTPException
@@ -48,7 +48,7 @@ class _Connection(HTTPConnection):
         self._dialed = parts.host.strip("[]")
         super().__init__(self._dialed.removesuffix("."), parts.port or self.default_port)
         self._opened_at = self._requested_at = 0.0
-        self._unsent: list[bytes] | None = None
+        self._parts: list[bytes] | None = None
 
     def connect(self) -> None:
         """Open the connection."""
@@ -69,18 +69,18 @@ class _Connection(HTTPConnection):
         """Whether it is recent, and nothing has come: neither its end nor a second response."""
         if not self.is_recent or wait_for_read(self.sock, timeout=0):
             return False
-        # What was decrypted, the socket does not tell.
+        # TLS may hold decrypted bytes that the socket does not show.
         return not (isinstance(self.sock, ssl.SSLSocket) and self.sock.pending())
 
     def request(self, *args: Any, **kwargs: Any) -> None:
         """Send a request, head and body at once."""
         self._requested_at = time.monotonic()
-        self._unsent = []
+        self._parts = []
         try:
             super().request(*args, **kwargs)
-            request = b"".join(self._unsent)
+            request = b"".join(self._parts)
         finally:
-            self._unsent = None
+            self._parts = None
         if self.sock is None:
             self.connect()
         # A peer may respond and close before it has read everything: "413 Content Too Large".
@@ -89,10 +89,10 @@ class _Connection(HTTPConnection):
 
     def send(self, data: Any) -> None:
         """Send data; within `request`, only collect it."""
-        if self._unsent is None:
+        if self._parts is None:
             super().send(data)
         else:
-            self._unsent.append(data)
+            self._parts.append(data)
 
 
 class PooledResponse(Response):
@@ -159,13 +159,16 @@ class Adapter(BaseAdapter):
         return self._send(request, path, _Connection(origin, self._dialer, self._context))
 
     def keep(self, connection: _Connection) -> None:
-        """Keep a connection for the next request to its origin; close those idle for too long."""
+        """Keep a connection for the next request to its origin.
+
+        Close the least recently used ones that are not recent, or above the limit.
+        """
         with self._lock:
             self._kept.append(connection)
-            while not self._kept[0].is_recent or len(self._kept) > self._connections:
+            while self._kept and (
+                len(self._kept) > self._connections or not self._kept[0].is_recent
+            ):
                 self._kept.pop(0).close()
-                if not self._kept:
-                    return
 
     def close(self) -> None:
         """Close the connections that are not in use."""
@@ -203,14 +206,6 @@ def _split(url: str) -> tuple[str, str]:
     return f"{parts.scheme}://{parts.netloc}", f"{path}?{parts.query}" if parts.query else path
 
 
-def causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error and its causes."""
-    inner: BaseException | None = error
-    while inner is not None:
-        yield inner
-        inner = inner.__cause__ or inner.__context__
-
-
 def explain(
     error: BaseException, table: Mapping[ErrorTypes, _Value]
 ) -> tuple[_Value | None, BaseException]:
@@ -218,7 +213,9 @@ def explain(
 
     Without a match: None and the innermost cause.
     """
-    chain = list(causes(error))
+    chain = [error]
+    while inner := chain[-1].__cause__ or chain[-1].__context__:
+        chain.append(inner)
     for types, value in table.items():
         for cause in chain:
             if isinstance(cause, types):

@@ -17,7 +17,7 @@ class DeadlineError(TimeoutError):
 
 
 class IdleTimeoutError(TimeoutError):
-    """No data came, or could be sent, for the longest single wait."""
+    """No data came, or the request could not be sent, within the longest single wait."""
 
 
 class HandshakeTimeoutError(TimeoutError):

@@ -40,7 +40,7 @@ _IPV4_SPECIAL = (
 )
 
 # IANA's IPv6 Special-Purpose Address Registry (RFC 6890), site-local and multicast. Without the
-# forms that embed an IPv4 address: that address decides.
+# forms of which only the embedded IPv4 address counts (`destinations`).
 _IPV6_SPECIAL = (
     ("::/128", "unspecified (RFC 4291)"),
     ("::1/128", "loopback (RFC 4291)"),
