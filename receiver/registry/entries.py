@@ -206,17 +206,10 @@ def find_claimable(
     now: datetime,
 ) -> list[Entry]:
     """Return the entries whose stored token was replaced with an overlap that is not over."""
-    query = _with_source().where(
-        Entry.added_at.is_not(None),
-        Entry.announced_valid_until > now,
-        Entry.announced_token_id != Entry.stored_token_id,
+    query = _added(source_names, course_ids).where(
+        Entry.announced_valid_until > now, Entry.announced_token_id != Entry.stored_token_id
     )
-    if source_names:
-        named = select(Source.id).where(db.among(Source.name, source_names))
-        query = query.where(Entry.source_id.in_(named))
-    if course_ids:
-        query = query.where(db.among(Entry.course_id, course_ids))
-    entries = session.scalars(query.order_by(Entry.source_id, Entry.course_id))
+    entries = session.scalars(query)
     deleted = CourseStatus.COURSE_DELETED
     return [entry for entry in entries if status_of(entry, now=now) is not deleted]
 
@@ -389,13 +382,7 @@ def list_added(
 
     Raises EntryUnknownError if one of the course ids is not among them.
     """
-    query = _with_source().where(Entry.added_at.is_not(None))
-    query = query.order_by(Entry.source_id, Entry.course_id)
-    if source_names:
-        named = select(Source.id).where(db.among(Source.name, source_names))
-        query = query.where(Entry.source_id.in_(named))
-    if course_ids:
-        query = query.where(db.among(Entry.course_id, course_ids))
+    query = _added(source_names, course_ids)
     if entry_ids is not None:
         query = query.where(db.among(Entry.id, entry_ids))
     entries = list(session.scalars(query))
@@ -478,6 +465,17 @@ def reencrypt(session: Session, *, vault: Vault) -> int:
 
 def _with_source() -> Select[tuple[Entry]]:
     return select(Entry).options(joinedload(Entry.source, innerjoin=True))
+
+
+def _added(source_names: Collection[str], course_ids: Collection[str]) -> Select[tuple[Entry]]:
+    """Return the query for the entries in the registry of these sources and courses, or of all."""
+    query = _with_source().where(Entry.added_at.is_not(None))
+    if source_names:
+        named = select(Source.id).where(db.among(Source.name, source_names))
+        query = query.where(Entry.source_id.in_(named))
+    if course_ids:
+        query = query.where(db.among(Entry.course_id, course_ids))
+    return query.order_by(Entry.source_id, Entry.course_id)
 
 
 def _unknown(source: Source, course_id: str) -> EntryUnknownError:
