@@ -3,7 +3,6 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import Row, Select, bindparam, select, text, update
@@ -67,13 +66,6 @@ _STORE_FAILED_CLAIM = (
 )
 
 
-class ApplyResult(StrEnum):
-    """What a fact did to the registry: something stored changed, or nothing."""
-
-    APPLIED = "applied"
-    STALE = "stale"
-
-
 @dataclass(frozen=True)
 class EntryUpdate:
     """What the sync found out about one entry.
@@ -97,11 +89,11 @@ def apply(
     *,
     actor: Actor,
     now: datetime,
-) -> ApplyResult:
+) -> bool:
     """Apply a fact to the entry of a course, which is created if there is none.
 
     A fact about a course that is not in the registry is stored too. The entry is locked, so that
-    concurrent facts are all applied.
+    concurrent facts are all applied. Return False if the fact is stale: nothing stored changed.
     """
     connection, key = session.connection(), {"source": source_id, "course": course_id}
     entry = connection.execute(_GET_OR_CREATE_LOCKED, {**key, "now": now}).one()
@@ -113,7 +105,7 @@ def apply(
         connection.execute(_STORE_FACTS, {**facts, "entry": entry.id})
     line = history.entry_for_fact(entry.id, fact, after, actor, stale=stale)
     history.write(session, [line], actor=actor, now=now)
-    return ApplyResult.STALE if stale else ApplyResult.APPLIED
+    return not stale
 
 
 def apply_updates(

@@ -210,11 +210,11 @@ def _apply(
             fact = TokenAnnounced(data.course_version, data.token_id, at, data.valid_until)
     actor = Actor(ActorKind.WEBHOOK, webhook_id)
     course_id = event.data.course_id
-    result = registry.apply(session, source.source_id, course_id, fact, actor=actor, now=now)
-    if result is registry.ApplyResult.STALE:
-        key = {"source": source.source_id, "id": webhook_id}
-        session.connection().execute(_MARK_STALE, key)
-    return WebhookOutcome(result.value)
+    if registry.apply(session, source.source_id, course_id, fact, actor=actor, now=now):
+        return WebhookOutcome.APPLIED
+    key = {"source": source.source_id, "id": webhook_id}
+    session.connection().execute(_MARK_STALE, key)
+    return WebhookOutcome.STALE
 
 
 def page(

@@ -192,8 +192,8 @@ class Store:
 
     def apply(
         self, course_id: str, *facts: Fact, source: str = "one", actor: Actor = WEBHOOK
-    ) -> list[registry.ApplyResult]:
-        """Apply facts to a course, which need not be in the registry."""
+    ) -> list[bool]:
+        """Apply facts to a course, which need not be in the registry; return which changed it."""
         found = self.source(source)
         with self.database.writing() as session:
             return [
