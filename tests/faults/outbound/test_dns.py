@@ -191,13 +191,13 @@ def test_each_address_of_an_allowed_host_is_tried(
 
 def test_all_addresses_share_one_deadline(make_transport: MakeTransport, full_port: int) -> None:
     dns = Dns(["127.0.0.1"] * 50)
-    transport = make_transport(connect_timeout=0.2, deadline=0.5, resolve=dns)
+    transport = make_transport(connect_timeout=1, deadline=2.5, resolve=dns)
 
     started = time.monotonic()
     failure = transport.post(f"http://elms.example:{full_port}/w", HEADERS, BODY)
 
     assert failure == Failure(
-        "deadline", f"elms.example:{full_port}: too slow: no response within 0.5 s"
+        "deadline", f"elms.example:{full_port}: too slow: no response within 2.5 s"
     )
     assert time.monotonic() - started < PATIENCE
 
