@@ -35,7 +35,7 @@ _CHECKS_IN_INTERVAL, _MAX_CHECK_SECONDS = 20, 30.0
 class Heartbeats:
     """Sends the heartbeats that are due, on threads of their own.
 
-    A fleet of workers sends each once: what is due is claimed in the database. Failing endpoints
+    A fleet of workers sends each once: what is due is taken in one transaction. Failing endpoints
     have threads of their own, so that no healthy one waits until they time out.
     """
 
@@ -76,7 +76,7 @@ class Heartbeats:
         with ThreadPoolExecutor(_AT_ONCE, "heartbeat") as pool:
             while not self._stopped.is_set():
                 try:
-                    due = self.claim(is_failing=is_failing)
+                    due = self.take_due(is_failing=is_failing)
                 except db.UNUSABLE as error:  # the worker says so, too
                     _log.debug("no heartbeats without the database", cause=db.cause(error))
                     due = []
@@ -91,7 +91,7 @@ class Heartbeats:
                 if not due:
                     self._stopped.wait(pause)
 
-    def claim(self, *, is_failing: bool = False) -> list[int]:
+    def take_due(self, *, is_failing: bool = False) -> list[int]:
         """Return some endpoints whose heartbeat is due, which no other worker sends then.
 
         They are healthy, or with `is_failing` they have failed since their last success.
@@ -103,7 +103,7 @@ class Heartbeats:
                 return []
         with database.writing() as session:
             now = db.now(session)
-            return claim_due(
+            return take_due(
                 session, self._interval, is_failing=is_failing, jitter=self._jitter, now=now
             )
 
@@ -121,7 +121,7 @@ class Heartbeats:
             _report(endpoint_id, result)
 
 
-def claim_due(
+def take_due(
     session: Session,
     interval: timedelta,
     *,
@@ -136,12 +136,11 @@ def claim_due(
     heartbeat has carried the current interval; until then heartbeats are due at the shorter of the
     current and the previous one. `jitter` is from 0 to 1.
     """
+    interval_seconds = int(interval.total_seconds())
 
     def wait(endpoint: Endpoint) -> timedelta:
         expected = min(interval, timedelta(seconds=endpoint.heartbeat_seconds or interval_seconds))
         return expected * (_EARLIEST + (_LATEST - _EARLIEST) * jitter())
-
-    interval_seconds = int(interval.total_seconds())
 
     delivered_at = (
         select(func.max(Delivery.created_at))

@@ -18,7 +18,7 @@ import requests
 from contract import events
 from foundation.db import session as db
 from notifier.webhooks import endpoints
-from notifier.worker.heartbeat import claim_due
+from notifier.worker.heartbeat import take_due
 from receiver.sources import store as sources
 from receiver.sources.store import WebhookSource
 from receiver.webhooks import inbox
@@ -208,7 +208,7 @@ def test_week_without_events_raises_nothing(both: Site, lost: int, silent: bool)
 
     while now < begun + timedelta(days=7):
         with both.notifier.writing() as session:
-            [due] = claim_due(session, HOUR, jitter=chance.random, now=now) or [None]
+            [due] = take_due(session, HOUR, jitter=chance.random, now=now) or [None]
             next_at = endpoints.get(session, endpoint_id).heartbeat_due_at or begun + HOUR
         with both.receiver.writing() as session:
             found.add(sources.receptions(session)[SOURCE].is_silent(now))

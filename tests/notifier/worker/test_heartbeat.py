@@ -17,7 +17,7 @@ from notifier.models import CounterShard, DeliveryStatus, Endpoint, EndpointPing
 from notifier.services import Services
 from notifier.webhooks import endpoints
 from notifier.webhooks.circuit_breaker import BreakerState, EndpointStatus, status_details
-from notifier.worker.heartbeat import Heartbeats, claim_due
+from notifier.worker.heartbeat import Heartbeats, take_due
 from tests.faults.processes import wait_until
 from tests.notifier.conftest import NINE, SITE, Reply, Sink, Store, running
 from tests.notifier.worker.conftest import LinesOf, MakeWorker
@@ -45,15 +45,15 @@ def make_heartbeats(store: Store) -> MakeHeartbeats:
     return make
 
 
-def claim(store: Store, now: datetime, *, interval: timedelta = HOUR, jitter: float = 1.0) -> int:
+def take(store: Store, now: datetime, *, interval: timedelta = HOUR, jitter: float = 1.0) -> int:
     """Return the number of heartbeats that are due."""
-    return len(store.write(claim_due, interval, jitter=lambda: jitter, now=now))
+    return len(store.write(take_due, interval, jitter=lambda: jitter, now=now))
 
 
 def test_heartbeat_is_due_once_in_an_interval_and_the_first_after_one(store: Store) -> None:
     store.add_endpoint()
 
-    due = [claim(store, NINE + HOUR * hours) for hours in (0.0, 0.99, 1.0, 1.1, 1.89, 1.9, 2.0)]
+    due = [take(store, NINE + HOUR * hours) for hours in (0.0, 0.99, 1.0, 1.1, 1.89, 1.9, 2.0)]
 
     assert due == [0, 0, 1, 0, 0, 1, 0]
 
@@ -62,7 +62,7 @@ def test_heartbeat_is_due_once_in_an_interval_and_the_first_after_one(store: Sto
 def test_jitter_makes_it_earlier(store: Store, jitter: float, hours: float) -> None:
     made = store.add_endpoint()
 
-    claim(store, NINE + HOUR, jitter=jitter)
+    take(store, NINE + HOUR, jitter=jitter)
 
     assert store.endpoint(made.id).heartbeat_due_at == NINE + HOUR + HOUR * hours
 
@@ -79,7 +79,7 @@ def test_event_that_was_delivered_is_a_heartbeat(store: Store) -> None:
     store.add_delivery(made.id, occurred_at=NINE + HOUR / 2, **delivered)
     store.add_delivery(made.id, occurred_at=NINE + HOUR, status=DeliveryStatus.PENDING)
 
-    due = [claim(store, NINE + HOUR * hours) for hours in (1.0, 1.39, 1.41)]
+    due = [take(store, NINE + HOUR * hours) for hours in (1.0, 1.39, 1.41)]
 
     assert due == [0, 0, 1]
 
@@ -91,11 +91,11 @@ def test_event_is_no_heartbeat_until_the_interval_is_told(store: Store, told: in
         tell(store, made.id, told)
     store.add_delivery(made.id, occurred_at=NINE + HOUR, status=DeliveryStatus.DELIVERED)
 
-    before = claim(store, NINE + HOUR)
+    before = take(store, NINE + HOUR)
     tell(store, made.id)
     store.add_delivery(made.id, occurred_at=NINE + 1.9 * HOUR, status=DeliveryStatus.DELIVERED)
 
-    assert (before, claim(store, NINE + 1.9 * HOUR)) == (1, 0)
+    assert (before, take(store, NINE + 1.9 * HOUR)) == (1, 0)
 
 
 def test_interval_is_told_again_after_a_rotation(store: Store) -> None:
@@ -105,17 +105,17 @@ def test_interval_is_told_again_after_a_rotation(store: Store) -> None:
 
     store.write(endpoints.rotate_secret, made.id, overlap=HOUR, vault=store.vault, now=NINE)
 
-    assert claim(store, NINE + HOUR) == 1
+    assert take(store, NINE + HOUR) == 1
 
 
 def test_longer_interval_is_told_before_the_shorter_one_is_over(store: Store) -> None:
     made = store.add_endpoint()
     tell(store, made.id)
-    claim(store, NINE + HOUR)
+    take(store, NINE + HOUR)
 
-    due = [claim(store, NINE + HOUR * hours, interval=6 * HOUR) for hours in (1.8, 1.9, 2.7, 2.8)]
+    due = [take(store, NINE + HOUR * hours, interval=6 * HOUR) for hours in (1.8, 1.9, 2.7, 2.8)]
     tell(store, made.id, 6 * 3600)
-    due += [claim(store, NINE + HOUR * hours, interval=6 * HOUR) for hours in (3.7, 8.9, 9.1)]
+    due += [take(store, NINE + HOUR * hours, interval=6 * HOUR) for hours in (3.7, 8.9, 9.1)]
 
     assert due == [0, 1, 0, 1, 1, 0, 1]
 
@@ -126,14 +126,14 @@ def test_only_enabled_endpoints_are_sent_heartbeats(store: Store, disabled: bool
     if not disabled:
         store.write(endpoints.remove, made.id, by="ada", now=NINE)
 
-    assert claim(store, NINE + 9 * HOUR) == 0
+    assert take(store, NINE + 9 * HOUR) == 0
 
 
 def test_shorter_interval_counts_at_once(store: Store) -> None:
     store.add_endpoint()
-    claim(store, NINE + HOUR)
+    take(store, NINE + HOUR)
 
-    assert claim(store, NINE + HOUR, interval=HOUR / 60) == 1
+    assert take(store, NINE + HOUR, interval=HOUR / 60) == 1
 
 
 def test_workers_do_not_send_the_same_heartbeat(
@@ -142,14 +142,14 @@ def test_workers_do_not_send_the_same_heartbeat(
     expected = sorted(store.add_endpoint().id for _ in range(20))
     start = threading.Barrier(4)
 
-    def claim_all(one: Heartbeats) -> list[int]:
+    def take_all(one: Heartbeats) -> list[int]:
         start.wait()
-        return [endpoint_id for _ in range(20) for endpoint_id in one.claim()]
+        return [endpoint_id for _ in range(20) for endpoint_id in one.take_due()]
 
     with ThreadPoolExecutor(4) as pool:
-        claimed = [*pool.map(claim_all, [make_heartbeats() for _ in range(4)])]
+        taken = [*pool.map(take_all, [make_heartbeats() for _ in range(4)])]
 
-    assert sorted(one for some in claimed for one in some) == expected
+    assert sorted(one for some in taken for one in some) == expected
 
 
 def test_heartbeat_says_its_interval_and_a_failed_one_is_a_failed_ping(
@@ -229,7 +229,7 @@ def test_single_run_sends_no_heartbeats(
     worker.run(once=True)
 
     assert sink.received == []
-    assert claim(store, store.read(db.now)) == 1
+    assert take(store, store.read(db.now)) == 1
 
 
 def test_shortage_of_threads_costs_the_heartbeats_of_one_check(
@@ -243,4 +243,4 @@ def test_shortage_of_threads_costs_the_heartbeats_of_one_check(
 
     heartbeats._run(is_failing=False)
 
-    assert claim(store, store.read(db.now)) == 8
+    assert take(store, store.read(db.now)) == 8

@@ -13,7 +13,7 @@ from notifier.models import EndpointPing
 from notifier.services import Services
 from notifier.webhooks.circuit_breaker import BreakerState
 from notifier.webhooks.retry_policy import Failure, WebhookResponse
-from notifier.worker.heartbeat import claim_due
+from notifier.worker.heartbeat import take_due
 from notifier.worker.ping import PingResult, send_ping
 from tests.notifier.conftest import Reply, Sink, Store
 
@@ -126,5 +126,5 @@ def test_ping_does_not_delay_the_next_heartbeat(here: Services, store: Store, si
 
     send_ping(here, endpoint_id)
 
-    due = store.write(claim_due, HOUR, jitter=lambda: 1.0, now=now)
+    due = store.write(take_due, HOUR, jitter=lambda: 1.0, now=now)
     assert due == [endpoint_id]
