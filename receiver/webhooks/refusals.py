@@ -19,7 +19,7 @@ from receiver.errors import SourceUnknownError
 from receiver.sources.store import CLOCK_DIFFERS, LastRefusal, Reception
 
 _REFUSALS = "webhook_refusals"
-# Names from URLs whose last refusal is kept, and the characters of a name and of a detail.
+# Names from URLs whose last refusal is remembered, and the characters of a name and of a detail.
 _MAX_NAMES, _MAX_NAME, _MAX_DETAIL = 1000, 100, 300
 REASONS: dict[type, str] = {
     signatures.MissingHeaderError: "header-missing",
@@ -76,12 +76,12 @@ class RefusedWebhooks:
                 oldest = next(iter(self._last))
                 del self._last[oldest]
                 self._stored_at.pop(oldest, None)
-            if reason not in _STORED or self._is_stored(source, now):
+            if reason not in _STORED or self._was_stored_recently(source, now):
                 return None
             self._stored_at[source] = now
             return last
 
-    def _is_stored(self, source: str, now: datetime) -> bool:
+    def _was_stored_recently(self, source: str, now: datetime) -> bool:
         stored_at = self._stored_at.get(source)
         return stored_at is not None and now - stored_at < _STORED_EVERY
 
