@@ -70,7 +70,8 @@ class CourseStatusDetails:
 
     `failing`: the course is active, but the last runs could not sync it, since then; the list of
     the registry knows that from the runs. `valid_until`: the course is active, but its token was
-    replaced and ends then. `is_claimable`: the next run is expected to claim the new one.
+    replaced and ends then. `is_claimable`: the next run is expected to claim the new one, as no
+    claim of it has failed.
     """
 
     status: CourseStatus
