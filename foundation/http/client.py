@@ -171,8 +171,9 @@ class Adapter(BaseAdapter):
                 self._kept.pop(0).close()
 
     def close(self) -> None:
-        """Close the connections that are not in use."""
+        """Close the connections, those in use after their responses."""
         with self._lock:
+            self._connections = 0
             while self._kept:
                 self._kept.pop().close()
 

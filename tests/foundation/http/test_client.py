@@ -228,6 +228,23 @@ def test_host_is_dialed_and_named(host: str, dialed: str, named: bytes) -> None:
         assert b"\r\nHost: %b\r\n" % named in server.recv(4096)
 
 
+def test_connection_in_use_is_closed_after_its_adapter(serve: Serve) -> None:
+    closed = threading.Event()
+
+    def notices_the_end(connection: socket.socket, _: threading.Event) -> None:
+        if connection.recv(1) == b"":
+            closed.set()
+
+    sink, adapter = serve(then(says(FINE), notices_the_end)), http.Adapter(Dialer(5))
+    request = requests.Request("POST", sink.url(), data=BODY).prepare()
+
+    with deadline.within(5), adapter.send(request) as response:
+        response.raw.read()
+        adapter.close()
+
+    assert closed.wait(5)
+
+
 @pytest.mark.parametrize(
     ("limit", "connections"),
     [
