@@ -90,7 +90,6 @@ def _work(
     try:
         pipe.send(worker.run(once=once))
     finally:
-        worker.transport.close()
         worker.database.dispose()
 
 

@@ -129,7 +129,7 @@ class Worker:
 
         While the database is unavailable the worker backs off and tries again; with `once` it
         raises. If it is stopped in that time, it leaves unsettled attempts to their leases.
-        Heartbeats are sent meanwhile, but not with `once`.
+        Heartbeats are sent meanwhile, but not with `once`. Connections are closed at the end.
         """
         options = self.options
         senders = Senders(
@@ -139,7 +139,12 @@ class Worker:
             per_endpoint=options.per_endpoint,
             rate=options.per_endpoint_rate,
         )
-        with closing(senders), self._listening(once=once), self._heartbeats(once=once):
+        with (
+            closing(self.transport),
+            closing(senders),
+            self._listening(once=once),
+            self._heartbeats(once=once),
+        ):
             while True:
                 found = self._turn_or_back_off(senders, once=once)
                 if not (found or senders.claims) and (once or self._stopping):
