@@ -35,7 +35,7 @@ _CHECKS_IN_INTERVAL, _MAX_CHECK_SECONDS = 20, 30.0
 class Heartbeats:
     """Sends the heartbeats that are due, on threads of their own.
 
-    A fleet of workers sends each once: what is due is taken in one transaction. Failing endpoints
+    Several workers send each once: one takes what is due in a transaction. Failing endpoints
     have threads of their own, so that no healthy one waits until they time out.
     """
 

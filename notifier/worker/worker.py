@@ -241,21 +241,20 @@ class Worker:
         is_busy = found is None
         with self.database.writing() as session:
             now = db.now(session)
+            ended = self._ended()
             if self._back_off:
                 self._finished = deliveries.not_recorded(session, self._finished)
             if self._stopping:
                 found = _Found({}, set(), any_due=False, has_lost=False)
             elif found is None:
                 found = self._search(session, senders, pages=1, now=now)
-            ended = [*(attempt.claimed for attempt in self._finished), *self._unsent]
-            ended_for = {claim.endpoint_id for claim in ended}
             settled = batch.settle(
                 session,
                 self._finished,
                 unsent=self._unsent,
                 # The trial of a half-open endpoint is sent, although that is paused again.
                 queued=senders.queued_endpoints() - self._on_trial,
-                trials=self._on_trial & ended_for,
+                trials=self._on_trial & {claim.endpoint_id for claim in self._ended()},
                 reclaim=found.has_lost,
                 disable_after=options.disable_after,
                 now=now,
@@ -275,7 +274,7 @@ class Worker:
         withdrawn = senders.withdraw(settled.blocked)
         senders.mark_settled()
         self._suspects = [each for each in self._suspects if each not in ended] + suspects
-        self._on_trial -= ended_for
+        self._on_trial -= {claim.endpoint_id for claim in ended}
         claimed_for = {claim.endpoint_id for claim in claimed}
         self._on_trial |= found.half_open & claimed_for
         self._newest_first ^= claimed_for
@@ -287,6 +286,9 @@ class Worker:
         senders.put(claimed + suspects, send_before=begun + options.lease.total_seconds() / 4)
         with logging.batch():
             reporter.report(settled, self.totals)
+
+    def _ended(self) -> list[Claimed]:
+        return [*(attempt.claimed for attempt in self._finished), *self._unsent]
 
     def _attempt(self, claimed: Claimed) -> Finished:
         started_at, clock = datetime.now(UTC), time.perf_counter()

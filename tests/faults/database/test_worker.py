@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 from structlog.testing import capture_logs
 
 from foundation.db.migrations import Schema
@@ -17,6 +17,7 @@ from notifier.courses import service as courses
 from notifier.models import SCHEMA, SOURCE, Attempt, Delivery, Event
 from notifier.webhooks import endpoints, outbox
 from notifier.webhooks.http_client import Transport
+from notifier.worker.claims import SUSPECT_AFTER
 from notifier.worker.worker import Worker, WorkerOptions
 from tests.faults.database.commands import SITE
 from tests.faults.database.conftest import VAULT, MakeProxy, count, file_of
@@ -144,6 +145,26 @@ def test_result_whose_transaction_fails_is_recorded_once(
     recorded = Counter((one.delivery_id, one.started_at) for one in attempts)
     assert {delivery_id for delivery_id, _ in recorded} == set(due.read(select(Delivery.id)))
     assert set(recorded.values()) == {1}
+
+
+@on_postgres
+def test_suspect_whose_commit_has_no_response_keeps_no_other_waiting(
+    due: Outbox, sink: Sink, make_proxy: MakeProxy, make_worker: Callable[[str], Worker]
+) -> None:
+    respond = threading.Event()
+    sink.always(Reply(after=respond))
+    due.add(2)
+    with due.database.writing() as session:
+        session.execute(update(Delivery).values(lost_claims=SUSPECT_AFTER))
+    proxy = make_proxy(due.url)
+
+    with running(make_worker(proxy.url)):
+        sink.wait_for(1)
+        fault = proxy.on("COMMIT", Break.AFTER)
+        respond.set()
+        due.wait_delivered()
+
+    assert fault.met.is_set()
 
 
 @on_postgres
