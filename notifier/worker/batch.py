@@ -127,7 +127,9 @@ def claim(
     on_trial = breaker_store.lock_half_open(session, wanted.keys() & half_open, now=now)
     numbers = {endpoint_id: wanted[endpoint_id] for endpoint_id in wanted.keys() - half_open}
     numbers |= dict.fromkeys(on_trial, 1)
-    claimed = claims.claim(session, numbers, newest_first=newest_first, lease=lease, now=now)
+    claimed = claims.claim(
+        session, numbers, newest_first=newest_first, on_trial=on_trial, lease=lease, now=now
+    )
     tried = on_trial.keys() & {claim.endpoint_id for claim in claimed}
     paused = {
         endpoint_id: on_trial[endpoint_id].pause_for_trial(now + lease) for endpoint_id in tried

@@ -73,6 +73,7 @@ def claim(
     numbers: Mapping[int, int],
     *,
     newest_first: Collection[int] = (),
+    on_trial: Collection[int] = (),
     lease: timedelta,
     now: datetime,
 ) -> list[Claimed]:
@@ -81,8 +82,8 @@ def claim(
     `numbers` has how many are claimed for each endpoint. Half of them are those that have been
     due for longest, half those that became due last, so that neither a backlog of retries delays
     new events nor new events the backlog. An odd one is the oldest, or for the endpoints in
-    `newest_first` the newest. `now` is the database's clock. A delivery whose lease expired must be
-    reclaimed first.
+    `newest_first` the newest. Claims for the endpoints in `on_trial` are trials. `now` is the
+    database's clock. A delivery whose lease expired must be reclaimed first.
     """
     given = [
         {"endpoint_id": endpoint_id, "oldest": number - newest, "newest": newest}
@@ -93,7 +94,7 @@ def claim(
         return []
     token, until = secrets.token_hex(16), now + lease
     _CLAIM.execute(session, given, most=max(numbers.values()), token=token, now=now, until=until)
-    return _claimed(session, token, until, now=now)
+    return _claimed(session, token, until, on_trial=on_trial, now=now)
 
 
 def claim_suspect(session: Session, *, lease: timedelta, now: datetime) -> list[Claimed]:
@@ -310,7 +311,14 @@ _CLAIMED = RowsQuery(
 )
 
 
-def _claimed(session: Session, token: str, until: datetime, *, now: datetime) -> list[Claimed]:
+def _claimed(
+    session: Session,
+    token: str,
+    until: datetime,
+    *,
+    on_trial: Collection[int] = (),
+    now: datetime,
+) -> list[Claimed]:
     rows = _CLAIMED.fetch(session, token=token, until=until)
     endpoint_ids = {endpoint_id for _, endpoint_id, *_ in rows}
     encrypted = endpoints.encrypted_secrets(session, endpoint_ids, now=now) if rows else {}
@@ -322,6 +330,7 @@ def _claimed(session: Session, token: str, until: datetime, *, now: datetime) ->
             occurred_at=datetime.fromisoformat(occurred_at).replace(tzinfo=UTC),
             claimed_at=now,
             span=tracing.span_from(traceparent),
+            is_trial=sent[1] in on_trial,
         )
         for *sent, occurred_at, traceparent in rows
     ]

@@ -85,6 +85,7 @@ def test_half_open_endpoint_gets_one_attempt_and_a_success_ends_the_pause(store:
 
     row = store.endpoint(endpoint.id)
     assert [len(first), len(meanwhile), len(afterwards)] == [1, 0, 2]
+    assert [one.is_trial for one in (*first, *afterwards)] == [True, False, False]
     assert (row.failures, row.failing_since, row.paused_until) == (0, None, None)
 
 
