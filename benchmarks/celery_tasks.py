@@ -1,14 +1,10 @@
 """Webhooks as tasks of Celery; as a program it publishes those of a file."""
 
-import json
 import os
-import sys
-from functools import cache
-from pathlib import Path
 
 from celery import Celery
 
-from benchmarks.tuned_requests import Sender
+from benchmarks import queue_tasks
 
 app = Celery("benchmarks", broker=os.environ["BENCHMARK_REDIS"])
 app.conf.update(
@@ -17,19 +13,7 @@ app.conf.update(
     # Its documentation recommends 50 to 150 for many short tasks.
     worker_prefetch_multiplier=64,
 )
-
-
-@cache
-def _sender() -> Sender:
-    return Sender.from_environment(connections=int(os.environ["BENCHMARK_THREADS"]))
-
-
-def _post(path: str, webhook_id: str, body: str) -> None:
-    _sender().send(path, webhook_id, body)
-
-
-post = app.task(_post, name="post")
+tasks = {name: app.task(send, name=name) for name, send in queue_tasks.TASKS.items()}
 
 if __name__ == "__main__":
-    for webhook in json.loads(Path(sys.argv[1]).read_text()):
-        post.delay(*webhook)
+    queue_tasks.publish(lambda task, *webhook: tasks[task].delay(*webhook))

@@ -4,7 +4,8 @@
 [--processes 1] [--threads N] [--database-url URL] [--peers]` sends the same signed webhooks in each
 way to the same receiver, in turns. The worker gets a new database each time, on SQLite and, with
 the URL of a server, on PostgreSQL. `--peers` adds Celery and dramatiq, in a virtual environment
-that is made for them. It fails if a webhook did not arrive.
+that is made for them, each with tasks that send with tuned and with plain requests. It fails if a
+webhook did not arrive.
 
 The rate is that between the first and the last request at the receiver. CPU is that of the
 senders without their start, which is measured with a single webhook; databases, Redis and the
@@ -18,7 +19,8 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from benchmarks import peers, pending, receivers
@@ -26,7 +28,7 @@ from benchmarks.receivers import Receiver, cpu_of_children
 from contract.signatures import Secret
 from demo.processes import Machines, ProcessError, machines
 
-BARE = "bare requests"
+BARE, _OURS = "bare requests", "ours"
 _ROOT = Path(__file__).parents[1]
 _LIMIT_SECONDS = 900.0
 # What a worker is started with: limits that limit nothing.
@@ -65,6 +67,11 @@ class Pass:
     cpu: float
     receiver_cpu: float
     repeated: int
+
+    @property
+    def cpu_each(self) -> float:
+        """The CPU seconds of the senders for a delivery."""
+        return self.cpu / self.deliveries
 
 
 Way = Callable[[int, int], Pass]
@@ -111,15 +118,15 @@ class Bench:
             raise ProcessError(f"not all were delivered: {statuses}")
         return _pass(receiver, cpu, events * endpoints)
 
-    def peer(self, name: str, python: Path, events: int, endpoints: int) -> Pass:
-        """Send with Celery or dramatiq."""
+    def peer(self, name: str, task: str, python: Path, events: int, endpoints: int) -> Pass:
+        """Send with Celery or dramatiq, with one of the `queue_tasks`."""
         file = self._file(events, endpoints)
         with (
             peers.empty_redis(self.redis_url),
             receivers.receiving(self.machines, self.size.delay_ms) as receiver,
         ):
             where = self._environment(receiver)
-            publish = [str(python), "-m", f"benchmarks.{name}_tasks", str(file)]
+            publish = [str(python), "-m", f"benchmarks.{name}_tasks", str(file), task]
             self._run([publish], where)
             before = cpu_of_children()
             threads = self.size.bare_threads
@@ -185,15 +192,12 @@ def measure(bench: Bench, ways: dict[str, Way], passes: int) -> dict[str, list[P
         for name, way in ways.items():
             one = way(events, size.endpoints)
             print(f"pass {number + 1}: {name} {one.rate:.0f}/s", file=sys.stderr)
-            cpu = one.cpu - starts[name]
-            measured[name].append(
-                Pass(one.deliveries, one.rate, cpu, one.receiver_cpu, one.repeated)
-            )
+            measured[name].append(replace(one, cpu=one.cpu - starts[name]))
     return measured
 
 
 def report(size: Size, measured: dict[str, list[Pass]]) -> None:
-    """Print a line for each way."""
+    """Print a line for each way, and one that compares ours with each of the other queues."""
     bare = measured[BARE]
     print(
         f"{bare[0].deliveries} webhooks to {size.endpoints} endpoints, "
@@ -201,17 +205,33 @@ def report(size: Size, measured: dict[str, list[Pass]]) -> None:
         f"with {size.threads} threads (bare: {size.bare_threads}), {len(bare)} passes"
     )
     for name, passes in measured.items():
-        ratios = [one.rate / other.rate for one, other in zip(passes, bare, strict=True)]
         print(
             f"{name:17} {statistics.median(one.rate for one in passes):7.0f}/s  "
-            f"{statistics.median(one.cpu / one.deliveries for one in passes) * 1e6:6.0f} µs CPU  "
-            f"of bare {statistics.median(ratios):4.0%} ({min(ratios):.0%} to {max(ratios):.0%})  "
+            f"{statistics.median(one.cpu_each for one in passes) * 1e6:6.0f} µs CPU  "
+            f"of bare {_ratios(passes, bare, 'rate', '.0%'):22}  "
             f"sent twice {sum(one.repeated for one in passes)}"
         )
+    ours = [name for name in measured if name.startswith(_OURS)]
+    for name in ours:
+        for peer in (other for other in measured if other not in {BARE, *ours}):
+            both = measured[name], measured[peer]
+            print(
+                f"{name} is {_ratios(*both, 'rate', '.1f')} times as fast as {peer}, "
+                f"with {_ratios(*both, 'cpu_each', '.0%')} of its CPU"
+            )
     each = statistics.median(
         one.receiver_cpu / one.deliveries for passes in measured.values() for one in passes
     )
     print(f"receiver: {each * 1e6:.0f} µs CPU a request, so at most {1 / each:.0f}/s on its own")
+
+
+def _ratios(passes: Sequence[Pass], others: Sequence[Pass], figure: str, form: str) -> str:
+    """Return the median of a figure's ratio within a pass, with the minimum and maximum."""
+    ratios = [
+        getattr(one, figure) / getattr(other, figure)
+        for one, other in zip(passes, others, strict=True)
+    ]
+    return f"{statistics.median(ratios):{form}} ({min(ratios):{form}} to {max(ratios):{form}})"
 
 
 def main() -> None:
@@ -234,16 +254,14 @@ def main() -> None:
         both = stack.enter_context(machines(folder))
         prepare(both)
         bench = Bench(both, size, given.redis_url)
-        ways: dict[str, Way] = {
-            BARE: bench.bare,
-            "ours, SQLite": lambda *counts: bench.ours(None, *counts),
-        }
+        ways: dict[str, Way] = {BARE: bench.bare, f"{_OURS}, SQLite": partial(bench.ours, None)}
         if given.database_url:
-            ways["ours, PostgreSQL"] = lambda *counts: bench.ours(given.database_url, *counts)
+            ways[f"{_OURS}, PostgreSQL"] = partial(bench.ours, given.database_url)
         if given.peers:
             python = peers.install()
-            ways["Celery"] = lambda *counts: bench.peer("celery", python, *counts)
-            ways["dramatiq"] = lambda *counts: bench.peer("dramatiq", python, *counts)
+            for peer in ("Celery", "dramatiq"):
+                for task in ("tuned", "plain"):
+                    ways[f"{peer}, {task}"] = partial(bench.peer, peer.lower(), task, python)
         report(size, measure(bench, ways, given.passes))
 
 

@@ -27,7 +27,8 @@ _HEADERS = {
     "Accept": "application/json",
     "Accept-Encoding": "identity",
 }
-_TIMEOUT = 15.0
+# Seconds, of each request.
+TIMEOUT = 15.0
 
 
 class Sender:
@@ -61,7 +62,7 @@ class Sender:
         request.headers.update(
             signatures.sign([self._secret], webhook_id, raw, now=datetime.now(UTC))
         )
-        self._http.send(request, timeout=_TIMEOUT, allow_redirects=False).raise_for_status()
+        self._http.send(request, timeout=TIMEOUT, allow_redirects=False).raise_for_status()
 
     def _prepare(self, path: str) -> PreparedRequest:
         request = PreparedRequest()
