@@ -1,5 +1,6 @@
 """The steps of a worker's transaction: settle finished attempts, then claim due deliveries."""
 
+import random
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence, Set
 from dataclasses import dataclass
@@ -115,7 +116,6 @@ def claim(
     wanted: Mapping[int, int],
     *,
     half_open: Set[int],
-    newest_first: Collection[int] = (),
     lease: timedelta,
     now: datetime,
 ) -> list[Claimed]:
@@ -127,9 +127,10 @@ def claim(
     on_trial = breaker_store.lock_half_open(session, wanted.keys() & half_open, now=now)
     numbers = {endpoint_id: wanted[endpoint_id] for endpoint_id in wanted.keys() - half_open}
     numbers |= dict.fromkeys(on_trial, 1)
-    claimed = claims.claim(
-        session, numbers, newest_first=newest_first, on_trial=on_trial, lease=lease, now=now
-    )
+    # Half of the turns each, so that neither a backlog of retries delays new events, nor new events
+    # the backlog.
+    newest = bool(random.getrandbits(1))
+    claimed = claims.claim(session, numbers, newest=newest, on_trial=on_trial, lease=lease, now=now)
     tried = on_trial.keys() & {claim.endpoint_id for claim in claimed}
     paused = {
         endpoint_id: on_trial[endpoint_id].pause_for_trial(now + lease) for endpoint_id in tried

@@ -108,8 +108,6 @@ class Worker:
         self._forgot_at = float("-inf")
         self._stopping = self._throttled = False
         self._on_trial: set[int] = set()
-        # Endpoints of which an odd number is rounded up to the newest: every second time.
-        self._newest_first: set[int] = set()
         self._back_off = 0.0
         self._key = lru_cache(_MAX_KEYS)(self._decrypt)
 
@@ -263,7 +261,6 @@ class Worker:
                 session,
                 found.wanted,
                 half_open=found.half_open,
-                newest_first=self._newest_first,
                 lease=options.lease,
                 now=now,
             )
@@ -277,7 +274,6 @@ class Worker:
         self._on_trial -= {claim.endpoint_id for claim in ended}
         claimed_for = {claim.endpoint_id for claim in claimed}
         self._on_trial |= found.half_open & claimed_for
-        self._newest_first ^= claimed_for
         self._finished, self._unsent = [], withdrawn
         # To give them back, or to search the other pages.
         if withdrawn or (is_busy and not claimed):

@@ -267,7 +267,12 @@ class Store:
         return self.read(delivery_queries.attempts_of, delivery_id)
 
     def claim(
-        self, *, now: datetime = NINE, lease: timedelta = MINUTE, number: int = 100
+        self,
+        *,
+        now: datetime = NINE,
+        lease: timedelta = MINUTE,
+        number: int = 100,
+        newest: bool = False,
     ) -> list[Claimed]:
         """Reclaim what expired, and claim up to `number` due deliveries of each endpoint."""
         with self.database.writing() as session:
@@ -275,7 +280,7 @@ class Store:
             due, _ = claims.find_due(session, 0, now=now)
             numbers = dict.fromkeys(due, number)
             return [
-                *claims.claim(session, numbers, lease=lease, now=now),
+                *claims.claim(session, numbers, newest=newest, lease=lease, now=now),
                 *claims.claim_suspect(session, lease=lease, now=now),
             ]
 

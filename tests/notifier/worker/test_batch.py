@@ -148,6 +148,21 @@ def test_claims_are_given_back_before_expired_ones_are_reclaimed(store: Store) -
     assert store.attempts(delivery_id) == []
 
 
+def test_neither_a_backlog_nor_new_events_wait_for_the_others(store: Store) -> None:
+    """A turn claims what has been due for longest or what became due last, as chance decides."""
+    endpoint_id = store.add_endpoint().id
+    ids = [store.add_delivery(endpoint_id, due_at=NINE - n * MINUTE) for n in range(50, 0, -1)]
+
+    def claim_one() -> int:
+        wanted, nobody = {endpoint_id: 1}, frozenset[int]()
+        (claimed,) = store.write(batch.claim, wanted, half_open=nobody, lease=MINUTE, now=NINE)
+        return claimed.delivery_id
+
+    claimed = {claim_one() for _ in range(40)}
+
+    assert {ids[0], ids[-1]} <= claimed
+
+
 def test_half_open_endpoint_without_deliveries_is_unchanged(store: Store) -> None:
     endpoint = store.add_endpoint()
     store.set_state(endpoint.id, HALF_OPEN)

@@ -108,35 +108,27 @@ def test_claims_read_no_backlog(store: Store) -> None:
         claims.find_due(session, 0, now=NINE)
         claims.any_lost(session, now=NINE)
         claims.reclaim_expired(session, now=NINE)
-        claims.claim(session, {1: 9}, newest_first=[1], lease=MINUTE, now=NINE)
+        claims.claim(session, {1: 9}, newest=False, lease=MINUTE, now=NINE)
+        claims.claim(session, {1: 9}, newest=True, lease=MINUTE, now=NINE)
         claims.claim_suspect(session, lease=MINUTE, now=NINE)
     event.remove(store.database.engine, "before_cursor_execute", explain)
 
     reads = [one for one in plans if re.search(r"\bdeliveries\b", one)]
     by_index = r"INDEX ix_deliveries_(free|suspect|status_leased_until) \(status="
-    assert len([one for one in reads if re.search(by_index, one)]) == 10
+    assert len([one for one in reads if re.search(by_index, one)]) == 12
     assert [one for one in reads if not re.search(rf"{by_index}|PRIMARY KEY \(rowid=", one)] == []
 
 
-def test_longest_and_latest_due_are_claimed_alike(store: Store) -> None:
+def test_longest_or_latest_due_are_claimed(store: Store) -> None:
     """A backlog does not delay new events, and new events do not delay the backlog (F25)."""
     endpoint_id = store.add_endpoint().id
     ids = [store.add_delivery(endpoint_id, due_at=NINE - n * MINUTE) for n in range(9, 0, -1)]
 
-    first, second = store.claim(number=3), store.claim(number=4)
+    longest, latest = store.claim(number=3), store.claim(number=4, newest=True)
 
-    assert {one.delivery_id for one in first} == {*ids[:2], ids[-1]}
-    assert {one.delivery_id for one in second} == {*ids[2:4], *ids[-3:-1]}
-    assert [one.delivery_id for one in store.claim()] == ids[4:6]
-
-
-def test_events_of_one_time_are_claimed_once(store: Store) -> None:
-    """Those of a bulk deletion are due at the same time."""
-    ids = store.add_deliveries(store.add_endpoint().id, 9)
-
-    claimed = store.claim(number=6)
-
-    assert {one.delivery_id for one in claimed} == {*ids[:3], *ids[-3:]}
+    assert [one.delivery_id for one in longest] == ids[:3]
+    assert [one.delivery_id for one in latest] == ids[-4:]
+    assert [one.delivery_id for one in store.claim()] == ids[3:5]
 
 
 def test_room_is_for_each_endpoint(store: Store) -> None:
@@ -149,7 +141,7 @@ def test_room_is_for_each_endpoint(store: Store) -> None:
     with store.database.writing() as session:
         due, after = claims.find_due(session, 0, now=NINE)
         numbers = {crowded.id: 2, quiet.id: 9, closed.id: 0}
-        found = claims.claim(session, numbers, newest_first=numbers, lease=MINUTE, now=NINE)
+        found = claims.claim(session, numbers, lease=MINUTE, now=NINE)
 
     assert (list(due), after) == ([crowded.id, quiet.id, closed.id], None)
     assert [one.endpoint_id for one in found] == [crowded.id] * 2 + [quiet.id] * 5

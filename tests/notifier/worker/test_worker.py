@@ -186,22 +186,6 @@ def test_endpoints_with_nothing_due_do_not_delay_another(
     assert len(received) == 6
 
 
-def test_oldest_and_newest_deliveries_of_an_endpoint_alternate(
-    store: Store, make_worker: MakeWorker, sink: Sink
-) -> None:
-    endpoint = store.add_endpoint(sink.url())
-    oldest, second, third, newest = (
-        store.add_delivery(endpoint.id, due_at=NINE + n * MINUTE) for n in range(4)
-    )
-    sink.always(Reply(503))  # nothing is claimed ahead for an endpoint that fails
-
-    with running(make_worker(per_endpoint=1)):
-        sink.wait_for(4)
-
-    began = {id_: store.attempts(id_)[0].started_at for id_ in (oldest, second, third, newest)}
-    assert sorted(began, key=began.__getitem__) == [oldest, newest, second, third]
-
-
 def test_trial_that_waits_for_a_thread_is_sent(
     store: Store, make_worker: MakeWorker, sink: Sink
 ) -> None:
