@@ -7,7 +7,7 @@ from urllib3.exceptions import LocationParseError
 from urllib3.util import parse_url
 
 from foundation.errors import Advice
-from foundation.http import hosts, ssrf
+from foundation.http import hosts
 from foundation.http.hosts import Host, HostError
 from foundation.http.ssrf import Guard
 from foundation.logging import redact
@@ -37,10 +37,10 @@ def normalize(url: str, guard: Guard) -> str:
     except HostError as error:
         raise EndpointUrlError(f"the host {written} {error}") from None
     _check_blocked(written, host, guard)
-    if parts.scheme != "https" and not (guard.loopback and _is_loopback(host)):
+    if parts.scheme != "https" and not (guard.loopback and host.is_loopback):
         raise EndpointUrlError(
             f"{url} is not https: others on the network could read and change what is sent",
-            advice=Advice(f"Give an https URL. {_LOOPBACK_STEP}") if _is_loopback(host) else None,
+            advice=Advice(f"Give an https URL. {_LOOPBACK_STEP}") if host.is_loopback else None,
         )
     name = f"[{host.name}]" if isinstance(host.address, IPv6Address) else host.name
     port = "" if parts.port is None else f":{parts.port}"
@@ -95,23 +95,17 @@ def _check_blocked(written: str, host: Host, guard: Guard) -> None:
     if host.address is not None:
         why = guard.blocked_reason(host.name, host.address)
         if why is not None:
-            if written != host.name:
+            if not why.startswith(f"{written} "):
                 why = f"{written} means {why.replace(' ', ', which ', 1)}"
-            step = f"{_HOSTS_STEP} {_LOOPBACK_STEP}" if _is_loopback(host) else _HOSTS_STEP
+            step = f"{_HOSTS_STEP} {_LOOPBACK_STEP}" if host.is_loopback else _HOSTS_STEP
             raise EndpointUrlError(why, advice=Advice(step))
-    elif hosts.is_localhost(host.name):
+    elif host.is_loopback:
         if not guard.loopback:
             raise EndpointUrlError(
                 f"{host.name} is loopback (RFC 6761)", advice=Advice(_LOOPBACK_STEP)
             )
-    elif "." not in host.name and not guard.allows_name(host.name):
+    elif "." not in host.name and host.name not in guard.hosts:
         raise EndpointUrlError(
             f"{host.name} has no dot, so it means a different host on every network",
             advice=Advice(f"Give the full name of the host. {_HOSTS_STEP}"),
         )
-
-
-def _is_loopback(host: Host) -> bool:
-    if host.address is not None:
-        return all(one.is_loopback for one in ssrf.destinations(host.address))
-    return hosts.is_localhost(host.name)

@@ -56,8 +56,9 @@ def test_name_has_one_normal_form(written: str, name: str) -> None:
     [
         ("0:0:0:0:0:0:0:1", "::1"),
         ("2001:4860:4860::ABCD", "2001:4860:4860::abcd"),
-        ("::ffff:7f00:1", "::ffff:127.0.0.1"),
-        ("::FFFF:127.0.0.1", "::ffff:127.0.0.1"),
+        pytest.param("::ffff:7f00:1", "127.0.0.1", id="mapped"),
+        pytest.param("::FFFF:127.0.0.1", "127.0.0.1", id="mapped with dots"),
+        pytest.param("64:FF9B::127.0.0.1", "64:ff9b::7f00:1", id="NAT64"),
     ],
 )
 def test_ipv6_address_has_one_normal_form(written: str, name: str) -> None:
@@ -80,7 +81,11 @@ def test_ipv6_address_has_one_normal_form(written: str, name: str) -> None:
         pytest.param("1.2.3.4.5", NOT_IPV4, id="five numbers"),
         pytest.param("256.0.0.1", NOT_IPV4, id="256"),
         pytest.param("4294967296", NOT_IPV4, id="2^32"),
-        pytest.param("9" * 240, NOT_IPV4, id="240 digits"),
+        pytest.param("9" * 63, NOT_IPV4, id="63 digits"),
+        pytest.param("0x", NOT_IPV4, id="no hexadecimal digit"),
+        pytest.param("-1", "is not a host name", id="negative"),
+        pytest.param("8.8.8.8 .1", "is not a host name", id="space that inet_aton accepts"),
+        pytest.param("8\x00.1", "is not a host name", id="NUL"),
         pytest.param("08.1", NOT_IPV4, id="octal eight"),
         pytest.param("1_0.1", NOT_IPV4, id="underscore in a number"),
         pytest.param("elms.1", NOT_IPV4, id="name and number"),
@@ -94,8 +99,15 @@ def test_invalid_host_is_refused(written: str, why: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "expected"),
-    [("LOCALHOST", True), ("app.localhost.", True), ("notlocalhost", False)],
+    ("written", "expected"),
+    [
+        ("LOCALHOST", True),
+        ("app.localhost.", True),
+        ("notlocalhost", False),
+        ("127.1", True),
+        ("::1", True),
+        ("8.8.8.8", False),
+    ],
 )
-def test_localhost_is_known_by_its_name(name: str, expected: bool) -> None:
-    assert hosts.is_localhost(name) is expected
+def test_loopback_is_known_without_a_lookup(written: str, expected: bool) -> None:
+    assert hosts.parse_host(written).is_loopback is expected

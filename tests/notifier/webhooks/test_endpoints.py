@@ -329,7 +329,7 @@ def test_url_is_corrected_before_the_first_delivery(store: Store) -> None:
     [
         pytest.param(RIGHT, 1, "endpoint 1 has accepted deliveries at", id="delivered"),
         pytest.param("https://elms.example/2", 0, "elms.example/2 is registered", id="registered"),
-        pytest.param("https://10.0.0.7/", 0, "10.0.0.7 is for private use", id="blocked"),
+        pytest.param("https://10.0.0.7/", 0, "10.0.0.7 is a private address", id="blocked"),
     ],
 )
 def test_invalid_correction_changes_nothing(
