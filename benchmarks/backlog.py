@@ -189,11 +189,11 @@ def _claim(database: Database) -> tuple[float, float, int]:
     cpu, begun = time.process_time(), time.perf_counter()
     with database.writing() as session:
         now = db.now(session)
-        due: dict[int, bool] = {}
+        due: list[int] = []
         after: int | None = 0
         while after is not None:
             found, after = claims.find_due(session, after, now=now)
-            due |= found
+            due += found
         numbers = dict.fromkeys(due, _CLAIMED_EACH)
         claimed = claims.claim(session, numbers, lease=_LEASE, now=now)
         session.rollback()

@@ -1,15 +1,14 @@
 """The breaker states of endpoints in the database: read, lock, write."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from foundation.db import session as db
 from foundation.db.bulk import RowsStatement
-from foundation.db.session import UtcDateTime
 from notifier.models import Endpoint
 from notifier.webhooks.circuit_breaker import BreakerState
 
@@ -42,31 +41,11 @@ def read_states(
 
     `lock` locks the rows, in this order, and those of disabled endpoints with them.
     """
+    if only is not None and not only:
+        return {}
     query, values = (_STATES, {}) if only is None else (_STATES_OF, {"ids": [*only]})
     # KEY SHARE: a transaction that writes a delivery for the endpoint need not wait for this one.
     rows = session.execute(query.with_for_update(key_share=True) if lock else query, values)
-    return _by_id(rows)
-
-
-_HALF_OPEN = _STATES_OF.where(
-    _ENDPOINT.c.paused_until <= bindparam("now", type_=UtcDateTime())
-).with_for_update(key_share=True, skip_locked=True)
-
-
-def lock_half_open(
-    session: Session, endpoint_ids: Collection[int], *, now: datetime
-) -> dict[int, BreakerState]:
-    """Lock those of some endpoints that are half-open, and return their states.
-
-    One that another transaction has locked is left out: this one may have locked deliveries, and
-    must not wait for endpoints.
-    """
-    if not endpoint_ids:
-        return {}
-    return _by_id(session.execute(_HALF_OPEN, {"ids": [*endpoint_ids], "now": now}))
-
-
-def _by_id(rows: Iterable[Any]) -> dict[int, BreakerState]:
     return {
         endpoint_id: BreakerState(*columns)
         for is_enabled, endpoint_id, *columns in rows
@@ -94,6 +73,5 @@ def end_pauses(session: Session, *, now: datetime) -> None:
     if not any(state.is_paused(now) for state in read_states(session).values()):
         return
     # All are locked, although only some change: locking some now and others later can deadlock.
-    locked = read_states(session, lock=True)
-    paused = {one: state for one, state in locked.items() if state.is_paused(now)}
-    write_states(session, {one: state.end_pause(now) for one, state in paused.items()})
+    states = read_states(session, lock=True)
+    write_states(session, {one: state.end_pause(now) for one, state in states.items()})

@@ -15,6 +15,7 @@ from notifier.webhooks.retry_policy import (
     AttemptResult,
     EndpointHealth,
     health_of,
+    is_gone,
     requested_wait,
 )
 
@@ -45,10 +46,6 @@ class BreakerState:
     def end_pause(self, now: datetime) -> "BreakerState":
         """Return the state with its pause over, so that a single attempt tries the endpoint."""
         return replace(self, paused_until=now) if self.is_paused(now) else self
-
-    def pause_for_trial(self, until: datetime) -> "BreakerState":
-        """Return a half-open state paused again while the single attempt is made."""
-        return replace(self, paused_until=until)
 
 
 class EndpointStatus(StrEnum):
@@ -114,6 +111,13 @@ def record_failure(state: BreakerState, result: AttemptResult, *, now: datetime)
         pause = max(pause, min(max(failing_for / 2, SHORTEST_PAUSE), LONGEST_PAUSE))
     until = max(state.paused_until or now, now + pause) if pause else state.paused_until
     return BreakerState(failures, state.failing_since, now, until)
+
+
+def pauses_at_once(result: AttemptResult, *, now: datetime) -> bool:
+    """Return True if a single result pauses or disables its endpoint."""
+    if health_of(result) is EndpointHealth.FAILING:
+        return requested_wait(result, now) > timedelta(0)
+    return is_gone(result)
 
 
 def is_failing_for(state: BreakerState, duration: timedelta, *, now: datetime) -> bool:

@@ -39,8 +39,7 @@ CHANNEL = "deliveries"
 class Claimed(signals.DeliveryIdentity):
     """A delivery under a lease: what to send where, and the number of this attempt.
 
-    `encrypted_secrets` sign it. `span` is the trace span of the attempt. `is_trial`: its endpoint
-    is tried again after a pause.
+    `encrypted_secrets` sign it. `span` is the trace span of the attempt.
     """
 
     url: str
@@ -51,7 +50,6 @@ class Claimed(signals.DeliveryIdentity):
     occurred_at: datetime
     claimed_at: datetime
     span: Span
-    is_trial: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,7 @@
-"""The steps of a worker's transaction: settle finished attempts, then claim due deliveries."""
+"""The steps of a worker's transaction: settle what has finished, and what follows from it."""
 
-import random
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -46,14 +45,13 @@ class SettledBatch:
     """What settling did.
 
     `changed` holds the endpoints whose breakers changed, `disabled` those that were disabled, and
-    the reason. Nothing may be sent now to the endpoints in `blocked`.
+    the reason.
     """
 
     settlements: Sequence[Settlement]
     expired: Sequence[ExpiredClaim]
     changed: Mapping[int, BreakerChange]
     disabled: Mapping[int, str]
-    blocked: Set[int]
 
 
 def settle(
@@ -61,8 +59,6 @@ def settle(
     finished: Sequence[Finished],
     *,
     unsent: Sequence[Claimed] = (),
-    queued: Collection[int] = (),
-    trials: Collection[int] = (),
     reclaim: bool = True,
     disable_after: timedelta,
     now: datetime,
@@ -70,8 +66,7 @@ def settle(
     """Settle finished attempts, update the breakers of their endpoints, reclaim expired claims.
 
     An endpoint that has been failing for `disable_after` is disabled. `unsent` are claims to give
-    back, `queued` the endpoints of claims that are still to be sent, `trials` those whose trial has
-    finished or is given back: the pause for it ends. `now` is the database's clock.
+    back. `now` is the database's clock.
     Endpoints are locked before deliveries, both in the order of their ids, as in every transaction
     that locks both. A success of a healthy endpoint locks none.
     """
@@ -85,9 +80,7 @@ def settle(
     results: defaultdict[int, list[AttemptResult]] = defaultdict(list)
     for attempt in finished:
         results[attempt.claimed.endpoint_id].append(attempt.result)
-    gone = {endpoint_id for endpoint_id in results if any(map(is_gone, results[endpoint_id]))}
-    watched = {*results, *queued, *trials}
-    changed, sendable = _record(session, watched, results, gone, trials, now)
+    changed = _record(session, results, now)
     reasons = {
         endpoint_id: f"it has been failing since {readable(change.after.failing_since)}"
         for endpoint_id, change in changed.items()
@@ -107,69 +100,30 @@ def settle(
     }
     expired = claims.reclaim_expired(session, now=now) if reclaim else []
     counters.add(session, metrics.of_batch(settlements, expired, now=now))
-    blocked = watched - sendable | gone | disabled.keys()
-    return SettledBatch(settlements, expired, changed, disabled, blocked)
-
-
-def claim(
-    session: Session,
-    wanted: Mapping[int, int],
-    *,
-    half_open: Set[int],
-    lease: timedelta,
-    now: datetime,
-) -> list[Claimed]:
-    """Claim up to the `wanted` number of due deliveries by endpoint, in `settle`'s transaction.
-
-    Endpoints that are paused or disabled get none. A `half_open` endpoint gets one, and is paused
-    again: one worker tries it at a time.
-    """
-    on_trial = breaker_store.lock_half_open(session, wanted.keys() & half_open, now=now)
-    numbers = {endpoint_id: wanted[endpoint_id] for endpoint_id in wanted.keys() - half_open}
-    numbers |= dict.fromkeys(on_trial, 1)
-    # Half of the turns each, so that neither a backlog of retries delays new events, nor new events
-    # the backlog.
-    newest = bool(random.getrandbits(1))
-    claimed = claims.claim(session, numbers, newest=newest, on_trial=on_trial, lease=lease, now=now)
-    tried = on_trial.keys() & {claim.endpoint_id for claim in claimed}
-    paused = {
-        endpoint_id: on_trial[endpoint_id].pause_for_trial(now + lease) for endpoint_id in tried
-    }
-    breaker_store.write_states(session, paused)
-    return claimed
+    return SettledBatch(settlements, expired, changed, disabled)
 
 
 def _record(
-    session: Session,
-    watched: Collection[int],
-    results: Mapping[int, Sequence[AttemptResult]],
-    gone: Collection[int],
-    trials: Collection[int],
-    now: datetime,
-) -> tuple[dict[int, BreakerChange], set[int]]:
-    """Lock the endpoints whose breakers change or that are gone, and record the results.
+    session: Session, results: Mapping[int, Sequence[AttemptResult]], now: datetime
+) -> dict[int, BreakerChange]:
+    """Record results in the breakers of endpoints; return the changes.
 
-    Returns the changes, and those of the `watched` endpoints that are neither disabled nor paused.
+    Endpoints whose breakers change are locked, and those that are gone, which will be disabled.
     """
 
     def recorded(states: Mapping[int, BreakerState]) -> dict[int, BreakerChange]:
-        changes = {}
-        for endpoint_id, state in states.items():
-            tried = state.end_pause(now) if endpoint_id in trials else state
-            after = record_results(tried, results.get(endpoint_id, ()), now=now)
-            if after != state:
-                changes[endpoint_id] = BreakerChange(state, after, now)
-        return changes
+        after = {one: record_results(states[one], results[one], now=now) for one in states}
+        return {
+            one: BreakerChange(states[one], after[one], now)
+            for one in states
+            if states[one] != after[one]
+        }
 
-    states = breaker_store.read_states(session, only=watched) if watched else {}
-    locking = recorded(states).keys() | gone
-    locked = breaker_store.read_states(session, only=locking, lock=True) if locking else {}
-    changed = recorded(locked)
-    after = {endpoint_id: change.after for endpoint_id, change in changed.items()}
-    breaker_store.write_states(session, after)
-    states |= locked | after
-    sendable = {endpoint_id for endpoint_id in states if not states[endpoint_id].is_paused(now)}
-    return changed, sendable
+    gone = {endpoint_id for endpoint_id in results if any(map(is_gone, results[endpoint_id]))}
+    changing = recorded(breaker_store.read_states(session, only=results.keys())).keys()
+    changed = recorded(breaker_store.read_states(session, only=changing | gone, lock=True))
+    breaker_store.write_states(session, {one: change.after for one, change in changed.items()})
+    return changed
 
 
 def _disable(session: Session, endpoint_id: int, reason: str, now: datetime) -> bool:

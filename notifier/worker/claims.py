@@ -1,7 +1,7 @@
 """Claims: find endpoints with due deliveries, claim those under a lease, reclaim expired leases."""
 
 import secrets
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -48,16 +48,15 @@ class ExpiredClaim(DeliveryIdentity):
         return None
 
 
-def find_due(session: Session, after: int, *, now: datetime) -> tuple[dict[int, bool], int | None]:
+def find_due(session: Session, after: int, *, now: datetime) -> tuple[list[int], int | None]:
     """Return some endpoints with an id above `after` that have something due and may be sent to.
 
-    The values are True for those that are half-open. Also returns the id after which to go on, None
-    after the last endpoint. The cost grows with the endpoints that have pending deliveries, not
-    with all endpoints or deliveries: the query jumps in an index from one such endpoint to the
-    next.
+    Also returns the id after which to go on, None after the last endpoint. The cost grows with the
+    endpoints that have pending deliveries, not with all endpoints or deliveries: the query jumps in
+    an index from one such endpoint to the next.
     """
     rows = session.execute(_FIND_DUE, {"after": after, "now": now}).all()
-    found = {row.id: bool(row.is_half_open) for row in rows if row.is_due}
+    found = [row.id for row in rows if row.is_due]
     return found, rows[-1].id if len(rows) == _MAX_ENDPOINTS else None
 
 
@@ -71,14 +70,13 @@ def claim(
     numbers: Mapping[int, int],
     *,
     newest: bool = False,
-    on_trial: Collection[int] = (),
     lease: timedelta,
     now: datetime,
 ) -> list[Claimed]:
     """Claim due deliveries under a lease, and count the attempts.
 
     `numbers` has how many are claimed for each endpoint: those that have been due for longest, or
-    with `newest` those that became due last. Claims for the endpoints in `on_trial` are trials.
+    with `newest` those that became due last.
     `now` is the database's clock. A delivery whose lease expired must be reclaimed first.
     """
     most = max(numbers.values(), default=0)
@@ -87,7 +85,7 @@ def claim(
     rows = [{"endpoint_id": one, "number": number} for one, number in numbers.items()]
     token, until = secrets.token_hex(16), now + lease
     _CLAIM[newest].execute(session, rows, most=most, token=token, now=now, until=until)
-    return _claimed(session, token, until, on_trial=on_trial, now=now)
+    return _claimed(session, token, until, now=now)
 
 
 def claim_suspect(session: Session, *, lease: timedelta, now: datetime) -> list[Claimed]:
@@ -186,7 +184,6 @@ _FIND_DUE = text(
     )
     SELECT
         endpoints.id,
-        paused_until IS NOT NULL AS is_half_open,
         {_SENT_TO} AND EXISTS (
             SELECT * FROM deliveries WHERE endpoint_id = endpoints.id AND {_DUE}
         ) AS is_due
@@ -269,14 +266,7 @@ _CLAIMED = RowsQuery(
 )
 
 
-def _claimed(
-    session: Session,
-    token: str,
-    until: datetime,
-    *,
-    on_trial: Collection[int] = (),
-    now: datetime,
-) -> list[Claimed]:
+def _claimed(session: Session, token: str, until: datetime, *, now: datetime) -> list[Claimed]:
     rows = _CLAIMED.fetch(session, token=token, until=until)
     endpoint_ids = {endpoint_id for _, endpoint_id, *_ in rows}
     encrypted = endpoints.encrypted_secrets(session, endpoint_ids, now=now) if rows else {}
@@ -288,7 +278,6 @@ def _claimed(
             occurred_at=datetime.fromisoformat(occurred_at).replace(tzinfo=UTC),
             claimed_at=now,
             span=tracing.span_from(traceparent),
-            is_trial=sent[1] in on_trial,
         )
         for *sent, occurred_at, traceparent in rows
     ]

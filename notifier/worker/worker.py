@@ -7,15 +7,15 @@ The life of a claim:
 - queued, posted, finished: in memory, meanwhile, without a transaction (`senders`)
 - settled: in the transaction that claims the next ones (`batch.settle`)
 
-One that will not be posted is withdrawn from its queue and given back (`claims.give_back`). One
-whose worker was lost is reclaimed once its lease has expired (`claims.reclaim_expired`).
+One that is left unsent is given back (`claims.give_back`). One whose worker was lost is reclaimed
+once its lease has expired (`claims.reclaim_expired`).
 """
 
 import queue
 import random
 import time
-from collections.abc import Callable, Mapping, Set
-from contextlib import AbstractContextManager, closing, nullcontext, suppress
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -51,8 +51,6 @@ _TURN_SECONDS = 0.005
 _FORGET_SECONDS = 60.0
 # Seconds to wait while the database is unavailable.
 _FIRST_BACK_OFF, _LONGEST_BACK_OFF = 0.5, 30.0
-# Seconds between two claims while the rate of an endpoint limits them.
-_THROTTLED_SECONDS = 0.05
 # Decrypted secrets that are kept.
 _MAX_KEYS = 4096
 
@@ -61,7 +59,7 @@ _MAX_KEYS = 4096
 class WorkerOptions:
     """Concurrency in total and by endpoint, lease, poll interval.
 
-    `per_endpoint_rate` is the maximum number of claims per second for one endpoint.
+    `per_endpoint_rate` is the maximum number of attempts per second for one endpoint.
     """
 
     threads: int
@@ -74,14 +72,13 @@ class WorkerOptions:
 
 @dataclass(frozen=True)
 class _Found:
-    """What to claim by endpoint, which of them are half-open, and whether there is more to do.
+    """How many deliveries to claim by endpoint, and whether there is more to do.
 
     `any_due`: an endpoint has something due, even if it may not get it now. `has_lost`: there is a
     lease to reclaim, or a suspect to claim.
     """
 
     wanted: Mapping[int, int]
-    half_open: Set[int]
     any_due: bool
     has_lost: bool
 
@@ -103,11 +100,10 @@ class Worker:
         self._wakes: queue.SimpleQueue[bool] = queue.SimpleQueue()
         self._finished: list[Finished] = []
         self._unsent: list[Claimed] = []
-        self._suspects: list[Claimed] = []
+        self._suspect: Claimed | None = None
         self._search_after = 0
         self._forgot_at = float("-inf")
-        self._stopping = self._throttled = False
-        self._on_trial: set[int] = set()
+        self._stopping = False
         self._back_off = 0.0
         self._key = lru_cache(_MAX_KEYS)(self._decrypt)
 
@@ -129,20 +125,13 @@ class Worker:
         raises. If it is stopped in that time, it leaves unsettled attempts to their leases.
         Heartbeats are sent meanwhile, but not with `once`. Connections are closed at the end.
         """
-        options = self.options
-        senders = Senders(
-            self._attempt,
-            self._wakes.put,
-            threads=options.threads,
-            per_endpoint=options.per_endpoint,
-            rate=options.per_endpoint_rate,
-        )
-        with (
-            closing(self.transport),
-            closing(senders),
-            self._listening(once=once),
-            self._heartbeats(once=once),
-        ):
+        with ExitStack() as until_end:
+            until_end.enter_context(closing(self.transport))
+            senders = until_end.enter_context(closing(self._make_senders()))
+            if not once:
+                until_end.enter_context(wakeup.listen(self.database, CHANNEL, self.wake))
+                if self.heartbeats is not None:
+                    until_end.enter_context(self.heartbeats.running())
             while True:
                 found = self._turn_or_back_off(senders, once=once)
                 if not (found or senders.claims) and (once or self._stopping):
@@ -157,13 +146,15 @@ class Worker:
                     return self.totals
                 self._wait()
 
-    def _listening(self, *, once: bool) -> AbstractContextManager[None]:
-        if once:
-            return nullcontext()
-        return wakeup.listen(self.database, CHANNEL, self.wake)
-
-    def _heartbeats(self, *, once: bool) -> AbstractContextManager[None]:
-        return nullcontext() if once or self.heartbeats is None else self.heartbeats.running()
+    def _make_senders(self) -> Senders:
+        options = self.options
+        return Senders(
+            self._attempt,
+            self._wakes.put,
+            threads=options.threads,
+            per_endpoint=options.per_endpoint,
+            rate=options.per_endpoint_rate,
+        )
 
     def _turn_or_back_off(self, senders: Senders, *, once: bool) -> bool:
         """Return whether there was something to do, or there may be."""
@@ -185,8 +176,9 @@ class Worker:
 
     def _turn(self, senders: Senders) -> bool:
         """Settle, give back and claim; return False if there was nothing to do."""
-        self._finished += senders.take_finished()
-        self._unsent += senders.withdraw(None if self._stopping else ())
+        finished, unsent = senders.take(all_unsent=self._stopping)
+        self._finished += finished
+        self._unsent += unsent
         if not self._stopping:
             self._forget_tokens()
         if self._finished or self._unsent:
@@ -217,74 +209,58 @@ class Worker:
         self, session: Session, senders: Senders, *, pages: float = float("inf"), now: datetime
     ) -> _Found:
         """Return what to claim, from where the last search ended; it is all of one page."""
-        any_due = is_throttled = False
+        any_due = False
         wanted: dict[int, int] = {}
-        half_open: set[int] = set()
         for start in dict.fromkeys((self._search_after, 0)):
             after: int | None = start
             while after is not None and pages > 0 and not wanted:
                 due, after = claims.find_due(session, after, now=now)
                 self._search_after, pages = after or 0, pages - 1
                 any_due = any_due or bool(due)
-                is_throttled = is_throttled or senders.is_throttled(due)
                 # In random order: not always the same ones get what is left.
-                wanted = senders.wanted(random.sample(list(due), len(due)))
-                half_open = {endpoint_id for endpoint_id in wanted if due[endpoint_id]}
-        self._throttled = is_throttled
-        return _Found(wanted, half_open, any_due, claims.any_lost(session, now=now))
+                wanted = senders.wanted(random.sample(due, len(due)))
+        return _Found(wanted, any_due, claims.any_lost(session, now=now))
 
     def _process(self, senders: Senders, found: _Found | None) -> None:
         """Settle, give back and claim in one transaction; None: search in it, one page a turn."""
-        begun, options = time.monotonic(), self.options
-        is_busy = found is None
+        begun, lease = time.monotonic(), self.options.lease
+        finished, is_busy = self._finished, found is None
         with self.database.writing() as session:
             now = db.now(session)
-            ended = self._ended()
             if self._back_off:
-                self._finished = deliveries.not_recorded(session, self._finished)
+                finished = deliveries.not_recorded(session, finished)
             if self._stopping:
-                found = _Found({}, set(), any_due=False, has_lost=False)
+                found = _Found({}, any_due=False, has_lost=False)
             elif found is None:
                 found = self._search(session, senders, pages=1, now=now)
             settled = batch.settle(
                 session,
-                self._finished,
+                finished,
                 unsent=self._unsent,
-                # The trial of a half-open endpoint is sent, although that is paused again.
-                queued=senders.queued_endpoints() - self._on_trial,
-                trials=self._on_trial & {claim.endpoint_id for claim in self._ended()},
                 reclaim=found.has_lost,
-                disable_after=options.disable_after,
+                disable_after=self.options.disable_after,
                 now=now,
             )
-            claimed = batch.claim(
-                session,
-                found.wanted,
-                half_open=found.half_open,
-                lease=options.lease,
-                now=now,
-            )
-            suspects: list[Claimed] = []
-            if found.has_lost and not self._suspects:
-                suspects = claims.claim_suspect(session, lease=options.lease, now=now)
-        # Before the failures are forgotten: nothing more is sent to what is paused now.
-        withdrawn = senders.withdraw(settled.blocked)
-        senders.mark_settled()
-        self._suspects = [each for each in self._suspects if each not in ended] + suspects
-        self._on_trial -= {claim.endpoint_id for claim in ended}
-        claimed_for = {claim.endpoint_id for claim in claimed}
-        self._on_trial |= found.half_open & claimed_for
-        self._finished, self._unsent = [], withdrawn
-        # To give them back, or to search the other pages.
-        if withdrawn or (is_busy and not claimed):
+            # Half of the turns each: neither does a backlog of retries delay new events, nor the
+            # other way round.
+            newest = bool(random.getrandbits(1))
+            claimed = claims.claim(session, found.wanted, newest=newest, lease=lease, now=now)
+            if found.has_lost and self._suspect is None:
+                suspects = claims.claim_suspect(session, lease=lease, now=now)
+            else:
+                suspects = []
+        if self._suspect in [*(attempt.claimed for attempt in self._finished), *self._unsent]:
+            self._suspect = None
+        elif suspects:
+            self._suspect = suspects[0]
+        senders.mark_settled(self._finished)
+        self._finished, self._unsent = [], []
+        if is_busy and not claimed:  # to search the other pages
             self.wake()
         # What is not begun early in its lease could outlast it, if the database is away meanwhile.
-        senders.put(claimed + suspects, send_before=begun + options.lease.total_seconds() / 4)
+        senders.put(claimed + suspects, send_before=begun + lease.total_seconds() / 4)
         with logging.batch():
             reporter.report(settled, self.totals)
-
-    def _ended(self) -> list[Claimed]:
-        return [*(attempt.claimed for attempt in self._finished), *self._unsent]
 
     def _attempt(self, claimed: Claimed) -> Finished:
         started_at, clock = datetime.now(UTC), time.perf_counter()
@@ -316,9 +292,7 @@ class Worker:
             return
         begun = time.monotonic()
         with suppress(queue.Empty):
-            at_once = self._wakes.get(
-                timeout=_THROTTLED_SECONDS if self._throttled else self.options.poll_seconds
-            )
+            at_once = self._wakes.get(timeout=self.options.poll_seconds)
             if not at_once:
                 self._wakes.get(timeout=_GATHER_SECONDS)
             time.sleep(max(0.0, begun + _TURN_SECONDS - time.monotonic()))

@@ -355,12 +355,8 @@ class Machine(RuleBasedStateMachine):
             due, _ = claims.find_due(session, 0, now=self.now)
             settled = batch.settle(session, real, disable_after=timedelta(days=5), now=self.now)
             claimed = [
-                *batch.claim(
-                    session,
-                    dict.fromkeys(due, limit),
-                    half_open={one for one in due if due[one]},
-                    lease=LEASE,
-                    now=self.now,
+                *claims.claim(
+                    session, dict.fromkeys(due, limit), newest=False, lease=LEASE, now=self.now
                 ),
                 *(claims.claim_suspect(session, lease=LEASE, now=self.now) if limit else ()),
             ]

@@ -3,7 +3,6 @@
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -108,30 +107,6 @@ def test_endpoint_that_is_gone_is_locked_before_its_deliveries(
     settling.result(timeout=10)
     assert store.endpoint(endpoint.id).disabled_at is None
     assert store.statuses(delivery_id) == ["pending"]
-
-
-def try_again(session: Session, endpoint_id: int) -> list[Claimed]:
-    """Claim for a half-open endpoint as a worker does that has found it due."""
-    return batch.claim(
-        session,
-        {endpoint_id: 9},
-        half_open={endpoint_id},
-        lease=HOUR,
-        now=NINE,
-    )
-
-
-def test_half_open_endpoint_is_tried_by_one_worker(store: Store, impatient: Database) -> None:
-    endpoint = store.add_endpoint()
-    store.add_deliveries(endpoint.id, 3)
-    store.set_state(endpoint.id, replace(PAUSED, paused_until=NINE))
-
-    with store.database.writing() as first, impatient.writing() as second:
-        claimed = try_again(first, endpoint.id)
-        meanwhile = try_again(second, endpoint.id)
-    afterwards = store.write(try_again, endpoint.id)
-
-    assert [len(claimed), len(meanwhile), len(afterwards)] == [1, 0, 0]
 
 
 @pytest.mark.parametrize("removed_first", [True, False])

@@ -2,7 +2,7 @@
 
 import itertools
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -31,23 +31,14 @@ def process(
     store: Store,
     *finished: tuple[Claimed, AttemptResult],
     unsent: Sequence[Claimed] = (),
-    trials: Collection[int] = (),
     now: datetime = NINE,
 ) -> tuple[SettledBatch, Sequence[Claimed]]:
     """Settle with a result for each claim, then claim as an idle worker does."""
     made = [Finished(claimed, NINE, 12, result) for claimed, result in finished]
     with store.database.writing() as session:
         due, _ = claims.find_due(session, 0, now=now)
-        settled = batch.settle(
-            session, made, unsent=unsent, trials=trials, disable_after=5 * DAY, now=now
-        )
-        claimed = batch.claim(
-            session,
-            dict.fromkeys(due, 9),
-            half_open={one for one in due if due[one]},
-            lease=MINUTE,
-            now=now,
-        )
+        settled = batch.settle(session, made, unsent=unsent, disable_after=5 * DAY, now=now)
+        claimed = claims.claim(session, dict.fromkeys(due, 9), newest=False, lease=MINUTE, now=now)
     return settled, claimed
 
 
@@ -73,66 +64,27 @@ def test_pause_uses_up_no_attempts(store: Store) -> None:
     assert (row.status, row.attempts, row.due_at) == ("pending", 0, NINE)
 
 
-def test_half_open_endpoint_gets_one_attempt_and_a_success_ends_the_pause(store: Store) -> None:
+def test_success_ends_a_row_of_failures(store: Store) -> None:
     endpoint = store.add_endpoint()
-    store.add_deliveries(endpoint.id, 3)
+    store.add_delivery(endpoint.id)
     store.set_state(endpoint.id, HALF_OPEN)
+    _, (tried,) = process(store)
 
-    _, first = process(store)
-    _, meanwhile = process(store)
-    process(store, (first[0], WebhookResponse(200)))
-    _, afterwards = process(store)
+    process(store, (tried, WebhookResponse(200)))
 
     row = store.endpoint(endpoint.id)
-    assert [len(first), len(meanwhile), len(afterwards)] == [1, 0, 2]
-    assert [one.is_trial for one in (*first, *afterwards)] == [True, False, False]
     assert (row.failures, row.failing_since, row.paused_until) == (0, None, None)
 
 
-def test_single_attempt_keeps_others_away_for_its_lease(store: Store) -> None:
-    endpoint = store.add_endpoint()
-    store.add_deliveries(endpoint.id, 3)
-    store.set_state(endpoint.id, HALF_OPEN)
-
-    process(store)
-
-    assert store.endpoint(endpoint.id).paused_until == NINE + MINUTE
-
-
-def test_failed_trial_pauses_as_long_as_the_rule_says(store: Store) -> None:
+def test_endpoint_that_fails_after_a_pause_is_paused_again(store: Store) -> None:
     endpoint = store.add_endpoint()
     store.add_delivery(endpoint.id)
     store.set_state(endpoint.id, BreakerState(5, NINE - MINUTE / 2, NINE, NINE))
-    _, (trial,) = process(store)
+    _, (tried,) = process(store)
 
-    process(store, (trial, REFUSED), trials=[endpoint.id])
+    process(store, (tried, REFUSED))
 
     assert store.endpoint(endpoint.id).paused_until == NINE + SHORTEST_PAUSE
-
-
-def test_trial_that_is_given_back_leaves_its_endpoint_to_others(store: Store) -> None:
-    endpoint = store.add_endpoint()
-    store.add_delivery(endpoint.id)
-    store.set_state(endpoint.id, HALF_OPEN)
-    _, trial = process(store)
-
-    process(store, unsent=trial, trials=[endpoint.id])
-    _, by_another = process(store)
-
-    assert [one.delivery_id for one in by_another] == [one.delivery_id for one in trial]
-
-
-def test_endpoint_that_has_just_succeeded_is_not_paused_for_a_trial(store: Store) -> None:
-    endpoint = store.add_endpoint()
-    store.add_delivery(endpoint.id)
-    (claimed,) = store.claim()
-    store.add_delivery(endpoint.id)
-    store.set_state(endpoint.id, HALF_OPEN)
-
-    process(store, (claimed, WebhookResponse(200)))
-
-    row = store.endpoint(endpoint.id)
-    assert (row.failures, row.paused_until) == (0, None)
 
 
 def test_claims_are_given_back_before_expired_ones_are_reclaimed(store: Store) -> None:
@@ -148,35 +100,11 @@ def test_claims_are_given_back_before_expired_ones_are_reclaimed(store: Store) -
     assert store.attempts(delivery_id) == []
 
 
-def test_neither_a_backlog_nor_new_events_wait_for_the_others(store: Store) -> None:
-    """A turn claims what has been due for longest or what became due last, as chance decides."""
-    endpoint_id = store.add_endpoint().id
-    ids = [store.add_delivery(endpoint_id, due_at=NINE - n * MINUTE) for n in range(50, 0, -1)]
-
-    def claim_one() -> int:
-        wanted, nobody = {endpoint_id: 1}, frozenset[int]()
-        (claimed,) = store.write(batch.claim, wanted, half_open=nobody, lease=MINUTE, now=NINE)
-        return claimed.delivery_id
-
-    claimed = {claim_one() for _ in range(40)}
-
-    assert {ids[0], ids[-1]} <= claimed
-
-
-def test_half_open_endpoint_without_deliveries_is_unchanged(store: Store) -> None:
-    endpoint = store.add_endpoint()
-    store.set_state(endpoint.id, HALF_OPEN)
-
-    process(store)
-
-    assert store.endpoint(endpoint.id).paused_until == NINE
-
-
 def test_days_of_failure_disable_the_endpoint(store: Store) -> None:
     endpoint = store.add_endpoint()
     ids = store.add_deliveries(endpoint.id, 2)
     store.set_state(endpoint.id, BreakerState(40, NINE - 5 * DAY, NINE - MINUTE, NINE))
-    _, (tried,) = process(store)
+    _, (tried, _) = process(store)
 
     settled, _ = process(store, (tried, REFUSED))
 

@@ -143,7 +143,7 @@ def test_room_is_for_each_endpoint(store: Store) -> None:
         numbers = {crowded.id: 2, quiet.id: 9, closed.id: 0}
         found = claims.claim(session, numbers, lease=MINUTE, now=NINE)
 
-    assert (list(due), after) == ([crowded.id, quiet.id, closed.id], None)
+    assert (due, after) == ([crowded.id, quiet.id, closed.id], None)
     assert [one.endpoint_id for one in found] == [crowded.id] * 2 + [quiet.id] * 5
 
 
@@ -177,7 +177,7 @@ def test_many_endpoints_are_found_a_few_at_a_time(store: Store) -> None:
     found, after = [], 0
     while after is not None:
         due, after = store.read(claims.find_due, after, now=NINE)
-        found.append(list(due))
+        found.append(due)
 
     assert [one for some in found for one in some] == ids[::2]
     assert [len(one) for one in found] == [32, 32, 11]

@@ -186,41 +186,35 @@ def test_endpoints_with_nothing_due_do_not_delay_another(
     assert len(received) == 6
 
 
-def test_trial_that_waits_for_a_thread_is_sent(
+def test_neither_a_backlog_nor_new_events_wait_for_the_others(
     store: Store, make_worker: MakeWorker, sink: Sink
 ) -> None:
-    """The endpoint is paused again meanwhile, so that no other worker tries it."""
-    busy, tried, other = (store.add_endpoint(sink.url(path)) for path in ("/busy", "/tried", "/"))
-    store.set_state(tried.id, BreakerState(5, NINE, NINE, NINE))
-    store.add_delivery(busy.id, due_at=NINE - MINUTE)
-    store.add_delivery(tried.id)
-    answered = threading.Event()
-    sink.always(Reply(after=answered), "/busy")
+    """A turn claims what has been due for longest or what became due last, as chance decides."""
+    endpoint = store.add_endpoint(sink.url())
+    ids = [store.add_delivery(endpoint.id, due_at=NINE + n * MINUTE) for n in range(99)]
+    sink.always(Reply(503))  # nothing is claimed ahead for an endpoint that fails
 
-    with running(make_worker(threads=1)):
-        sink.wait_for(1, "/busy")
-        claimed = store.add_delivery(other.id)
-        wait_until(lambda: store.delivery(claimed).lease_token is not None, "it is claimed")
-        answered.set()
-        sink.wait_for(1, "/")
-        received = sink.wait_for(1, "/tried")
+    for _ in range(5):
+        make_worker().run(once=True)
+        store.set_state(endpoint.id, BreakerState())
 
-    assert len(received) == 1
+    assert store.attempts(ids[0])
+    assert store.attempts(ids[-1])
 
 
-def test_failed_trial_pauses_its_endpoint_as_long_as_the_rule_says(
+def test_single_attempt_tries_an_endpoint_after_its_pause(
     store: Store, make_worker: MakeWorker, sink: Sink
 ) -> None:
     endpoint, now = store.add_endpoint(sink.url()), datetime.now(UTC)
     store.set_state(endpoint.id, BreakerState(5, now, now, now))
-    store.add_delivery(endpoint.id)
+    store.add_deliveries(endpoint.id, 9)
     sink.always(Reply(503))
 
-    with running(make_worker()):
-        wait_until(lambda: store.endpoint(endpoint.id).failures == 6, "the trial has failed")
+    totals = make_worker().run(once=True)
 
     row = store.endpoint(endpoint.id)
-    assert row.paused_until == row.failed_at + SHORTEST_PAUSE
+    assert (totals, len(sink.received)) == (WorkerTotals(to_retry=1), 1)
+    assert (row.failures, row.paused_until) == (6, row.failed_at + SHORTEST_PAUSE)
 
 
 def test_stop_finishes_attempts_and_claims_no_more(
