@@ -4,12 +4,12 @@ A transaction locks endpoints before deliveries, both in the order of their ids.
 it changes some after others are locked together before.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Select, bindparam, select, update
+from sqlalchemy import Select, select, update
 from sqlalchemy.orm import Session
 
 from contract.events import OPERATIONAL_TYPES
@@ -115,20 +115,33 @@ def settle(
     fenced if its lease went to another worker, or if the schedule was restarted: its success still
     counts, its failure does not.
     """
-    rows = _lock(session, {one.claimed.delivery_id for one in settlements})
-    known = [one for one in settlements if one.claimed.delivery_id in rows]
-    applied = _judge(known, rows)
-    _apply(session, applied, now)
-    _end_leases(session, rows, [one for one in known if not _is_in(applied, one)])
-    attempts = [_attempt(one, fenced=_is_fenced(one, rows)) for one in known]
-    bulk.insert(session, Attempt, attempts)
+    rows = lock(session, [one.claimed for one in settlements])
+    latest = {one.claimed.delivery_id: one for one in settlements}
+    if len(latest) < len(settlements):
+        # A claim expired, and this worker has claimed its delivery again: one after the other.
+        earlier = [one for one in settlements if latest[one.claimed.delivery_id] is not one]
+        return [*settle(session, earlier, now=now), *settle(session, [*latest.values()], now=now)]
+    settled = [
+        replace(one, is_late=True) if _is_late(one, rows.get(delivery_id)) else one
+        for delivery_id, one in latest.items()
+    ]
+    known = [one for one in settled if one.claimed.delivery_id in rows]
+    ended: dict[int, Decision | None] = {}
+    for one in known:
+        delivery_id = one.claimed.delivery_id
+        if not one.is_late:
+            ended[delivery_id] = one.decision
+        elif rows[delivery_id].lease_token == one.claimed.lease_token:
+            ended[delivery_id] = None
+    _end_leases(session, ended, now)
+    bulk.insert(session, Attempt, [_attempt(one) for one in known])
     dead = [
         signals.DeadDelivery.of(one.claimed, one.decision.reason, now)
-        for one in applied.values()
-        if isinstance(one.decision, Dead)
+        for one in known
+        if isinstance(one.decision, Dead) and not one.is_late
     ]
     _signal_dead(session, dead)
-    return [one if _is_in(applied, one) else replace(one, is_late=True) for one in settlements]
+    return settled
 
 
 def not_recorded(session: Session, finished: Sequence[Finished]) -> list[Finished]:
@@ -143,9 +156,7 @@ def not_recorded(session: Session, finished: Sequence[Finished]) -> list[Finishe
 
 def mark_dead(session: Session, dead: Sequence[signals.DeadDelivery], *, now: datetime) -> None:
     """Make deliveries dead, each for its reason."""
-    rows = [_state(one.delivery_id, Dead(one.reason), now) for one in dead]
-    if rows:
-        _SETTLE.execute(session, rows)
+    _end_leases(session, {one.delivery_id: Dead(one.reason) for one in dead}, now)
     _signal_dead(session, dead)
 
 
@@ -155,7 +166,7 @@ def release(session: Session, endpoint_id: int, *, now: datetime) -> int:
     An attempt in progress keeps its lease, so that no second one starts, but it counts for the
     old schedule.
     """
-    return _start_schedule(session, _lock_query(endpoint_id), now)
+    return _start_schedule(session, _open(endpoint_id), now)
 
 
 def cancel(session: Session, endpoint_id: int, reason: str, *, now: datetime) -> int:
@@ -164,7 +175,7 @@ def cancel(session: Session, endpoint_id: int, reason: str, *, now: datetime) ->
     An attempt in progress is fenced: only its success still counts.
     """
     state = {"status": DeliveryStatus.CANCELLED, "settled_at": now, "reason": reason}
-    return _update(session, _lock_query(endpoint_id), **state, **_NO_LEASE)
+    return _update(session, _open(endpoint_id), **state, **_NO_LEASE)
 
 
 def make_due_now(session: Session, endpoint_id: int, *, now: datetime) -> int:
@@ -173,7 +184,7 @@ def make_due_now(session: Session, endpoint_id: int, *, now: datetime) -> int:
     The new schedule means that repeated use does not consume attempts. Deliveries under a lease
     are not changed.
     """
-    waiting = _lock_query(endpoint_id).where(Delivery.due_at > now, Delivery.lease_token.is_(None))
+    waiting = _open(endpoint_id).where(Delivery.due_at > now, Delivery.lease_token.is_(None))
     return _start_schedule(session, waiting, now)
 
 
@@ -182,21 +193,9 @@ def restart(session: Session, ids: Sequence[int], *, now: datetime) -> None:
     _start_schedule(session, ids, now, settled_at=None, reason=None, **_NO_LEASE)
 
 
-def any_pending(session: Session, endpoint_id: int) -> bool:
-    """Return True if an endpoint has an open delivery."""
-    return _any(session, endpoint_id, DeliveryStatus.PENDING)
-
-
-def any_delivered(session: Session, endpoint_id: int) -> bool:
-    """Return True if anything was ever delivered to an endpoint."""
-    return _any(session, endpoint_id, DeliveryStatus.DELIVERED)
-
-
-def _any(session: Session, endpoint_id: int, status: DeliveryStatus) -> bool:
-    query = select(Delivery.id).where(
-        Delivery.endpoint_id == endpoint_id, Delivery.stored_status == status
-    )
-    return session.scalar(query.limit(1)) is not None
+def any_with(session: Session, endpoint_id: int, status: DeliveryStatus) -> bool:
+    """Return True if an endpoint has a delivery with a status, of those that are stored."""
+    return session.scalar(_with_status(endpoint_id, status).limit(1)) is not None
 
 
 def _start_schedule(
@@ -214,16 +213,15 @@ def _update(session: Session, ids: Sequence[int] | Select[tuple[int]], **columns
     return int(result.rowcount)
 
 
-def _lock_query(endpoint_id: int) -> Select[tuple[int]]:
-    # In the order of ids, as in a settlement.
-    return (
-        select(Delivery.id)
-        .where(
-            Delivery.endpoint_id == endpoint_id, Delivery.stored_status == DeliveryStatus.PENDING
-        )
-        .order_by(Delivery.id)
-        .with_for_update()
-    )
+def _open(endpoint_id: int) -> Select[tuple[int]]:
+    """Return a query of an endpoint's open deliveries that locks them in the order of their ids."""
+    query = _with_status(endpoint_id, DeliveryStatus.PENDING)
+    return query.order_by(Delivery.id).with_for_update()
+
+
+def _with_status(endpoint_id: int, status: DeliveryStatus) -> Select[tuple[int]]:
+    query = select(Delivery.id)
+    return query.where(Delivery.endpoint_id == endpoint_id, Delivery.stored_status == status)
 
 
 _TABLE: Any = Delivery.__table__
@@ -242,129 +240,64 @@ class _Row(NamedTuple):
     attempts: int
 
 
-def lock(session: Session, claimed: Sequence[Claimed]) -> None:
-    """Lock deliveries in the order of their ids, before parts of them are changed one by one."""
-    _lock(session, {one.delivery_id for one in claimed})
+def lock(session: Session, claimed: Iterable[Claimed]) -> dict[int, _Row]:
+    """Lock deliveries in the order of their ids, before parts of them are changed one by one.
 
-
-def _lock(session: Session, ids: Collection[int]) -> dict[int, _Row]:
-    """Lock deliveries in the order of their ids; return those that are still there."""
+    Returns those that are still there, by id.
+    """
+    ids = {one.delivery_id for one in claimed}
     return {row[0]: _Row(*row) for row in _LOCKED.fetch(session, ids=[*ids])}
 
 
+def _is_late(one: Settlement, row: _Row | None) -> bool:
+    if row is None or row.status == DeliveryStatus.DELIVERED:
+        return True
+    claim = (one.claimed.lease_token, one.claimed.attempts)
+    return (row.lease_token, row.attempts) != claim and not isinstance(one.decision, Delivered)
+
+
 _NO_LEASE: dict[str, Any] = {"lease_token": None, "leased_until": None}
-_DELIVERED = (
-    update(_TABLE)
-    .where(db.among_given(_TABLE.c.id, "ids"))
-    .values(
-        status=DeliveryStatus.DELIVERED,
-        settled_at=bindparam("settled_now", type_=UtcDateTime()),
-        reason=None,
-        **_NO_LEASE,
-    )
-)
-_SETTLE = RowsStatement(
-    {
-        name: _TABLE.c[name].type
-        for name in ("id", "status", "due_at", "settled_at", "reason", "lost_claims")
-    },
-    "UPDATE deliveries SET status = given.status, settled_at = given.settled_at, "
-    "reason = given.reason, due_at = COALESCE(given.due_at, deliveries.due_at), "
-    "lost_claims = COALESCE(given.lost_claims, deliveries.lost_claims), "
+# Only a retry has a `due_at`.
+_END_LEASES = RowsStatement(
+    {name: _TABLE.c[name].type for name in ("id", "status", "due_at", "reason")},
+    "UPDATE deliveries SET status = given.status, reason = given.reason, "
+    "due_at = COALESCE(given.due_at, deliveries.due_at), "
+    "lost_claims = CASE WHEN given.due_at IS NULL THEN deliveries.lost_claims ELSE 0 END, "
+    "settled_at = CASE WHEN given.status = 'pending' THEN NULL ELSE :now END, "
     "lease_token = NULL, leased_until = NULL FROM {given} WHERE deliveries.id = given.id",
+    now=UtcDateTime(),
 )
 
 
-def _judge(settlements: Sequence[Settlement], rows: Mapping[int, _Row]) -> dict[int, Settlement]:
-    """Return the settlements that change their deliveries, by the delivery's id."""
-    delivered = {row.id for row in rows.values() if row.status == DeliveryStatus.DELIVERED}
-    applied: dict[int, Settlement] = {}
-    for one in settlements:
-        delivery_id = one.claimed.delivery_id
-        is_success = isinstance(one.decision, Delivered)
-        if delivery_id not in delivered and (is_success or not _is_fenced(one, rows)):
-            # It may replace a failure: the late success of an earlier claim.
-            applied[delivery_id] = one
-            if is_success:
-                delivered.add(delivery_id)
-    return applied
+def _end_leases(session: Session, decisions: Mapping[int, Decision | None], now: datetime) -> None:
+    """Apply decisions to deliveries; with None their leases end, and nothing else changes."""
+    rows = []
+    for delivery_id, decision in decisions.items():
+        status, due_at, reason = DeliveryStatus.PENDING, None, None
+        match decision:
+            case Delivered():
+                status = DeliveryStatus.DELIVERED
+            case RetryAt():
+                due_at = decision.due_at
+            case Dead():
+                status, reason = DeliveryStatus.DEAD, decision.reason
+        rows.append({"id": delivery_id, "status": status, "due_at": due_at, "reason": reason})
+    if rows:
+        _END_LEASES.execute(session, rows, now=now)
 
 
-def _is_in(applied: Mapping[int, Settlement], one: Settlement) -> bool:
-    return applied.get(one.claimed.delivery_id) is one
+_DECIDED = {Delivered: "delivered", RetryAt: "retry", Dead: "dead", Disable: "disable"}
 
 
-def _is_fenced(one: Settlement, rows: Mapping[int, _Row]) -> bool:
-    row = rows[one.claimed.delivery_id]
-    return (row.lease_token, row.attempts) != (one.claimed.lease_token, one.claimed.attempts)
-
-
-def _apply(session: Session, changed: Mapping[int, Settlement], now: datetime) -> None:
-    successes = [one for one in changed if isinstance(changed[one].decision, Delivered)]
-    if successes:
-        session.execute(_DELIVERED, {"ids": successes, "settled_now": now})
-    others = [
-        _state(delivery_id, one.decision, now)
-        for delivery_id, one in changed.items()
-        if not isinstance(one.decision, Delivered)
-    ]
-    if others:
-        _SETTLE.execute(session, others)
-
-
-def _end_leases(
-    session: Session, rows: Mapping[int, _Row], superseded: Sequence[Settlement]
-) -> None:
-    """End the leases of results that change nothing; those that were changed have none."""
-    ids = [
-        one.claimed.delivery_id
-        for one in superseded
-        if rows[one.claimed.delivery_id].lease_token == one.claimed.lease_token
-    ]
-    if ids:
-        session.execute(update(_TABLE).where(db.among(_TABLE.c.id, ids)).values(**_NO_LEASE))
-
-
-def _state(delivery_id: int, decision: RetryAt | Dead | Disable, now: datetime) -> dict[str, Any]:
-    state: dict[str, Any] = {
-        "id": delivery_id,
-        "status": DeliveryStatus.PENDING,
-        "due_at": None,
-        "settled_at": None,
-        "reason": None,
-        "lost_claims": None,
-    }
-    match decision:
-        case RetryAt(due_at):
-            return state | {"due_at": due_at, "lost_claims": 0}
-        case Dead(reason):
-            return state | {"status": DeliveryStatus.DEAD, "settled_at": now, "reason": reason}
-        case Disable():
-            return state
-
-
-def _attempt(one: Settlement, *, fenced: bool) -> dict[str, Any]:
+def _attempt(one: Settlement) -> dict[str, Any]:
+    counts = isinstance(one.decision, Delivered) or not one.is_late
     return {
         "delivery_id": one.claimed.delivery_id,
         "started_at": one.attempt.started_at,
         "milliseconds": one.attempt.milliseconds,
         **result_columns(one.attempt.result),
-        "decided": _decided(one.decision, fenced=fenced),
+        "decided": _DECIDED[type(one.decision)] if counts else "too late",
     }
-
-
-def _decided(decision: Decision, *, fenced: bool) -> str:
-    match decision:
-        case Delivered():
-            return "delivered"
-        case _ if fenced:
-            return "too late"
-        case RetryAt():
-            return "retry"
-        case Dead():
-            return "dead"
-        case Disable():
-            return "disable"
 
 
 def _signal_dead(session: Session, dead: Sequence[signals.DeadDelivery]) -> None:

@@ -27,7 +27,7 @@ from notifier.errors import (
     NotifierError,
     SignatureRefusedError,
 )
-from notifier.models import Endpoint, EndpointPing, EndpointSecret
+from notifier.models import DeliveryStatus, Endpoint, EndpointPing, EndpointSecret
 from notifier.webhooks import breaker_store, deliveries, url_policy
 from notifier.webhooks.circuit_breaker import BreakerState, record_failure, record_results
 from notifier.webhooks.retry_policy import AttemptResult
@@ -179,7 +179,7 @@ def resume_after_ping(session: Session, endpoint_id: int, *, now: datetime) -> i
     If nothing is pending, the ping is the latest result: the endpoint counts as healthy.
     """
     due = try_now(session, endpoint_id, now=now)
-    if not deliveries.any_pending(session, endpoint_id):
+    if not deliveries.any_with(session, endpoint_id, DeliveryStatus.PENDING):
         breaker_store.set_state(get(session, endpoint_id), BreakerState())
     return due
 
@@ -214,7 +214,7 @@ def record_heartbeat(
     if after.failures:
         counts = not before.is_paused(now)
     else:
-        counts = not deliveries.any_pending(session, endpoint_id)
+        counts = not deliveries.any_with(session, endpoint_id, DeliveryStatus.PENDING)
     if counts:
         breaker_store.set_state(endpoint, after)
 
@@ -273,7 +273,7 @@ def correct_url(
     """
     url = url_policy.normalize(url, guard)
     endpoint = _lock(session, endpoint_id)
-    if deliveries.any_delivered(session, endpoint_id):
+    if deliveries.any_with(session, endpoint_id, DeliveryStatus.DELIVERED):
         raise EndpointUrlError(
             f"endpoint {endpoint_id} has accepted deliveries at its current URL",
             advice=Advice("Add the new URL, then remove this endpoint.", "endpoints add", ("URL",)),

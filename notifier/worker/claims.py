@@ -76,8 +76,8 @@ def claim(
     """Claim due deliveries under a lease, and count the attempts.
 
     `numbers` has how many are claimed for each endpoint: those that have been due for longest, or
-    with `newest` those that became due last.
-    `now` is the database's clock. A delivery whose lease expired must be reclaimed first.
+    with `newest` those that became due last. `now` is the database's clock. A delivery whose lease
+    expired must be reclaimed first.
     """
     most = max(numbers.values(), default=0)
     if not most:
@@ -174,27 +174,20 @@ _FIND_DUE = text(
     WITH RECURSIVE hops(endpoint_id, number) AS (
         SELECT min(endpoint_id), 1 FROM deliveries WHERE {_FREE} AND endpoint_id > :after
         UNION ALL
-        SELECT
-            (
-                SELECT min(endpoint_id) FROM deliveries
-                WHERE {_FREE} AND endpoint_id > hops.endpoint_id
-            ),
-            number + 1
+        SELECT (SELECT min(endpoint_id) FROM deliveries
+                WHERE {_FREE} AND endpoint_id > hops.endpoint_id), number + 1
         FROM hops WHERE endpoint_id IS NOT NULL AND number < {_MAX_ENDPOINTS}
     )
-    SELECT
-        endpoints.id,
-        {_SENT_TO} AND EXISTS (
-            SELECT * FROM deliveries WHERE endpoint_id = endpoints.id AND {_DUE}
-        ) AS is_due
-    FROM hops JOIN endpoints ON endpoints.id = hops.endpoint_id
-    ORDER BY endpoints.id
+    SELECT endpoints.id, {_SENT_TO} AND EXISTS (
+        SELECT * FROM deliveries WHERE endpoint_id = endpoints.id AND {_DUE}
+    ) AS is_due
+    FROM hops JOIN endpoints ON endpoints.id = hops.endpoint_id ORDER BY endpoints.id
     """  # noqa: S608 - constants
 ).bindparams(_NOW)
 
 
-def _claim_statement(picks: Mapping[str, str]) -> RowsStatement:
-    """Return the statement that claims what a query picks, by the name of the dialect."""
+def _claim_statement(*, postgresql: str, sqlite: str) -> RowsStatement:
+    """Return the statement that claims what a query picks."""
     # Materialized, because PostgreSQL could pick again for each row.
     sql = (
         "WITH picked AS MATERIALIZED ({pick}) UPDATE deliveries "
@@ -203,7 +196,7 @@ def _claim_statement(picks: Mapping[str, str]) -> RowsStatement:
     )
     return RowsStatement(
         {"endpoint_id": Integer(), "number": Integer()},
-        {dialect: sql.replace("{pick}", pick) for dialect, pick in picks.items()},
+        {"postgresql": sql.replace("{pick}", postgresql), "sqlite": sql.replace("{pick}", sqlite)},
         now=UtcDateTime(),
         until=UtcDateTime(),
     )
@@ -224,20 +217,15 @@ def _claim_due(order: str) -> RowsStatement:
     # SQLite allows no column in a LIMIT: the position in an array stands for it.
     array = f"json_each((SELECT json_group_array(id) FROM ({due} :most)))"  # noqa: S608 - constants
     return _claim_statement(
-        {
-            "postgresql": f"{picked} LATERAL {rows} AS picked(value)",
-            "sqlite": f"{picked} {array} AS picked WHERE picked.key < given.number",
-        }
+        postgresql=f"{picked} LATERAL {rows} AS picked(value)",
+        sqlite=f"{picked} {array} AS picked WHERE picked.key < given.number",
     )
 
 
 _CLAIM = {False: _claim_due("ASC"), True: _claim_due("DESC")}
 _OLDEST_SUSPECT = f"{_SUSPECTS} ORDER BY due_at, deliveries.id LIMIT 1"
 _CLAIM_SUSPECT = _claim_statement(
-    {
-        "sqlite": _OLDEST_SUSPECT,
-        "postgresql": f"{_OLDEST_SUSPECT} FOR UPDATE OF deliveries SKIP LOCKED",
-    }
+    postgresql=f"{_OLDEST_SUSPECT} FOR UPDATE OF deliveries SKIP LOCKED", sqlite=_OLDEST_SUSPECT
 )
 # Tables, because the ORM takes twice as long for the same statement.
 _DELIVERY: Any = Delivery.__table__

@@ -91,19 +91,20 @@ class Sender:
 
     def settle(self, finished: Sequence[tuple[Claim, Result]]) -> None:
         """Record results: a success always counts, a failure only under its lease."""
-        fenced = [claim for claim, _ in finished if claim.is_fenced]
+        gone = []
         for claim, result in finished:
-            one, status = claim.delivery, _status_after(claim, result)
+            one, status, is_fenced = claim.delivery, _status_after(claim, result), claim.is_fenced
             if status == "delivered":
                 one.end_lease(status)
-            elif one.status != "delivered" and claim not in fenced:
+            elif one.status != "delivered" and not is_fenced:
                 one.end_lease(one.status if status == "pending" else status)
                 one.lost_claims = 0 if status == "pending" else one.lost_claims
             elif one.status != "delivered" and one.lease == claim.lease:
                 one.end_lease(one.status)
-        for claim, result in finished:
-            if result is Result.GONE and claim not in fenced:
-                self.disable(claim.delivery.endpoint)
+            if result is Result.GONE and not is_fenced:
+                gone.append(one.endpoint)
+        for endpoint in gone:
+            self.disable(endpoint)
 
     def reclaim_expired(self, now: datetime) -> None:
         """End expired leases; each counts as an attempt."""
