@@ -274,14 +274,16 @@ class Senders:
 
     def _may_post(self, endpoint: _Endpoint, now: float) -> bool:
         _, send_before = endpoint.queue[0]
-        if endpoint.must_wait or now >= send_before:
+        has_room = endpoint.posting < self._concurrency(endpoint)
+        is_blocked = endpoint.slots is self._slow and not has_room  # for long
+        if endpoint.must_wait or is_blocked or now >= send_before:
             self._leave_unsent(endpoint)
-            return False
-        if endpoint.next_at >= now:
+        elif has_room and endpoint.next_at >= now:
             self._throttled.append(endpoint)
             self._watched.notify()
-            return False
-        return endpoint.posting < self._concurrency(endpoint)
+        else:
+            return has_room
+        return False
 
     def _end(self, post: _Post) -> None:
         del post.slots.posts[post]
