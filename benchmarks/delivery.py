@@ -261,7 +261,7 @@ def main() -> None:
             python = peers.install()
             for peer in ("Celery", "dramatiq"):
                 for task in ("tuned", "plain"):
-                    ways[f"{peer}, {task}"] = partial(bench.peer, peer.lower(), task, python)
+                    ways[f"{task} {peer}"] = partial(bench.peer, peer.lower(), task, python)
         report(size, measure(bench, ways, given.passes))
 
 
