@@ -126,13 +126,12 @@ def settle(
         for delivery_id, one in latest.items()
     ]
     known = [one for one in settled if one.claimed.delivery_id in rows]
-    ended: dict[int, Decision | None] = {}
-    for one in known:
-        delivery_id = one.claimed.delivery_id
-        if not one.is_late:
-            ended[delivery_id] = one.decision
-        elif rows[delivery_id].lease_token == one.claimed.lease_token:
-            ended[delivery_id] = None
+    # One that is late may still hold its lease.
+    ended = {
+        one.claimed.delivery_id: None if one.is_late else one.decision
+        for one in known
+        if not one.is_late or rows[one.claimed.delivery_id].lease_token == one.claimed.lease_token
+    }
     _end_leases(session, ended, now)
     bulk.insert(session, Attempt, [_attempt(one) for one in known])
     dead = [

@@ -53,8 +53,14 @@ def test_result_of_a_delivery_that_is_gone_changes_nothing(store: Store) -> None
     assert store.statuses(there) == ["delivered"]
 
 
-@pytest.mark.parametrize("order", [1, -1], ids=["success first", "success last"])
-def test_late_success_counts(store: Store, order: int) -> None:
+@pytest.mark.parametrize(
+    ("order", "decided"),
+    [
+        pytest.param(1, ["delivered", "too late"], id="success first"),
+        pytest.param(-1, ["dead", "delivered"], id="success last"),
+    ],
+)
+def test_late_success_counts(store: Store, order: int, decided: list[str]) -> None:
     """A late success counts, and the failure of the lease holder then does not (F6)."""
     delivery_id = store.add_delivery(store.add_endpoint().id)
     (slow,) = store.claim()
@@ -65,6 +71,7 @@ def test_late_success_counts(store: Store, order: int) -> None:
     row = store.delivery(delivery_id)
     assert (row.status, row.settled_at, row.reason) == ("delivered", NINE + SECOND, None)
     assert (row.attempts, row.lease_token) == (2, None)
+    assert [one.decided for one in store.attempts(delivery_id)[1:]] == decided
 
 
 def test_late_success_after_the_last_attempt_counts(store: Store) -> None:
