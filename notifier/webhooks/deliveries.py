@@ -39,7 +39,8 @@ CHANNEL = "deliveries"
 class Claimed(signals.DeliveryIdentity):
     """A delivery under a lease: what to send where, and the number of this attempt.
 
-    `encrypted_secrets` sign it. `span` is the trace span of the attempt.
+    The `lost_claims` attempts before it lost their worker. `encrypted_secrets` sign it. `span` is
+    the trace span of the attempt.
     """
 
     url: str
@@ -50,6 +51,7 @@ class Claimed(signals.DeliveryIdentity):
     occurred_at: datetime
     claimed_at: datetime
     span: Span
+    lost_claims: int = 0
 
 
 @dataclass(frozen=True)
@@ -153,12 +155,6 @@ def not_recorded(session: Session, finished: Sequence[Finished]) -> list[Finishe
     return [one for one in finished if (one.claimed.delivery_id, one.started_at) not in recorded]
 
 
-def mark_dead(session: Session, dead: Sequence[signals.DeadDelivery], *, now: datetime) -> None:
-    """Make deliveries dead, each for its reason."""
-    _end_leases(session, {one.delivery_id: Dead(one.reason) for one in dead}, now)
-    _signal_dead(session, dead)
-
-
 def release(session: Session, endpoint_id: int, *, now: datetime) -> int:
     """Make an endpoint's open deliveries due on a new schedule; return how many there were.
 
@@ -256,12 +252,12 @@ def _is_late(one: Settlement, row: _Row | None) -> bool:
 
 
 _NO_LEASE: dict[str, Any] = {"lease_token": None, "leased_until": None}
-# Only a retry has a `due_at`.
+# Only a retry has `due_at` and `lost_claims`.
 _END_LEASES = RowsStatement(
-    {name: _TABLE.c[name].type for name in ("id", "status", "due_at", "reason")},
+    {name: _TABLE.c[name].type for name in ("id", "status", "due_at", "reason", "lost_claims")},
     "UPDATE deliveries SET status = given.status, reason = given.reason, "
     "due_at = COALESCE(given.due_at, deliveries.due_at), "
-    "lost_claims = CASE WHEN given.due_at IS NULL THEN deliveries.lost_claims ELSE 0 END, "
+    "lost_claims = COALESCE(given.lost_claims, deliveries.lost_claims), "
     "settled_at = CASE WHEN given.status = 'pending' THEN NULL ELSE :now END, "
     "lease_token = NULL, leased_until = NULL FROM {given} WHERE deliveries.id = given.id",
     now=UtcDateTime(),
@@ -272,15 +268,23 @@ def _end_leases(session: Session, decisions: Mapping[int, Decision | None], now:
     """Apply decisions to deliveries; with None their leases end, and nothing else changes."""
     rows = []
     for delivery_id, decision in decisions.items():
-        status, due_at, reason = DeliveryStatus.PENDING, None, None
+        status, due_at, lost_claims, reason = DeliveryStatus.PENDING, None, None, None
         match decision:
             case Delivered():
                 status = DeliveryStatus.DELIVERED
             case RetryAt():
-                due_at = decision.due_at
+                due_at, lost_claims = decision.due_at, decision.lost_claims
             case Dead():
                 status, reason = DeliveryStatus.DEAD, decision.reason
-        rows.append({"id": delivery_id, "status": status, "due_at": due_at, "reason": reason})
+        rows.append(
+            {
+                "id": delivery_id,
+                "status": status,
+                "due_at": due_at,
+                "reason": reason,
+                "lost_claims": lost_claims,
+            }
+        )
     if rows:
         _END_LEASES.execute(session, rows, now=now)
 

@@ -15,7 +15,6 @@ from notifier.webhooks.circuit_breaker import BreakerState, is_failing_for, reco
 from notifier.webhooks.deliveries import Claimed, Finished, Settlement
 from notifier.webhooks.retry_policy import AttemptResult, Disable, decide, is_gone
 from notifier.worker import claims, metrics
-from notifier.worker.claims import ExpiredClaim
 
 # Who disables an endpoint that is gone or keeps failing, in the audit table.
 _WORKER = Actor("worker", Channel.WORKER)
@@ -49,7 +48,6 @@ class SettledBatch:
     """
 
     settlements: Sequence[Settlement]
-    expired: Sequence[ExpiredClaim]
     changed: Mapping[int, BreakerChange]
     disabled: Mapping[int, str]
 
@@ -59,24 +57,17 @@ def settle(
     finished: Sequence[Finished],
     *,
     unsent: Sequence[Claimed] = (),
-    reclaim: bool = True,
+    any_expired: bool = True,
     disable_after: timedelta,
     now: datetime,
 ) -> SettledBatch:
-    """Settle finished attempts, update the breakers of their endpoints, reclaim expired claims.
+    """Settle finished attempts, and those whose leases expired; update the breakers of endpoints.
 
     An endpoint that has been failing for `disable_after` is disabled. `unsent` are claims to give
     back. `now` is the database's clock.
     Endpoints are locked before deliveries, both in the order of their ids, as in every transaction
     that locks both. A success of a healthy endpoint locks none.
     """
-    settlements = [
-        Settlement(
-            attempt,
-            decide(attempt.result, attempt.claimed.attempts, now=now, jitter=attempt.jitter),
-        )
-        for attempt in finished
-    ]
     results: defaultdict[int, list[AttemptResult]] = defaultdict(list)
     for attempt in finished:
         results[attempt.claimed.endpoint_id].append(attempt.result)
@@ -89,7 +80,9 @@ def settle(
     if unsent:
         deliveries.lock(session, [*(attempt.claimed for attempt in finished), *unsent])
         claims.give_back(session, unsent)
-    settlements = deliveries.settle(session, settlements, now=now) if settlements else []
+    settlements = _settle(session, finished, now)
+    if any_expired:
+        settlements += _settle(session, claims.expired(session, now=now), now)
     for settlement in settlements:
         if isinstance(settlement.decision, Disable) and not settlement.is_late:
             reasons[settlement.claimed.endpoint_id] = settlement.decision.reason
@@ -98,9 +91,19 @@ def settle(
         for endpoint_id, reason in reasons.items()
         if _disable(session, endpoint_id, reason, now)
     }
-    expired = claims.reclaim_expired(session, now=now) if reclaim else []
-    counters.add(session, metrics.of_batch(settlements, expired, now=now))
-    return SettledBatch(settlements, expired, changed, disabled)
+    counters.add(session, metrics.of_batch(settlements, now=now))
+    return SettledBatch(settlements, changed, disabled)
+
+
+def _settle(session: Session, finished: Sequence[Finished], now: datetime) -> list[Settlement]:
+    settlements = []
+    for attempt in finished:
+        claim, result = attempt.claimed, attempt.result
+        decision = decide(
+            result, claim.attempts, lost_claims=claim.lost_claims, now=now, jitter=attempt.jitter
+        )
+        settlements.append(Settlement(attempt, decision))
+    return deliveries.settle(session, settlements, now=now) if settlements else []
 
 
 def _record(

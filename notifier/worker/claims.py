@@ -1,8 +1,7 @@
-"""Claims: find endpoints with due deliveries, claim those under a lease, reclaim expired leases."""
+"""Claims: find endpoints with due deliveries, claim those under a lease, end those that expired."""
 
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -10,42 +9,21 @@ from sqlalchemy import Integer, bindparam, case, select, text, update
 from sqlalchemy.orm import Session
 
 from foundation import tracing
-from foundation.db import bulk
 from foundation.db import session as db
 from foundation.db.bulk import RowsQuery, RowsStatement
 from foundation.db.session import UtcDateTime
-from notifier.models import Attempt, Delivery, DeliveryStatus, Endpoint, Event
-from notifier.signals import DeadDelivery, DeliveryIdentity
-from notifier.webhooks import deliveries, endpoints
-from notifier.webhooks.deliveries import Claimed
+from notifier.models import Delivery, DeliveryStatus, Endpoint, Event
+from notifier.webhooks import endpoints
+from notifier.webhooks.deliveries import Claimed, Finished
 from notifier.webhooks.failure_advice import FailureKind
-from notifier.webhooks.retry_policy import MAX_ATTEMPTS
+from notifier.webhooks.retry_policy import Failure
 
-# Claims in a row that may lose their worker before a delivery is dead, and before it is a suspect,
-# which may itself crash the worker: a worker sends one suspect at a time.
-MAX_LOST_CLAIMS = 3
+# Attempts in a row that lose their worker before a delivery is a suspect, which may itself crash
+# the worker: a worker sends one suspect at a time.
 SUSPECT_AFTER = 2
-# Endpoints that one statement looks at, and expired leases that one transaction reclaims.
+# Endpoints that one statement looks at, and expired leases that one transaction ends.
 _MAX_ENDPOINTS = 64
-_MAX_RECLAIMED = 500
-
-
-@dataclass(frozen=True)
-class ExpiredClaim(DeliveryIdentity):
-    """A delivery whose lease expired, and how many claims in a row lost their worker with it."""
-
-    attempts: int
-    lost_claims: int
-    expired_at: datetime
-
-    @property
-    def dead_reason(self) -> str | None:
-        """The reason why the delivery is dead, or None if it will be retried."""
-        if self.lost_claims >= MAX_LOST_CLAIMS:
-            return f"{self.lost_claims} attempts in a row lost their worker"
-        if self.attempts >= MAX_ATTEMPTS:
-            return f"{self.attempts} attempts failed, the last because its worker was lost"
-        return None
+_MAX_EXPIRED = 500
 
 
 def find_due(session: Session, after: int, *, now: datetime) -> tuple[list[int], int | None]:
@@ -61,7 +39,7 @@ def find_due(session: Session, after: int, *, now: datetime) -> tuple[list[int],
 
 
 def any_lost(session: Session, *, now: datetime) -> bool:
-    """Return True if there is a lease to reclaim, or a suspect to claim."""
+    """Return True if there is a lease that expired, or a suspect to claim."""
     return bool(session.scalar(_ANY_LOST, {"now": now}))
 
 
@@ -77,7 +55,7 @@ def claim(
 
     `numbers` has how many are claimed for each endpoint: those that have been due for longest, or
     with `newest` those that became due last. `now` is the database's clock. A delivery whose lease
-    expired must be reclaimed first.
+    expired must be settled first.
     """
     most = max(numbers.values(), default=0)
     if not most:
@@ -85,14 +63,14 @@ def claim(
     rows = [{"endpoint_id": one, "number": number} for one, number in numbers.items()]
     token, until = secrets.token_hex(16), now + lease
     _CLAIM[newest].execute(session, rows, most=most, token=token, now=now, until=until)
-    return _claimed(session, token, until, now=now)
+    return _read_claimed(session, token, until, now=now)
 
 
 def claim_suspect(session: Session, *, lease: timedelta, now: datetime) -> list[Claimed]:
     """Claim one of the suspects, the one that has been due for longest."""
     token, until = secrets.token_hex(16), now + lease
     _CLAIM_SUSPECT.execute(session, [], token=token, now=now, until=until)
-    return _claimed(session, token, until, now=now)
+    return _read_claimed(session, token, until, now=now)
 
 
 def give_back(session: Session, claimed: Sequence[Claimed]) -> None:
@@ -109,50 +87,16 @@ def give_back(session: Session, claimed: Sequence[Claimed]) -> None:
     )
 
 
-def reclaim_expired(session: Session, *, now: datetime) -> list[ExpiredClaim]:
-    """End the leases that expired, and return them.
+def expired(session: Session, *, now: datetime) -> list[Finished]:
+    """Lock deliveries whose leases expired; return the attempts, to be settled.
 
-    The worker of each crashed or hung: that counts as an attempt. After the last attempt, or the
-    last of `MAX_LOST_CLAIMS`, the delivery is dead.
+    The worker of each crashed or hung.
     """
-    query = (
-        select(
-            *_IDENTITY,
-            (_DELIVERY.c.lost_claims + 1).label("lost_claims"),
-            _DELIVERY.c.leased_until.label("expired_at"),
-        )
-        .join(_EVENT, _EVENT.c.id == _DELIVERY.c.event_id)
-        .where(_DELIVERY.c.status == DeliveryStatus.PENDING, _DELIVERY.c.leased_until <= now)
-        .order_by(_DELIVERY.c.id)
-        .limit(_MAX_RECLAIMED)
-        .with_for_update(skip_locked=True, of=_DELIVERY)
-    )
-    expired = [ExpiredClaim(**row) for row in db.dicts(session, query)]
-    if not expired:
-        return []
-    attempts = [
-        {
-            "delivery_id": claim.delivery_id,
-            "started_at": claim.expired_at,
-            "milliseconds": 0,
-            "status": None,
-            "failure": FailureKind.WORKER_LOST,
-            "detail": "the lease expired before the attempt was settled",
-            "decided": "dead" if claim.dead_reason else "retry",
-        }
-        for claim in expired
+    lost = Failure(FailureKind.WORKER_LOST, "the lease expired before the attempt was settled")
+    return [
+        Finished(_claimed(row, {}, now), _moment(leased_until), milliseconds=0, result=lost)
+        for *row, leased_until in _EXPIRED.fetch(session, now=now)
     ]
-    bulk.insert(session, Attempt, attempts)
-    session.execute(
-        update(_DELIVERY)
-        .where(db.among(_DELIVERY.c.id, [claim.delivery_id for claim in expired]))
-        .values(lost_claims=_DELIVERY.c.lost_claims + 1, lease_token=None, leased_until=None)
-    )
-    dead = [
-        DeadDelivery.of(claim, claim.dead_reason, now) for claim in expired if claim.dead_reason
-    ]
-    deliveries.mark_dead(session, dead, now=now)
-    return expired
 
 
 # SQL as text, with the literals that the conditions of the partial indexes have.
@@ -231,41 +175,59 @@ _CLAIM_SUSPECT = _claim_statement(
 _DELIVERY: Any = Delivery.__table__
 _ENDPOINT: Any = Endpoint.__table__
 _EVENT: Any = Event.__table__
-_IDENTITY = (
+_SENT = (
     _DELIVERY.c.id.label("delivery_id"),
     _DELIVERY.c.endpoint_id,
     _EVENT.c.id.label("webhook_id"),
     _EVENT.c.type.label("event_type"),
     _EVENT.c.course_id,
+    _ENDPOINT.c.url,
+    _EVENT.c.body,
     _DELIVERY.c.attempts,
+    _DELIVERY.c.lost_claims,
+    _DELIVERY.c.lease_token,
 )
-_SENT = (*_IDENTITY, _ENDPOINT.c.url, _EVENT.c.body)
 _NAMES = [column.name for column in _SENT]
-_CLAIMED = RowsQuery(
+_LEASED = (
     select(*_SENT, _EVENT.c.occurred_at, _EVENT.c.traceparent)
     .join(_EVENT, _EVENT.c.id == _DELIVERY.c.event_id)
     .join(_ENDPOINT, _ENDPOINT.c.id == _DELIVERY.c.endpoint_id)
-    .where(
-        _DELIVERY.c.status == DeliveryStatus.PENDING,
+    .where(_DELIVERY.c.status == DeliveryStatus.PENDING)
+)
+_CLAIMED = RowsQuery(
+    _LEASED.where(
         _DELIVERY.c.leased_until == bindparam("until", type_=UtcDateTime()),
         _DELIVERY.c.lease_token == bindparam("token"),
-    )
-    .order_by(_DELIVERY.c.due_at, _DELIVERY.c.id)
+    ).order_by(_DELIVERY.c.due_at, _DELIVERY.c.id)
+)
+_EXPIRED = RowsQuery(
+    _LEASED.add_columns(_DELIVERY.c.leased_until)
+    .where(_DELIVERY.c.leased_until <= _NOW)
+    .order_by(_DELIVERY.c.id)
+    .limit(_MAX_EXPIRED)
+    .with_for_update(skip_locked=True, of=_DELIVERY)
 )
 
 
-def _claimed(session: Session, token: str, until: datetime, *, now: datetime) -> list[Claimed]:
+def _read_claimed(session: Session, token: str, until: datetime, *, now: datetime) -> list[Claimed]:
     rows = _CLAIMED.fetch(session, token=token, until=until)
     endpoint_ids = {endpoint_id for _, endpoint_id, *_ in rows}
     encrypted = endpoints.encrypted_secrets(session, endpoint_ids, now=now) if rows else {}
-    return [
-        Claimed(
-            **dict(zip(_NAMES, sent, strict=True)),
-            encrypted_secrets=encrypted.get(sent[1], ()),
-            lease_token=token,
-            occurred_at=datetime.fromisoformat(occurred_at).replace(tzinfo=UTC),
-            claimed_at=now,
-            span=tracing.span_from(traceparent),
-        )
-        for *sent, occurred_at, traceparent in rows
-    ]
+    return [_claimed(row, encrypted, now) for row in rows]
+
+
+def _claimed(
+    row: Sequence[Any], encrypted: Mapping[int, tuple[str, ...]], now: datetime
+) -> Claimed:
+    *sent, occurred_at, traceparent = row
+    return Claimed(
+        **dict(zip(_NAMES, sent, strict=True)),
+        encrypted_secrets=encrypted.get(sent[1], ()),
+        occurred_at=_moment(occurred_at),
+        claimed_at=now,
+        span=tracing.span_from(traceparent),
+    )
+
+
+def _moment(text: str) -> datetime:
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)

@@ -5,9 +5,7 @@ from datetime import datetime
 
 from foundation.db.counters import Amounts, CounterMetric, HistogramMetric
 from notifier.webhooks.deliveries import Settlement
-from notifier.webhooks.failure_advice import FailureKind
-from notifier.webhooks.retry_policy import AttemptResult, Dead, Delivered, Failure
-from notifier.worker.claims import ExpiredClaim
+from notifier.webhooks.retry_policy import AttemptResult, Dead, Delivered, Failure, is_lost
 
 SETTLED = CounterMetric(
     "notifier_deliveries_settled_total",
@@ -35,22 +33,19 @@ EVENT_TO_DELIVERY = HistogramMetric(
 ALL = (SETTLED, ATTEMPTS, HEARTBEATS, CLAIM_TO_SETTLE, EVENT_TO_DELIVERY)
 
 
-def of_batch(
-    settlements: Sequence[Settlement], expired: Sequence[ExpiredClaim], *, now: datetime
-) -> Amounts:
+def of_batch(settlements: Sequence[Settlement], *, now: datetime) -> Amounts:
     """Return what a batch adds to the counters."""
     applied = [settlement for settlement in settlements if not settlement.is_late]
     attempts = [_labels(settlement.attempt.result) for settlement in settlements]
-    attempts += [("none", FailureKind.WORKER_LOST)] * len(expired)
+    claimed = [one.claimed for one in settlements if not is_lost(one.attempt.result)]
     delivered = [each.claimed for each in applied if isinstance(each.decision, Delivered)]
     dead = [each.claimed for each in applied if isinstance(each.decision, Dead)]
     settled = [("delivered", claim.event_type) for claim in delivered]
     settled += [("dead", claim.event_type) for claim in dead]
-    settled += [("dead", claim.event_type) for claim in expired if claim.dead_reason]
     return {
         **ATTEMPTS.count(attempts),
         **SETTLED.count(settled),
-        **CLAIM_TO_SETTLE.count(_seconds(now, (each.claimed.claimed_at for each in settlements))),
+        **CLAIM_TO_SETTLE.count(_seconds(now, (claim.claimed_at for claim in claimed))),
         **EVENT_TO_DELIVERY.count(_seconds(now, (claim.occurred_at for claim in delivered))),
     }
 

@@ -12,10 +12,8 @@ from foundation.logging import Logger
 from notifier.signals import DeliveryIdentity
 from notifier.webhooks import failure_advice
 from notifier.webhooks.deliveries import Settlement, result_columns
-from notifier.webhooks.failure_advice import FailureKind
 from notifier.webhooks.retry_policy import Dead, Delivered, Disable, RetryAt
 from notifier.worker.batch import BreakerChange, SettledBatch
-from notifier.worker.claims import ExpiredClaim
 
 _log = logging.get_logger(__name__)
 # Dead deliveries of a batch that get a line each.
@@ -61,11 +59,6 @@ def report(batch: SettledBatch, totals: WorkerTotals) -> None:
                 dead.append(_failed_fields(settlement) | {"reason": reason})
             case Disable():
                 totals.held += 1
-    for claim in batch.expired:
-        if claim.dead_reason:
-            dead.append(_expired_fields(claim) | {"reason": claim.dead_reason})
-        else:
-            _log_lost(log, claim)
     totals.dead += len(dead)
     _log_dead(log, dead)
     _report_endpoints(log, batch)
@@ -131,13 +124,6 @@ def _log_late(log: Logger, settlement: Settlement) -> None:
     )
 
 
-def _log_lost(log: Logger, claim: ExpiredClaim) -> None:
-    advice = failure_advice.advice_for(FailureKind.WORKER_LOST, None, claim.endpoint_id)
-    log.warning(
-        "worker lost, its delivery will be retried", **_expired_fields(claim), **fields_of(advice)
-    )
-
-
 def _log_dead(log: Logger, dead: Sequence[dict[str, Any]]) -> None:
     for fields in dead[:_MAX_DEAD_LINES]:
         replayed = (str(fields["delivery_id"]),)
@@ -191,11 +177,3 @@ def _attempt_fields(settlement: Settlement) -> dict[str, Any]:
 
 def _failed_fields(settlement: Settlement) -> dict[str, Any]:
     return _attempt_fields(settlement) | result_columns(settlement.attempt.result)
-
-
-def _expired_fields(claim: ExpiredClaim) -> dict[str, Any]:
-    return {
-        **_delivery_fields(claim),
-        "attempt": claim.attempts,
-        "failure": FailureKind.WORKER_LOST.value,
-    }

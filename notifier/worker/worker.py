@@ -7,8 +7,8 @@ The life of a claim:
 - queued, posted, finished: in memory, meanwhile, without a transaction (`senders`)
 - settled: in the transaction that claims the next ones (`batch.settle`)
 
-One that is left unsent is given back (`claims.give_back`). One whose worker was lost is reclaimed
-once its lease has expired (`claims.reclaim_expired`).
+One that is left unsent is given back (`claims.give_back`). One whose worker was lost is settled
+once its lease has expired (`claims.expired`).
 """
 
 import queue
@@ -75,7 +75,7 @@ class _Found:
     """How many deliveries to claim by endpoint, and whether there is more to do.
 
     `any_due`: an endpoint has something due, even if it may not get it now. `has_lost`: there is a
-    lease to reclaim, or a suspect to claim.
+    lease that expired, or a suspect to claim.
     """
 
     wanted: Mapping[int, int]
@@ -237,7 +237,7 @@ class Worker:
                 session,
                 finished,
                 unsent=self._unsent,
-                reclaim=found.has_lost,
+                any_expired=found.has_lost,
                 disable_after=self.options.disable_after,
                 now=now,
             )

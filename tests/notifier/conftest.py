@@ -49,7 +49,7 @@ from notifier.webhooks.circuit_breaker import BreakerState
 from notifier.webhooks.deliveries import Claimed, Finished, Settlement
 from notifier.webhooks.http_client import Transport
 from notifier.webhooks.retry_policy import Decision, WebhookResponse
-from notifier.worker import claims
+from notifier.worker import batch, claims
 from notifier.worker.reporter import WorkerTotals
 from notifier.worker.worker import Worker
 from tests.faults.server import LoopbackServer, RawSink
@@ -274,9 +274,9 @@ class Store:
         number: int = 100,
         newest: bool = False,
     ) -> list[Claimed]:
-        """Reclaim what expired, and claim up to `number` due deliveries of each endpoint."""
+        """Settle what expired, and claim up to `number` due deliveries of each endpoint."""
         with self.database.writing() as session:
-            claims.reclaim_expired(session, now=now)
+            batch.settle(session, [], disable_after=timedelta(days=5), now=now)
             due, _ = claims.find_due(session, 0, now=now)
             numbers = dict.fromkeys(due, number)
             return [

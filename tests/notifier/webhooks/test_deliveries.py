@@ -28,7 +28,7 @@ def test_late_failure_is_fenced(store: Store) -> None:
 
     row = store.delivery(delivery_id)
     assert (row.status, row.lease_token) == ("pending", successor.lease_token)
-    assert (row.attempts, row.due_at) == (2, NINE)
+    assert (row.attempts, row.due_at) == (2, NINE + MINUTE)
     assert [one.decided for one in store.attempts(delivery_id)] == ["retry", "too late"]
 
 

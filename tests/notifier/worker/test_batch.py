@@ -87,7 +87,7 @@ def test_endpoint_that_fails_after_a_pause_is_paused_again(store: Store) -> None
     assert store.endpoint(endpoint.id).paused_until == NINE + SHORTEST_PAUSE
 
 
-def test_claims_are_given_back_before_expired_ones_are_reclaimed(store: Store) -> None:
+def test_claims_are_given_back_before_expired_ones_are_settled(store: Store) -> None:
     """After an outage a worker does not count its own unsent claims as lost."""
     delivery_id = store.add_delivery(store.add_endpoint().id)
     unsent = store.claim(lease=SECOND)
@@ -178,7 +178,7 @@ def test_subscriber_is_notified_of_dead_deliveries(store: Store) -> None:
     reported = [one["data"] for one in operational_events(store)]
     assert {one["delivery_id"]: (one["course_id"], one["reason"]) for one in reported} == {
         refused: ("CS1", "the receiver responded with 422: a retry would not help"),
-        lost: ("CS2", "10 attempts failed, the last because its worker was lost"),
+        lost: ("CS2", "10 attempts failed, the last with worker-lost"),
     }
 
 
@@ -369,7 +369,7 @@ def test_410_of_many_attempts_is_one_line(store: Store, capsys: pytest.CaptureFi
 @pytest.mark.parametrize(
     ("attempts", "event", "totals"),
     [
-        pytest.param(1, "worker lost, its delivery will be retried", WorkerTotals(), id="retried"),
+        pytest.param(1, "attempt failed, will be retried", WorkerTotals(to_retry=1), id="retried"),
         pytest.param(MAX_ATTEMPTS, "delivery is dead", WorkerTotals(dead=1), id="dead"),
     ],
 )

@@ -14,16 +14,15 @@ from foundation.db import bulk
 from notifier.models import DeliveryStatus, Endpoint
 from notifier.webhooks import deliveries
 from notifier.webhooks.deliveries import Claimed
-from notifier.webhooks.retry_policy import MAX_ATTEMPTS
+from notifier.webhooks.retry_policy import MAX_ATTEMPTS, MAX_LOST_CLAIMS
 from notifier.worker import claims
-from notifier.worker.claims import MAX_LOST_CLAIMS
 from tests.notifier.conftest import BODY, MINUTE, NINE, Store
 
 SECOND = timedelta(seconds=1)
 
 
 def is_due(store: Store) -> bool:
-    """Return True if there is anything to claim or reclaim at nine."""
+    """Return True if there is anything to claim or settle at nine."""
     due, _ = store.read(claims.find_due, 0, now=NINE)
     return bool(due) or store.read(claims.any_lost, now=NINE)
 
@@ -107,7 +106,7 @@ def test_claims_read_no_backlog(store: Store) -> None:
     with store.database.writing() as session:
         claims.find_due(session, 0, now=NINE)
         claims.any_lost(session, now=NINE)
-        claims.reclaim_expired(session, now=NINE)
+        claims.expired(session, now=NINE)
         claims.claim(session, {1: 9}, newest=False, lease=MINUTE, now=NINE)
         claims.claim(session, {1: 9}, newest=True, lease=MINUTE, now=NINE)
         claims.claim_suspect(session, lease=MINUTE, now=NINE)
@@ -245,7 +244,7 @@ def test_expired_lease_is_an_attempt(store: Store) -> None:
         pytest.param(
             MAX_ATTEMPTS - 1,
             1,
-            "10 attempts failed, the last because its worker was lost",
+            "10 attempts failed, the last with worker-lost",
             id="last attempt",
         ),
     ],

@@ -260,10 +260,12 @@ def test_expired_claim_is_sent_by_the_next_worker(
 
     totals = make_worker().run(once=True)
 
-    assert (totals, len(sink.received)) == (WorkerTotals(delivered=1), 1)
+    assert (totals, len(sink.received)) == (WorkerTotals(delivered=1, to_retry=1), 1)
     decided = [(one.failure, one.decided) for one in store.attempts(delivery_id)]
     assert decided == [("worker-lost", "retry"), (None, "delivered")]
-    assert len(lines_of("worker lost, its delivery will be retried")) == 1
+    assert [line["failure"] for line in lines_of("attempt failed, will be retried")] == [
+        "worker-lost"
+    ]
 
 
 def test_suspects_are_sent_one_at_a_time(store: Store, make_worker: MakeWorker, sink: Sink) -> None:
