@@ -20,7 +20,7 @@ from sqlalchemy import create_engine, make_url, text
 
 from foundation.db.migrations import Schema
 from foundation.db.session import Database
-from foundation.http import tls
+from foundation.http import dialer
 from foundation.pages import users
 
 POSTGRES_VARIABLE = "TEST_POSTGRES_URL"
@@ -207,7 +207,7 @@ def compiled_templates() -> Iterator[None]:
 def shared_tls_contexts() -> Iterator[None]:
     """Load the public authorities once, and not again for each HTTP client."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tls, "tls_context", cache(tls.tls_context))
+        patch.setattr(dialer, "tls_context", cache(dialer.tls_context))
         yield
 
 

@@ -3,11 +3,9 @@
 import ssl
 import threading
 import time
-from collections.abc import Mapping
 from contextlib import suppress
-from functools import lru_cache
-from http.client import HTTPConnection, HTTPException
-from typing import Any, TypeVar
+from http.client import HTTPConnection, RemoteDisconnected
+from typing import Any
 from urllib.parse import urlsplit
 
 from requests import PreparedRequest, Response
@@ -15,7 +13,7 @@ from requests.adapters import BaseAdapter
 from requests.exceptions import InvalidURL
 from urllib3.util import parse_url, wait_for_read
 
-from foundation.http import deadline, tls
+from foundation.http import deadline
 from foundation.http.dialer import Dialer
 from foundation.http.strict_response import StrictResponse
 from foundation.logging import redact
@@ -25,8 +23,6 @@ USER_AGENT = "course-webhooks/1"
 # Seconds for which a connection is kept: since it was opened, because a host's address may change,
 # and since its last request began, because firewalls forget idle connections.
 MAX_AGE, MAX_IDLE = 600.0, 5.0
-ErrorTypes = type[BaseException] | tuple[type[BaseException], ...]
-_Value = TypeVar("_Value")
 
 
 class _Connection(HTTPConnection):
@@ -35,34 +31,25 @@ class _Connection(HTTPConnection):
     # http.client makes its responses of this class.
     response_class = StrictResponse
 
-    def __init__(self, origin: str, dialer: Dialer, context: ssl.SSLContext) -> None:
+    def __init__(self, origin: str, dialer: Dialer) -> None:
         parts = parse_url(origin)
         if parts.scheme not in {"http", "https"} or not parts.host:
             raise InvalidURL(f"not a URL of HTTP: {origin}")
-        self.origin = origin
-        self._dialer = dialer
-        self._context = context if parts.scheme == "https" else None
         # The `Host` header has no default port.
-        self.default_port = 443 if self._context else 80
+        self.default_port = 443 if parts.scheme == "https" else 80
         # The name server is asked with the dot at the end, the peer without it.
-        self._dialed = parts.host.strip("[]")
-        super().__init__(self._dialed.removesuffix("."), parts.port or self.default_port)
-        self._opened_at = self._requested_at = 0.0
-        self._parts: list[bytes] | None = None
-
-    def connect(self) -> None:
-        """Open the connection."""
-        self._opened_at = time.monotonic()
-        self.sock = self._dialer.dial(self._dialed, self.port)
-        if self._context:
-            self.sock = self._context.wrap_socket(self.sock, server_hostname=self.host)
+        host, port = parts.host.strip("[]"), parts.port or self.default_port
+        super().__init__(host.removesuffix("."), port)
+        self.origin = origin
+        self._opened_at = self._requested_at = time.monotonic()
+        self._request = b""
+        self.sock = dialer.dial(host, port, tls=parts.scheme == "https")
 
     @property
     def is_recent(self) -> bool:
-        """Whether it is open, and neither too old nor idle for too long."""
+        """Whether it is neither too old nor idle for too long."""
         now = time.monotonic()
-        is_recent = now - self._opened_at < MAX_AGE and now - self._requested_at < MAX_IDLE
-        return is_recent and self.sock is not None
+        return now - self._opened_at < MAX_AGE and now - self._requested_at < MAX_IDLE
 
     @property
     def is_usable(self) -> bool:
@@ -74,25 +61,19 @@ class _Connection(HTTPConnection):
 
     def request(self, *args: Any, **kwargs: Any) -> None:
         """Send a request, head and body at once."""
+        exchange = deadline.current()
+        exchange.attach(self.sock)
+        self.sock.settimeout(exchange.idle_timeout)
         self._requested_at = time.monotonic()
-        self._parts = []
-        try:
-            super().request(*args, **kwargs)
-            request = b"".join(self._parts)
-        finally:
-            self._parts = None
-        if self.sock is None:
-            self.connect()
+        self._request = b""
+        super().request(*args, **kwargs)
         # A peer may respond and close before it has read everything: "413 Content Too Large".
         with suppress(BrokenPipeError, ConnectionResetError):
-            self.send(request)
+            self.sock.sendall(self._request)
 
     def send(self, data: Any) -> None:
-        """Send data; within `request`, only collect it."""
-        if self._parts is None:
-            super().send(data)
-        else:
-            self._parts.append(data)
+        """Collect a part of the request."""
+        self._request += data
 
 
 class PooledResponse(Response):
@@ -111,9 +92,11 @@ class PooledResponse(Response):
     def close(self) -> None:
         """Close the connection, or keep it for the next request."""
         connection, self._connection = self._connection, None
-        if connection and self.raw.is_complete:
+        if connection is None:
+            return
+        if deadline.current().release() and self.raw.is_complete:
             self._adapter.keep(connection)
-        elif connection:
+        else:
             connection.close()
             self.raw.close()
 
@@ -129,10 +112,9 @@ class Adapter(BaseAdapter):
     At most `connections` are kept, of all hosts together.
     """
 
-    def __init__(self, dialer: Dialer, *, connections: int = 10, bundle: str = "") -> None:
+    def __init__(self, dialer: Dialer, *, connections: int = 10) -> None:
         super().__init__()
         self._dialer = dialer
-        self._context = tls.tls_context(bundle)
         self._connections = connections
         self._kept: list[_Connection] = []
         self._lock = threading.Lock()
@@ -147,16 +129,12 @@ class Adapter(BaseAdapter):
         Raises:
             http.client.HTTPException, OSError, ValueError
         """
-        exchange = deadline.current()
-        origin, path = _split(str(request.url))
-        connection = self._take(origin)
-        if connection is not None:
-            try:
-                return self._send(request, path, connection)
-            except (HTTPException, ConnectionError, ssl.SSLError):
-                if exchange.has_received:
-                    raise
-        return self._send(request, path, _Connection(origin, self._dialer, self._context))
+        parts = urlsplit(str(request.url))
+        origin = f"{parts.scheme}://{parts.netloc}"
+        if connection := self._take(origin):
+            with suppress(RemoteDisconnected, ssl.SSLError):
+                return self._send(request, connection)
+        return self._send(request, _Connection(origin, self._dialer))
 
     def keep(self, connection: _Connection) -> None:
         """Keep a connection for the next request to its origin.
@@ -179,68 +157,32 @@ class Adapter(BaseAdapter):
 
     def _take(self, origin: str) -> _Connection | None:
         """Return the connection to an origin that was used last, if one can be used."""
-        while True:
-            with self._lock:
-                of_origin = (one for one in reversed(self._kept) if one.origin == origin)
-                connection = next(of_origin, None)
-                if connection is None:
-                    return None
-                self._kept.remove(connection)
-            if connection.is_usable:
-                return connection
-            connection.close()
+        with self._lock:
+            for connection in reversed(self._kept.copy()):
+                if connection.origin == origin:
+                    self._kept.remove(connection)
+                    if connection.is_usable:
+                        return connection
+                    connection.close()
+        return None
 
-    def _send(self, request: PreparedRequest, path: str, connection: _Connection) -> PooledResponse:
+    def _send(self, request: PreparedRequest, connection: _Connection) -> PooledResponse:
         try:
-            connection.request(str(request.method), path, request.body, request.headers)
+            connection.request(str(request.method), request.path_url, request.body, request.headers)
             return PooledResponse(self, connection, request)
         except BaseException:
+            deadline.current().release()
             connection.close()
             raise
 
 
-@lru_cache(maxsize=1024)
-def _split(url: str) -> tuple[str, str]:
-    """Return the origin of a prepared request's URL, and its path with the query."""
-    parts = urlsplit(url)
-    path = parts.path or "/"
-    return f"{parts.scheme}://{parts.netloc}", f"{path}?{parts.query}" if parts.query else path
-
-
-def explain(
-    error: BaseException, table: Mapping[ErrorTypes, _Value]
-) -> tuple[_Value | None, BaseException]:
-    """Return the value of the first table row that matches a cause of an error, and that cause.
-
-    Without a match: None and the innermost cause.
-    """
-    chain = [error]
-    while inner := chain[-1].__cause__ or chain[-1].__context__:
-        chain.append(inner)
-    for types, value in table.items():
-        for cause in chain:
-            if isinstance(cause, types):
-                return value, cause
-    return None, chain[-1]
-
-
-def error_text(error: BaseException, max_bytes: int) -> str:
+def error_text(error: Exception, max_bytes: int) -> str:
     """Return the message of an error, or its type's name if it has none."""
-    message = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    if isinstance(error, ssl.SSLCertVerificationError):
-        message = error.verify_message
-    return safe_line(message, max_bytes) or type(error).__name__
+    message = getattr(error, "verify_message", None) or getattr(error, "strerror", None)
+    return safe_line(message or str(error), max_bytes) or type(error).__name__
 
 
 def safe_line(text: str, max_bytes: int) -> str:
     """Return foreign text as one printable line of limited length, without secrets."""
-    return _cut(redact(printable(" ".join(text.split()))), max_bytes)
-
-
-def safe_body(body: bytes, max_bytes: int) -> str:
-    """Return the beginning of a body as printable text of limited length, without secrets."""
-    return _cut(redact(printable(body.decode("utf-8", errors="replace").strip())), max_bytes)
-
-
-def _cut(text: str, max_bytes: int) -> str:
-    return text.encode("utf-8", errors="replace")[:max_bytes].decode("utf-8", errors="ignore")
+    line = redact(printable(" ".join(text.split())))
+    return line.encode("utf-8", errors="replace")[:max_bytes].decode("utf-8", errors="ignore")

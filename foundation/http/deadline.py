@@ -1,15 +1,21 @@
-"""Limits on the time of an HTTP exchange, kept by every socket operation.
+"""Limits on the time of an HTTP exchange.
 
 A socket's own time-out starts again with every byte, so a slow sender could stretch it for ever.
+A thread therefore shuts down the sockets of exchanges that outlast their deadlines: whatever waits
+for one of them ends.
 """
 
+import os
 import socket
-import ssl
 import threading
 import time
-from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any, Self
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from functools import cache
+
+# Seconds between two looks at the deadlines, by which an exchange may take longer.
+_TICK = 0.02
 
 
 class DeadlineError(TimeoutError):
@@ -20,124 +26,107 @@ class IdleTimeoutError(TimeoutError):
     """No data came, or the request could not be sent, within the longest single wait."""
 
 
-class HandshakeTimeoutError(TimeoutError):
-    """The TLS handshake did not finish in time."""
-
-
-@dataclass(eq=False)
 class Exchange:
-    """The limits of an exchange, and how far it got; a context manager for its thread.
+    """The limits of an exchange, in seconds, and the socket that it uses now."""
 
-    Args:
-        ends_at: When the total time is over, by the monotonic clock.
-        idle_timeout: The longest single wait, in seconds.
-        has_received: Whether a part of a response came.
-    """
+    def __init__(self, seconds: float, idle_timeout: float | None) -> None:
+        self.idle_timeout = idle_timeout
+        self._ends_at = time.monotonic() + seconds
+        self._is_optional = False
+        self._socket: socket.socket | None = None
 
-    ends_at: float
-    idle_timeout: float
-    has_received: bool = False
-    _waits_for: socket.socket | None = None
+    @property
+    def seconds_left(self) -> float:
+        """The seconds until the deadline; not above zero if it has passed."""
+        return self._ends_at - time.monotonic()
 
-    def __enter__(self) -> Self:
-        _current.exchange = self
-        return self
+    def attach(self, attached: socket.socket) -> None:
+        """Let the deadline end whatever waits for a socket; raise DeadlineError if it is over."""
+        self._socket = attached
+        self.check()
 
-    def __exit__(self, *_: object) -> None:
-        del _current.exchange
+    def release(self) -> bool:
+        """Let the deadline end nothing more; return False if it may have ended the socket."""
+        # In this order: a socket is only shut down if it is still attached after the deadline.
+        self._socket = None
+        return self.seconds_left > 0
 
-    def shorten(self, seconds: float) -> None:
-        """End the exchange after at most this number of seconds from now."""
-        self.ends_at = min(self.ends_at, time.monotonic() + seconds)
+    def cut_after(self, seconds: float) -> None:
+        """End the exchange after this time at the latest, which is no error from now on."""
+        self._ends_at = min(self._ends_at, time.monotonic() + seconds)
+        self._is_optional = True
 
     def cancel(self) -> None:
-        """End the exchange now, from any thread: its current wait and all later ones fail.
+        """End the exchange now, from any thread; a lookup of a name ends by its own time-out.
 
-        A lookup of a name ends by its own time-out.
+        What waits for the attached socket fails, or finds the end of the response.
         """
-        self.ends_at = float("-inf")
-        if self._waits_for is not None:
-            with suppress(OSError):
+        self._ends_at = float("-inf")
+        if (attached := self._socket) is not None:
+            with suppress(OSError):  # it is not connected yet, or closed
                 # Not SSLSocket.shutdown, which would discard the state that the reader uses.
-                socket.socket.shutdown(self._waits_for, socket.SHUT_RDWR)
+                socket.socket.shutdown(attached, socket.SHUT_RDWR)
 
-    def timeout(self, longest: float = float("inf")) -> float:
-        """Return the seconds that may be waited now, or raise DeadlineError."""
-        left = self.ends_at - time.monotonic()
-        if left <= 0:
+    def check(self) -> None:
+        """Raise DeadlineError if the time is over, and it matters."""
+        if self.seconds_left <= 0 and not self._is_optional:
             raise DeadlineError("the deadline has passed")
-        return min(left, self.idle_timeout, longest)
-
-    def wait_for(self, waits_for: socket.socket, longest: float = float("inf")) -> None:
-        """Give a socket that the exchange is about to wait for its time-out."""
-        self._waits_for = waits_for
-        waits_for.settimeout(self.timeout(longest))
-
-    def check_expired(self, error: TimeoutError, too_long: TimeoutError) -> None:
-        """Raise DeadlineError if the total time is over, `too_long` if only a single wait was.
-
-        An error of the network, which has a number (ETIMEDOUT), says nothing about either.
-        """
-        self.timeout()
-        if error.errno is None:
-            raise too_long from error
 
 
-class _Current(threading.local):
-    exchange: Exchange
+class _Watch:
+    """A thread that ends exchanges at their deadlines, and sleeps while there are none."""
+
+    def __init__(self) -> None:
+        self.exchanges = set[Exchange]()
+        self.has_begun = threading.Event()
+        threading.Thread(target=self._run, name="deadlines", daemon=True).start()
+
+    def _run(self) -> None:
+        while self.has_begun.wait():
+            self.has_begun.clear()
+            while self.exchanges:
+                time.sleep(_TICK)
+                for exchange in self.exchanges.copy():
+                    # Again at each tick: it may not have been connected before.
+                    if exchange.seconds_left <= 0:
+                        exchange.cancel()
 
 
-_current = _Current()
+@cache
+def _watch_of(_process_id: int) -> _Watch:
+    """Return the watch of a process; a fork copies no threads."""
+    return _Watch()
 
 
-def within(seconds: float, *, idle_timeout: float = float("inf")) -> Exchange:
-    """Return an exchange that begins now and may take at most `seconds`."""
-    return Exchange(time.monotonic() + seconds, idle_timeout)
+_current = ContextVar[Exchange]("exchange")
 
 
 def current() -> Exchange:
     """Return the exchange of this thread."""
-    return _current.exchange
+    return _current.get()
 
 
-class PlainSocket(socket.socket):
-    """A socket that keeps the limits of its thread's exchange."""
+@contextmanager
+def within(seconds: float, *, idle_timeout: float | None = None) -> Iterator[Exchange]:
+    """Make an exchange of this thread, with limits in seconds.
 
-    def recv_into(self, *args: Any, **kwargs: Any) -> int:
-        """Receive bytes, or raise DeadlineError or IdleTimeoutError."""
-        exchange = _current.exchange
-        exchange.wait_for(self)
-        try:
-            received = super().recv_into(*args, **kwargs)
-        except TimeoutError as error:
-            exchange.check_expired(error, IdleTimeoutError("no data for too long"))
-            raise
-        exchange.has_received |= received > 0
-        if not received:
-            exchange.timeout()  # one that was cancelled looks like the end of the response
-        return received
-
-    def sendall(self, *args: Any, **kwargs: Any) -> None:
-        """Send bytes, or raise DeadlineError or IdleTimeoutError."""
-        exchange = _current.exchange
-        exchange.wait_for(self)
-        try:
-            super().sendall(*args, **kwargs)
-        except TimeoutError as error:
-            exchange.check_expired(error, IdleTimeoutError("no data was accepted for too long"))
-            raise
-
-
-class TlsSocket(PlainSocket, ssl.SSLSocket):
-    """A TLS socket that keeps the limits of its thread's exchange, also in the handshake."""
-
-    def do_handshake(self, block: bool = False) -> None:
-        """Perform the handshake within the connect time-out, or raise HandshakeTimeoutError."""
-        exchange = _current.exchange
-        exchange.wait_for(self, self.gettimeout() or float("inf"))
-        try:
-            super().do_handshake(block)
-        except TimeoutError as error:
-            too_long = HandshakeTimeoutError("the TLS handshake did not finish in time")
-            exchange.check_expired(error, too_long)
-            raise
+    Once the time is over, every error is a DeadlineError, because a socket that was shut down fails
+    in many ways; and success is too, because it may be half of a response. A time-out of the socket
+    is an IdleTimeoutError; one of the network has a number (ETIMEDOUT).
+    """
+    exchange, watch = Exchange(seconds, idle_timeout), _watch_of(os.getpid())
+    token = _current.set(exchange)
+    watch.exchanges.add(exchange)
+    if not watch.has_begun.is_set():
+        watch.has_begun.set()
+    try:
+        yield exchange
+        exchange.check()
+    except Exception as error:
+        exchange.check()
+        if type(error) is TimeoutError and error.errno is None:
+            raise IdleTimeoutError("no data for too long") from error
+        raise
+    finally:
+        watch.exchanges.discard(exchange)
+        _current.reset(token)

@@ -1,16 +1,29 @@
-"""Outgoing connections to addresses that were checked after a single DNS lookup."""
+"""Outgoing connections to addresses that were checked after a single DNS lookup; their TLS."""
 
-import contextlib
 import errno
 import socket
+import ssl
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
 from ipaddress import ip_address
+from typing import Any
+
+import certifi
 
 from foundation.http import deadline
-from foundation.http.deadline import DeadlineError, PlainSocket
-from foundation.http.dns import LookupTimeoutError, Resolve, ResolvedAddress, Resolver
-from foundation.http.ssrf import Address, Guard
+from foundation.http.ssrf import Guard
 
+# Concurrent lookups. Connections are kept, so that only lookups that hang reach it.
+MAX_LOOKUPS = 128
 _NO_ROUTE = frozenset({errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EADDRNOTAVAIL, errno.EACCES})
+
+# A function with the signature of `socket.getaddrinfo`.
+Resolve = Callable[..., list[Any]]
+
+
+class LookupTimeoutError(TimeoutError):
+    """The name server did not respond in time, or nothing was free to wait for it."""
 
 
 class BlockedAddressError(OSError):
@@ -21,6 +34,10 @@ class ConnectError(OSError):
     """No address of the host could be connected to; `str()` is the error that says most."""
 
 
+class RefusedError(ConnectError):
+    """The host refuses connections."""
+
+
 class UnreachableError(ConnectError):
     """There is no route to any address of the host."""
 
@@ -29,11 +46,18 @@ class ConnectTimeoutError(TimeoutError):
     """No address of the host accepted a connection in time."""
 
 
+class HandshakeTimeoutError(TimeoutError):
+    """The TLS handshake did not finish in time."""
+
+
 class Dialer:
     """Connects to hosts whose addresses all pass a guard, or to any host without a guard.
 
     Each connection looks the name up once and connects only to the addresses that were checked,
     so a name that resolves differently the next time (DNS rebinding) gains nothing.
+
+    The lookup, each connection and the TLS handshake may take `connect_timeout` seconds. `bundle`
+    is a file of additional CAs.
     """
 
     def __init__(
@@ -41,85 +65,130 @@ class Dialer:
         connect_timeout: float,
         guard: Guard | None = None,
         resolve: Resolve | None = None,
+        bundle: str = "",
     ) -> None:
         self._seconds = connect_timeout
         self._guard = guard
-        self._resolver = Resolver(resolve)
+        self._getaddrinfo = resolve or socket.getaddrinfo
+        self._lookups = set[Future[list[Any]]]()
+        self._context = tls_context(bundle)
 
-    def dial(self, host: str, port: int) -> socket.socket:
+    def dial(self, host: str, port: int, *, tls: bool) -> socket.socket:
         """Return a socket that is connected to a host.
-
-        The lookup, each connection and a TLS handshake that follows may take the connect
-        time-out, all together the deadline.
 
         Raises:
             socket.gaierror, LookupTimeoutError, BlockedAddressError, ConnectError,
-            ConnectTimeoutError, DeadlineError
+            ConnectTimeoutError, HandshakeTimeoutError, OSError
         """
-        addresses = self.look_up(host, port)
-        connected = _connect_first(addresses, self._seconds)
-        # A connection to 0.0.0.0, which the guard may allow, is one to 127.0.0.1.
+        connected = self._connect_first(self.look_up(host, port))
         try:
-            self._check(host, ip_address(connected.getpeername()[0].partition("%")[0]))
-        except OSError:
+            # A connection to 0.0.0.0, which the guard may allow, is one to 127.0.0.1.
+            self._check(host, connected.getpeername()[0])
+            if tls:
+                connected = self._context.wrap_socket(
+                    connected,
+                    server_hostname=host.removesuffix("."),
+                    do_handshake_on_connect=False,
+                )
+                deadline.current().attach(connected)
+                connected.do_handshake()
+        except TimeoutError as error:
+            connected.close()
+            raise HandshakeTimeoutError("the handshake did not finish in time") from error
+        except BaseException:
             connected.close()
             raise
         return connected
 
-    def look_up(self, host: str, port: int) -> list[ResolvedAddress]:
-        """Return the addresses of a host, none of which is blocked.
+    def look_up(self, host: str, port: int) -> list[Any]:
+        """Return the addresses of a host, none of which is blocked, as `getaddrinfo` does.
 
         Raises:
-            socket.gaierror, LookupTimeoutError, BlockedAddressError, DeadlineError
+            socket.gaierror, LookupTimeoutError, BlockedAddressError
         """
-        exchange = deadline.current()
-        try:
-            addresses = self._resolver.resolve(host, port, seconds=exchange.timeout(self._seconds))
-        except LookupTimeoutError:
-            exchange.timeout()  # raises DeadlineError if the total time is over
-            raise
-        if not addresses:
+        rows = self._rows(host, port)
+        if not rows:
             raise socket.gaierror(socket.EAI_NONAME, "the name has no address")
-        for one in addresses:
-            self._check(host, one.address)
-        return addresses
+        for *_, address in rows:
+            self._check(host, address[0])
+        return rows
 
-    def _check(self, host: str, address: Address) -> None:
-        reason = self._guard.blocked_reason(host, address) if self._guard else None
+    def _check(self, host: str, address: str) -> None:
+        without_interface = ip_address(address.partition("%")[0])
+        reason = self._guard.blocked_reason(host, without_interface) if self._guard else None
         if reason is not None:
             raise BlockedAddressError(reason)
 
-
-def _connect_first(addresses: list[ResolvedAddress], seconds: float) -> socket.socket:
-    errors: list[OSError] = []
-    for address in addresses:
+    def _rows(self, host: str, port: int) -> list[Any]:
+        """Look a name up in a thread: `getaddrinfo` has no time-out and cannot be interrupted."""
+        if len(self._lookups) >= MAX_LOOKUPS:
+            raise LookupTimeoutError(f"{MAX_LOOKUPS} other lookups hang")
+        lookup: Future[list[Any]] = Future()
+        self._lookups.add(lookup)
         try:
-            return _connect(address, seconds)
-        except DeadlineError:
-            raise
-        except OSError as error:
-            errors.append(error)
-    # What the host itself said comes before silence, and before a missing route, such as that to
-    # the IPv6 address of a host from a network without IPv6.
-    failed = max(errors, key=lambda error: (error.errno not in _NO_ROUTE, error.errno is not None))
-    if isinstance(failed, ConnectTimeoutError):
-        raise failed
-    kind = UnreachableError if failed.errno in _NO_ROUTE else ConnectError
-    raise kind(failed.strerror or str(failed)) from failed
+            threading.Thread(
+                target=self._run_lookup, args=(host, port, lookup), name="dns-lookup", daemon=True
+            ).start()
+            return lookup.result(min(self._seconds, deadline.current().seconds_left))
+        except TimeoutError:
+            why = f"no response of the name server for {self._seconds:g} s"
+        except UnicodeError:
+            raise socket.gaierror(socket.EAI_NONAME, "not a valid host name") from None
+        except RuntimeError as error:  # the system has no more threads now
+            self._lookups.discard(lookup)
+            why = str(error)
+        raise LookupTimeoutError(why)
 
-
-def _connect(address: ResolvedAddress, seconds: float) -> socket.socket:
-    exchange = deadline.current()
-    with contextlib.ExitStack() as on_failure:
-        connecting = PlainSocket(address.family, socket.SOCK_STREAM)
-        on_failure.callback(connecting.close)
-        connecting.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        exchange.wait_for(connecting, seconds)
+    def _run_lookup(self, host: str, port: int, lookup: Future[list[Any]]) -> None:
         try:
-            connecting.connect(address.socket_address)
-        except TimeoutError as error:
-            exchange.check_expired(error, ConnectTimeoutError("no connection was accepted in time"))
+            lookup.set_result(self._getaddrinfo(host, port, type=socket.SOCK_STREAM))
+        except Exception as error:  # noqa: BLE001 - re-raised in the thread that waits for it
+            lookup.set_exception(error)
+        finally:
+            self._lookups.discard(lookup)
+
+    def _connect_first(self, rows: list[Any]) -> socket.socket:
+        failures: list[OSError] = []
+        for family, _, _, _, address in rows:
+            try:
+                return self._connect(family, address)
+            except OSError as error:
+                failures.append(error)
+        # What the host itself said comes before silence, and before a missing route, such as that
+        # to the IPv6 address of a host from a network without IPv6.
+        failed = max(failures, key=lambda one: (one.errno not in _NO_ROUTE, one.errno is not None))
+        if failed.errno is None:
+            raise ConnectTimeoutError("no connection was accepted in time") from failed
+        if failed.errno in _NO_ROUTE:
+            raise UnreachableError(failed.strerror) from failed
+        kind = RefusedError if failed.errno == errno.ECONNREFUSED else ConnectError
+        raise kind(failed.strerror) from failed
+
+    def _connect(self, family: int, address: tuple[Any, ...]) -> socket.socket:
+        connecting = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            connecting.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connecting.settimeout(self._seconds)
+            deadline.current().attach(connecting)
+            connecting.connect(address)
+        except BaseException:
+            connecting.close()
             raise
-        connecting.settimeout(seconds)
-        on_failure.pop_all()
-    return connecting
+        return connecting
+
+
+def tls_context(bundle: str = "") -> ssl.SSLContext:
+    """Return a context that verifies certificates.
+
+    It trusts the system's authorities, those of certifi, and those of `bundle`, a PEM file: a
+    campus signs its own receivers, and others have public certificates.
+    """
+    context = ssl.create_default_context()
+    # Pythons of distributions leave it to OpenSSL's configuration.
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.hostname_checks_common_name = False
+    context.set_alpn_protocols(["http/1.1"])
+    context.load_verify_locations(certifi.where())
+    if bundle:
+        context.load_verify_locations(bundle)
+    return context

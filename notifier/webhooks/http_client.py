@@ -5,26 +5,16 @@ import socket
 import ssl
 from collections.abc import Mapping
 from functools import lru_cache
-from http.client import HTTPException
+from http.client import HTTPException, IncompleteRead
 
 import requests
 from requests import PreparedRequest
-from requests.exceptions import InvalidSchema, InvalidURL, MissingSchema
+from requests.exceptions import RequestException
 from urllib3.exceptions import LocationParseError
 from urllib3.util import parse_url
 
 from foundation.http import client as http
-from foundation.http import deadline
-from foundation.http.client import ErrorTypes
-from foundation.http.deadline import DeadlineError, Exchange, HandshakeTimeoutError
-from foundation.http.dialer import (
-    BlockedAddressError,
-    ConnectError,
-    ConnectTimeoutError,
-    Dialer,
-    UnreachableError,
-)
-from foundation.http.dns import LookupTimeoutError, Resolve
+from foundation.http import deadline, dialer
 from foundation.http.ssrf import Guard
 from foundation.http.strict_response import StrictResponse
 from notifier.webhooks.failure_advice import FailureKind
@@ -36,8 +26,6 @@ MAX_BODY_BYTES = 4096
 BODY_SECONDS = 0.2
 # Bytes of a body or an error that are stored, in UTF-8.
 MAX_STORED_BYTES = 1024
-# Prepared URLs that are kept.
-MAX_PREPARED_URLS = 1024
 # The headers of every POST in addition to those of the signature.
 HEADERS = {
     "Content-Type": "application/json",
@@ -61,12 +49,12 @@ class Transport:
         connections: int,
         guard: Guard,
         bundle: str = "",
-        resolve: Resolve | None = None,
+        resolve: dialer.Resolve | None = None,
     ) -> None:
         self._connect_timeout = min(connect_timeout, deadline)
         self._deadline = deadline
-        self._dialer = Dialer(self._connect_timeout, guard, resolve)
-        self._adapter = http.Adapter(self._dialer, connections=connections, bundle=bundle)
+        self._dialer = dialer.Dialer(self._connect_timeout, guard, resolve, bundle)
+        self._adapter = http.Adapter(self._dialer, connections=connections)
 
     def post(self, url: str, headers: dict[str, str], body: bytes) -> AttemptResult:
         """POST a body; return the response, or the failure if none came within the deadline.
@@ -79,11 +67,21 @@ class Transport:
         self, url: str, headers: dict[str, str], body: bytes
     ) -> tuple[AttemptResult, Mapping[str, str]]:
         """POST a body as `post` does; also return the headers of the response."""
+        request = PreparedRequest()
+        # Any mapping will do; one that ignores the case of names costs 20 µs more.
+        request.headers = {**HEADERS, **headers}  # type: ignore[assignment]  # as above
         try:
-            with deadline.within(self._deadline) as exchange:
-                return self._post(url, headers, body, exchange)
+            request.method, request.url, request.body = "POST", _prepared_url(url), body
+            with (
+                deadline.within(self._deadline) as exchange,
+                self._adapter.send(request) as response,
+            ):
+                exchange.cut_after(BODY_SECONDS)
+                excerpt = _read(response.raw)
         except (HTTPException, OSError, ValueError) as error:
             return self._failure(error, url), {}
+        retry_after = response.headers.get("Retry-After")
+        return WebhookResponse(response.status_code, retry_after, excerpt), response.headers
 
     def check_host(self, url: str) -> Failure | None:
         """Look the host of a URL up, without connecting to it.
@@ -91,10 +89,10 @@ class Transport:
         Return why nothing can be sent to it now: it is not resolved, or an address is blocked.
         """
         try:
-            read = parse_url(url)
+            read = parse_url(_prepared_url(url))
             with deadline.within(self._deadline):
                 self._dialer.look_up((read.host or "").strip("[]"), read.port or 443)
-        except (LocationParseError, OSError) as error:
+        except OSError as error:
             return self._failure(error, url)
         return None
 
@@ -102,51 +100,38 @@ class Transport:
         """Close the connections."""
         self._adapter.close()
 
-    def _post(
-        self, url: str, headers: dict[str, str], body: bytes, exchange: Exchange
-    ) -> tuple[WebhookResponse, Mapping[str, str]]:
-        request = PreparedRequest()
-        request.method, request.url, request.body = "POST", _prepared_url(url), body
-        # Any mapping will do; one that ignores the case of names costs 20 µs more.
-        request.headers = {**HEADERS, **headers}  # type: ignore[assignment]  # as above
-        with self._adapter.send(request) as response:
-            exchange.shorten(BODY_SECONDS)
-            excerpt = _read(response.raw)
-        retry_after = response.headers.get("Retry-After")
-        return WebhookResponse(response.status_code, retry_after, excerpt), response.headers
-
     def _failure(self, error: Exception, url: str) -> Failure:
-        explained, cause = http.explain(error, _EXPLAINED)
-        kind, text = explained or (FailureKind.CONNECTION_FAILED, "{why}")
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            kind = _CERTIFICATE_KINDS.get(cause.verify_code, kind)
-        why = http.error_text(cause, MAX_STORED_BYTES)
+        kind, text = next(row for types, row in _EXPLAINED.items() if isinstance(error, types))
+        if isinstance(error, ssl.SSLCertVerificationError):
+            kind = _CERTIFICATE_KINDS.get(error.verify_code, kind)
+        why = http.error_text(error, MAX_STORED_BYTES)
         detail = text.format(why=why, connect=self._connect_timeout, deadline=self._deadline)
         return Failure(kind, http.safe_line(f"{_host_and_port(url)}: {detail}", MAX_STORED_BYTES))
 
 
 # Failures by the exceptions that cause them; the first match counts.
-_EXPLAINED: dict[ErrorTypes, tuple[FailureKind, str]] = {
-    DeadlineError: (FailureKind.DEADLINE, "too slow: no response within {deadline:g} s"),
-    (InvalidURL, InvalidSchema, MissingSchema, LocationParseError): (
-        FailureKind.URL,
-        "invalid URL",
-    ),
-    LookupTimeoutError: (FailureKind.DNS_TIMEOUT, "the name was not resolved: {why}"),
+_EXPLAINED: dict[type | tuple[type, ...], tuple[FailureKind, str]] = {
+    deadline.DeadlineError: (FailureKind.DEADLINE, "too slow: no response within {deadline:g} s"),
+    RequestException: (FailureKind.URL, "invalid URL"),
+    dialer.LookupTimeoutError: (FailureKind.DNS_TIMEOUT, "the name was not resolved: {why}"),
     socket.gaierror: (FailureKind.DNS, "the name cannot be resolved: {why}"),
-    BlockedAddressError: (
+    dialer.BlockedAddressError: (
         FailureKind.BLOCKED,
         "{why}: blocked unless NOTIFIER_ALLOWED_HOSTS allows it",
     ),
-    ConnectTimeoutError: (FailureKind.CONNECT_TIMEOUT, "no connection within {connect:g} s"),
-    HandshakeTimeoutError: (FailureKind.TLS_TIMEOUT, "no TLS handshake within {connect:g} s"),
+    dialer.ConnectTimeoutError: (FailureKind.CONNECT_TIMEOUT, "no connection within {connect:g} s"),
+    dialer.HandshakeTimeoutError: (
+        FailureKind.TLS_TIMEOUT,
+        "no TLS handshake within {connect:g} s",
+    ),
     ssl.SSLCertVerificationError: (FailureKind.TLS, "the certificate is not trusted: {why}"),
     ssl.SSLError: (FailureKind.TLS, "TLS failed: {why}"),
-    ConnectionRefusedError: (FailureKind.REFUSED, "connection refused"),
-    UnreachableError: (FailureKind.UNREACHABLE, "the network is unreachable: {why}"),
-    ConnectError: (FailureKind.CONNECTION_FAILED, "the connection failed: {why}"),
+    dialer.RefusedError: (FailureKind.REFUSED, "connection refused"),
+    dialer.UnreachableError: (FailureKind.UNREACHABLE, "the network is unreachable: {why}"),
+    dialer.ConnectError: (FailureKind.CONNECTION_FAILED, "the connection failed: {why}"),
     (ConnectionError, TimeoutError): (FailureKind.RESET, "the connection was lost: {why}"),
     HTTPException: (FailureKind.PROTOCOL, "the response is not HTTP: {why}"),
+    Exception: (FailureKind.CONNECTION_FAILED, "{why}"),
 }
 
 # Failures by OpenSSL's X509_V_ERR codes (X509_STORE_CTX_get_error(3)).
@@ -162,7 +147,7 @@ _CERTIFICATE_KINDS = {
 }
 
 
-@lru_cache(maxsize=MAX_PREPARED_URLS)
+@lru_cache(maxsize=1024)
 def _prepared_url(url: str) -> str:
     """Return a URL as it is sent, or raise an error of requests if it is not valid."""
     return str(requests.Request("POST", url).prepare().url)
@@ -171,10 +156,13 @@ def _prepared_url(url: str) -> str:
 def _read(raw: StrictResponse) -> str:
     """Return the beginning of the body as text; what is missing after a moment is left out."""
     body = b""
-    with contextlib.suppress(OSError, HTTPException):
-        while len(body) < MAX_BODY_BYTES and not raw.isclosed():
-            body += raw.read1(MAX_BODY_BYTES - len(body))
-    return http.safe_body(body, MAX_STORED_BYTES)
+    try:
+        body = raw.read(MAX_BODY_BYTES)
+    except IncompleteRead as error:
+        body = error.partial
+    except (OSError, HTTPException):
+        pass
+    return http.safe_line(body.decode("utf-8", errors="replace"), MAX_STORED_BYTES)
 
 
 def _host_and_port(url: str) -> str:

@@ -13,11 +13,8 @@ import requests
 from foundation import tracing
 from foundation.errors import Advice
 from foundation.http import client as http
-from foundation.http import deadline
-from foundation.http.client import ErrorTypes
-from foundation.http.deadline import DeadlineError, HandshakeTimeoutError, IdleTimeoutError
-from foundation.http.dialer import ConnectError, ConnectTimeoutError, Dialer
-from foundation.http.dns import LookupTimeoutError, Resolve
+from foundation.http import deadline, dialer
+from foundation.http.deadline import DeadlineError, IdleTimeoutError
 from foundation.tracing import Span
 
 MAX_RESPONSE_BYTES = 16 * 1024 * 1024
@@ -103,7 +100,7 @@ class HttpClient:
         bundle: str = "",
         connections: int = 10,
         max_bytes: int = MAX_RESPONSE_BYTES,
-        resolve: Resolve | None = None,
+        resolve: dialer.Resolve | None = None,
         span: Span | None = None,
     ) -> None:
         self._span = span or tracing.new_span()
@@ -111,7 +108,7 @@ class HttpClient:
         self.total = total
         self._max_bytes = max_bytes
         self._adapter = http.Adapter(
-            Dialer(self._timeout[0], resolve=resolve), connections=connections, bundle=bundle
+            dialer.Dialer(self._timeout[0], resolve=resolve, bundle=bundle), connections=connections
         )
         self._lock = threading.Lock()
         self._in_progress: set[deadline.Exchange] = set()
@@ -187,28 +184,30 @@ class HttpClient:
     def _failure(self, error: Exception, total: float, idle_timeout: float) -> RequestFailedError:
         if self._cancelled:
             return RequestFailedError(_CANCELLED)
-        explained, cause = http.explain(error, _EXPLANATIONS)
-        text, unreachable = explained or ("no response: {why}", False)
-        why = http.error_text(cause, MAX_DETAIL)
+        text, unreachable = next(
+            row for types, row in _EXPLANATIONS.items() if isinstance(error, types)
+        )
+        why = http.error_text(error, MAX_DETAIL)
         connect = self._timeout[0]
         detail = text.format(why=why, connect=connect, idle_timeout=idle_timeout, total=total)
-        timed_out = isinstance(cause, DeadlineError | IdleTimeoutError)
+        timed_out = isinstance(error, DeadlineError | IdleTimeoutError)
         return RequestFailedError(detail, unreachable=unreachable, timed_out=timed_out)
 
 
 # What happened, and whether no connection was made, by the type of the error; the first match
 # counts.
-_EXPLANATIONS: dict[ErrorTypes, tuple[str, bool]] = {
+_EXPLANATIONS: dict[type | tuple[type, ...], tuple[str, bool]] = {
     DeadlineError: ("no complete response within {total:g} s", False),
-    LookupTimeoutError: ("the host name was not resolved: {why}", True),
-    ConnectTimeoutError: ("the connection was not accepted within {connect:g} s", True),
-    HandshakeTimeoutError: ("no TLS handshake within {connect:g} s", True),
+    dialer.LookupTimeoutError: ("the host name was not resolved: {why}", True),
+    dialer.ConnectTimeoutError: ("the connection was not accepted within {connect:g} s", True),
+    dialer.HandshakeTimeoutError: ("no TLS handshake within {connect:g} s", True),
     IdleTimeoutError: ("no data for {idle_timeout:g} s", False),
     ssl.SSLCertVerificationError: (
         "the certificate is not valid: {why}; set RECEIVER_CA_BUNDLE to trust its authority",
         True,
     ),
-    (socket.gaierror, ConnectError): ("no response: {why}", True),
+    (socket.gaierror, dialer.ConnectError): ("no response: {why}", True),
     (ConnectionError, TimeoutError): ("no response: {why}", False),
     HTTPException: ("the response is not HTTP, or incomplete: {why}", False),
+    Exception: ("no response: {why}", False),
 }

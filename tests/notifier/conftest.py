@@ -28,7 +28,7 @@ from foundation.crypto import Vault
 from foundation.db.audit import Actor, Channel
 from foundation.db.migrations import Schema
 from foundation.db.session import Database
-from foundation.http import tls
+from foundation.http import dialer
 from foundation.http.ssrf import Guard
 from foundation.import_result import ImportResult
 from notifier import signals
@@ -77,7 +77,7 @@ S = TypeVar("S", bound="Sink | RawSink")
 def one_tls_context() -> Iterator[None]:
     """Read the certificates of the system once, not for each client."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tls, "tls_context", functools.cache(tls.tls_context))
+        patch.setattr(dialer, "tls_context", functools.cache(dialer.tls_context))
         yield
 
 

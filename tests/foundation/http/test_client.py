@@ -5,6 +5,7 @@ import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, nullcontext
+from http.client import HTTPException
 from unittest.mock import Mock
 
 import pytest
@@ -12,9 +13,8 @@ import requests
 
 from foundation.http import client as http
 from foundation.http import deadline
-from foundation.http.deadline import IdleTimeoutError, PlainSocket, TlsSocket
+from foundation.http.deadline import IdleTimeoutError
 from foundation.http.dialer import Dialer
-from foundation.http.strict_response import IncompleteHeadError
 from tests.faults.certificate_authority import Authority
 from tests.faults.server import FINE, OK, Behaviour, RawSink, over_tls, resets, says
 
@@ -46,7 +46,7 @@ def serve() -> Iterator[Serve]:
 @pytest.fixture
 def post(authority: Authority) -> Iterator[Post]:
     """Return a function that posts over kept connections and returns the status."""
-    adapter = http.Adapter(Dialer(5), bundle=str(authority.bundle))
+    adapter = http.Adapter(Dialer(5, bundle=str(authority.bundle)))
 
     def send(url: str, body: bytes = BODY) -> int:
         request = requests.Request("POST", url, data=body).prepare()
@@ -100,7 +100,7 @@ def test_request_is_sent_again_if_a_kept_connection_ends_without_a_response(
     ("behaviours", "error"),
     [
         pytest.param([says(FINE, b""), says(b"")], ConnectionError, id="second failure"),
-        pytest.param([says(FINE, OK[:5])], IncompleteHeadError, id="a part of the response came"),
+        pytest.param([says(FINE, OK[:5])], HTTPException, id="a part of the response came"),
         pytest.param([then(says(FINE), resets(OK))], ConnectionError, id="reset in the response"),
         pytest.param(
             [then(says(FINE), lambda _, stopped: stopped.wait(30))],
@@ -158,7 +158,7 @@ def test_request_that_cannot_be_written_is_sent_again_once(
     behaviours = [says(FINE, FINE), says(*responses), says(FINE)]
     sink = serve(*(over_tls(authority.server(), one, []) for one in behaviours))
     post(sink.url("https"))
-    monkeypatch.setattr(TlsSocket, "sendall", fail)
+    monkeypatch.setattr(ssl.SSLSocket, "sendall", fail)
 
     with expected:
         post(sink.url("https"))
@@ -170,13 +170,14 @@ def test_request_that_is_not_accepted_in_time_is_not_sent_again(
     serve: Serve, post: Post, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def wait(*_: object) -> None:
-        raise IdleTimeoutError("no data was accepted for too long")
+        monkeypatch.undo()
+        raise TimeoutError("timed out")
 
     sink = serve(says(FINE, FINE), says(FINE))
     post(sink.url())
-    monkeypatch.setattr(PlainSocket, "sendall", wait)
+    monkeypatch.setattr(socket.socket, "sendall", wait)
 
-    with pytest.raises(IdleTimeoutError, match="no data was accepted"):
+    with pytest.raises(IdleTimeoutError):
         post(sink.url())
 
     assert sink.connections == 1

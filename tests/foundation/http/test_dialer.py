@@ -8,8 +8,13 @@ from typing import Any
 import pytest
 
 from foundation.http import deadline
-from foundation.http.deadline import PlainSocket
-from foundation.http.dialer import ConnectError, ConnectTimeoutError, Dialer, UnreachableError
+from foundation.http.dialer import (
+    ConnectError,
+    ConnectTimeoutError,
+    Dialer,
+    RefusedError,
+    UnreachableError,
+)
 
 UNREACHABLE = "255.255.255.255"  # the kernel has no route for TCP to it
 
@@ -21,20 +26,20 @@ def dial(*addresses: str) -> OSError:
         deadline.within(5),
         pytest.raises((ConnectError, ConnectTimeoutError)) as caught,
     ):
-        Dialer(5, resolve=lambda *_, **__: rows).dial("elms.example", 9)
+        Dialer(5, resolve=lambda *_, **__: rows).dial("elms.example", 9, tls=False)
     return caught.value
 
 
 @pytest.mark.parametrize(
     ("addresses", "kind", "message"),
     [
-        pytest.param(["127.0.0.1"], ConnectError, "Connection refused", id="refused"),
+        pytest.param(["127.0.0.1"], RefusedError, "Connection refused", id="refused"),
         pytest.param([UNREACHABLE], UnreachableError, "Network is unreachable", id="no route"),
         pytest.param(
-            [UNREACHABLE, "127.0.0.1"], ConnectError, "Connection refused", id="refused last"
+            [UNREACHABLE, "127.0.0.1"], RefusedError, "Connection refused", id="refused last"
         ),
         pytest.param(
-            ["127.0.0.1", UNREACHABLE], ConnectError, "Connection refused", id="refused first"
+            ["127.0.0.1", UNREACHABLE], RefusedError, "Connection refused", id="refused first"
         ),
     ],
 )
@@ -69,7 +74,7 @@ def test_timeout_is_reported_only_if_the_time_has_passed(
     def fail(*_: Any) -> None:
         raise raised
 
-    monkeypatch.setattr(PlainSocket, "connect", fail)
+    monkeypatch.setattr(socket.socket, "connect", fail)
 
     error = dial("127.0.0.1")
 

@@ -2,15 +2,15 @@
 
 import socket
 import threading
-from collections.abc import Iterator
-from ipaddress import ip_address
+from collections.abc import Callable, Iterator
 from typing import Any
 from unittest.mock import Mock
 
 import pytest
 
-from foundation.http import dns
-from foundation.http.dns import LookupTimeoutError, ResolvedAddress, Resolver
+from foundation.http import deadline, dialer
+from foundation.http.dialer import BlockedAddressError, Dialer, LookupTimeoutError
+from foundation.http.ssrf import Guard
 
 IPV4, IPV6 = socket.AF_INET, socket.AF_INET6
 
@@ -36,74 +36,69 @@ def slow() -> Iterator[SlowNameServer]:
     server.released.set()
 
 
-@pytest.mark.parametrize(("host", "family"), [("192.0.2.7", IPV4), ("2001:db8::7", IPV6)])
-def test_address_is_not_looked_up(host: str, family: int, slow: SlowNameServer) -> None:
-    found = Resolver(slow).resolve(host, 443, seconds=1)
+def look_up(resolver: Dialer, host: str = "elms.example") -> list[Any]:
+    """Return the socket addresses of a host."""
+    with deadline.within(10):
+        return [row[4] for row in resolver.look_up(host, 443)]
 
-    assert found == [ResolvedAddress(ip_address(host), family, (host, 443))]
-    assert slow.requested == []
+
+@pytest.mark.parametrize(
+    ("host", "found"),
+    [("192.0.2.7", ("192.0.2.7", 443)), ("2001:db8::7", ("2001:db8::7", 443, 0, 0))],
+)
+def test_address_is_its_own(host: str, found: tuple[Any, ...]) -> None:
+    assert look_up(Dialer(5), host) == [found]
 
 
 def test_every_address_of_a_name_is_returned() -> None:
     scoped, plain = ("fe80::1%eth0", 443, 0, 2), ("192.0.2.7", 443)
     rows = [(IPV6, 1, 6, "", scoped), (IPV4, 1, 6, "", plain)]
 
-    found = Resolver(lambda *_, **__: rows).resolve("elms.example", 443, seconds=1)
-
-    assert found == [
-        ResolvedAddress(ip_address("fe80::1"), IPV6, scoped),
-        ResolvedAddress(ip_address("192.0.2.7"), IPV4, plain),
-    ]
+    assert look_up(Dialer(5, resolve=lambda *_, **__: rows)) == [scoped, plain]
 
 
-def test_concurrent_lookups_of_a_name_share_one(slow: SlowNameServer) -> None:
-    resolver = Resolver(slow)
+def test_address_with_a_network_interface_is_checked() -> None:
+    rows = [(IPV6, 1, 6, "", ("fe80::1%eth0", 443, 0, 2))]
+
+    with pytest.raises(BlockedAddressError, match="fe80::1 is link-local"):
+        look_up(Dialer(5, Guard(), resolve=lambda *_, **__: rows))
+
+
+def test_number_of_hanging_lookups_is_limited(
+    monkeypatch: pytest.MonkeyPatch, slow: SlowNameServer
+) -> None:
+    monkeypatch.setattr(dialer, "MAX_LOOKUPS", 3)
+    resolver = Dialer(0.001, resolve=slow)
     for _ in range(3):
-        with pytest.raises(LookupTimeoutError, match=r"no response of the name server for 0\.01 s"):
-            resolver.resolve("elms.example", 443, seconds=0.01)
-    threading.Timer(0.05, slow.released.set).start()
+        with pytest.raises(LookupTimeoutError, match=r"no response .* for 0\.001 s"):
+            look_up(resolver)
 
-    (found,) = resolver.resolve("elms.example", 443, seconds=10)
+    with pytest.raises(LookupTimeoutError, match="3 other lookups hang"):
+        look_up(resolver)
 
-    assert str(found.address) == "192.0.2.7"
-    assert slow.requested == ["elms.example"]
-
-
-def test_number_of_hanging_lookups_is_limited(slow: SlowNameServer) -> None:
-    resolver = Resolver(slow)
-    for number in range(dns.MAX_LOOKUPS):
-        with pytest.raises(LookupTimeoutError):
-            resolver.resolve(f"elms{number}.example", 443, seconds=0.001)
-
-    with pytest.raises(LookupTimeoutError, match="128 lookups of other names hang"):
-        resolver.resolve("elms.example", 443, seconds=10)
-
-    assert len(slow.requested) == dns.MAX_LOOKUPS
+    assert len(slow.requested) == 3
 
 
 def test_lookup_fails_while_the_system_has_no_thread_for_it(
     monkeypatch: pytest.MonkeyPatch, slow: SlowNameServer
 ) -> None:
-    resolver = Resolver(slow)
+    resolver = Dialer(5, resolve=slow)
     slow.released.set()
+    look_up(resolver)
     no_more_threads = Mock(side_effect=RuntimeError("can't start new thread"))
     with monkeypatch.context() as patched:
         patched.setattr(threading.Thread, "start", no_more_threads)
-        with pytest.raises(LookupTimeoutError, match="no thread for the lookup"):
-            resolver.resolve("elms.example", 443, seconds=10)
+        with pytest.raises(LookupTimeoutError, match="can't start new thread"):
+            look_up(resolver)
 
-    (found,) = resolver.resolve("elms.example", 443, seconds=10)
-
-    assert str(found.address) == "192.0.2.7"
+    assert look_up(resolver) == [("192.0.2.7", 443)]
 
 
-def test_finished_lookup_is_not_cached() -> None:
+def test_lookup_is_not_cached() -> None:
     addresses = ["192.0.2.7", "192.0.2.8"]
-    resolver = Resolver(lambda _, port, **__: [(IPV4, 1, 6, "", (addresses.pop(0), port))])
+    resolver = Dialer(5, resolve=lambda _, port, **__: [(IPV4, 1, 6, "", (addresses.pop(0), port))])
 
-    found = [resolver.resolve("elms.example", 443, seconds=10)[0] for _ in range(2)]
-
-    assert [str(one.address) for one in found] == ["192.0.2.7", "192.0.2.8"]
+    assert [look_up(resolver) for _ in range(2)] == [[("192.0.2.7", 443)], [("192.0.2.8", 443)]]
 
 
 @pytest.mark.parametrize(
@@ -121,8 +116,7 @@ def test_finished_lookup_is_not_cached() -> None:
 def test_error_of_a_lookup_is_raised(
     raised: Exception, expected: type[Exception], message: str
 ) -> None:
-    def fail(*_: Any, **__: Any) -> list[Any]:
-        raise raised
+    resolve: Callable[..., Any] = Mock(side_effect=raised)
 
     with pytest.raises(expected, match=message):
-        Resolver(fail).resolve("elms.example", 443, seconds=10)
+        look_up(Dialer(5, resolve=resolve))

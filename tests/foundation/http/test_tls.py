@@ -6,7 +6,7 @@ from pathlib import Path
 import certifi
 import pytest
 
-from foundation.http import tls
+from foundation.http import dialer
 from tests.faults.certificate_authority import Authority
 
 
@@ -15,7 +15,7 @@ def test_bundle_is_added_to_the_public_authorities(tmp_path: Path) -> None:
 
     names = [
         dict(pair for part in one["subject"] for pair in part).get("commonName")
-        for one in tls.tls_context(str(bundle)).get_ca_certs()
+        for one in dialer.tls_context(str(bundle)).get_ca_certs()
     ]
 
     assert "Campus CA" in names
@@ -29,4 +29,4 @@ def test_tls_before_version_1_2_is_not_offered_if_the_system_allows_it(
     lax.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
     monkeypatch.setattr(ssl, "create_default_context", lambda: lax)
 
-    assert tls.tls_context().minimum_version == ssl.TLSVersion.TLSv1_2
+    assert dialer.tls_context().minimum_version == ssl.TLSVersion.TLSv1_2

@@ -84,7 +84,7 @@ def test_long_body_ends_its_connection(sink: Sink, post: Post) -> None:
     [
         pytest.param("Größe 🎓".encode(), "Größe 🎓", id="UTF-8"),
         pytest.param(b"caf\xe9", "caf\ufffd", id="not UTF-8"),
-        pytest.param(b"a\r\nb\tc\x1b[31m", r"a\r\nb\tc\x1b[31m", id="control characters"),
+        pytest.param(b"a\r\nb\tc\x1b[31m", r"a b c\x1b[31m", id="control characters"),
         pytest.param("a\u202eb".encode(), r"a\u202eb", id="right to left"),
         pytest.param(b"key whsec_c2VjcmV0 here", "key [redacted] here", id="webhook secret"),
         pytest.param(b"got eas_k7Qx2mPa_abc.", "got [redacted].", id="course token"),
