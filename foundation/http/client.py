@@ -46,22 +46,18 @@ class _Connection(HTTPConnection):
         self.sock = dialer.dial(host, port, tls=parts.scheme == "https")
 
     @property
-    def is_recent(self) -> bool:
-        """Whether it is neither too old nor idle for too long."""
-        now = time.monotonic()
-        return now - self._opened_at < MAX_AGE and now - self._requested_at < MAX_IDLE
-
-    @property
     def is_usable(self) -> bool:
         """Whether it is recent, and nothing has come: neither its end nor a second response."""
-        if not self.is_recent or wait_for_read(self.sock, timeout=0):
+        now = time.monotonic()
+        is_recent = now - self._opened_at < MAX_AGE and now - self._requested_at < MAX_IDLE
+        if not is_recent or wait_for_read(self.sock, timeout=0):
             return False
         # TLS may hold decrypted bytes that the socket does not show.
         return not (isinstance(self.sock, ssl.SSLSocket) and self.sock.pending())
 
     def request(self, *args: Any, **kwargs: Any) -> None:
         """Send a request, head and body at once."""
-        exchange = deadline.current()
+        exchange = deadline.current.get()
         exchange.attach(self.sock)
         self.sock.settimeout(exchange.idle_timeout)
         self._requested_at = time.monotonic()
@@ -81,12 +77,12 @@ class PooledResponse(Response):
 
     raw: StrictResponse
 
-    def __init__(self, adapter: "Adapter", connection: _Connection, request: PreparedRequest):
+    def __init__(self, adapter: "Adapter", connection: _Connection) -> None:
         super().__init__()
         self._adapter = adapter
         self._connection: _Connection | None = connection
         self.raw = raw = connection.getresponse()  # type: ignore[assignment]  # its class is ours
-        self.status_code, self.url, self.request = raw.status, str(request.url), request
+        self.status_code = raw.status
         self.headers = raw.headers  # type: ignore[assignment]  # made by StrictResponse
 
     def close(self) -> None:
@@ -94,7 +90,8 @@ class PooledResponse(Response):
         connection, self._connection = self._connection, None
         if connection is None:
             return
-        if deadline.current().release() and self.raw.is_complete:
+        is_complete = self.raw.isclosed() and not self.raw.length and not self.raw.will_close
+        if deadline.current.get().release() and is_complete:
             self._adapter.keep(connection)
         else:
             connection.close()
@@ -139,12 +136,12 @@ class Adapter(BaseAdapter):
     def keep(self, connection: _Connection) -> None:
         """Keep a connection for the next request to its origin.
 
-        Close the least recently used ones that are not recent, or above the limit.
+        Close the least recently used ones that are not usable, or above the limit.
         """
         with self._lock:
             self._kept.append(connection)
             while self._kept and (
-                len(self._kept) > self._connections or not self._kept[0].is_recent
+                len(self._kept) > self._connections or not self._kept[0].is_usable
             ):
                 self._kept.pop(0).close()
 
@@ -169,9 +166,9 @@ class Adapter(BaseAdapter):
     def _send(self, request: PreparedRequest, connection: _Connection) -> PooledResponse:
         try:
             connection.request(str(request.method), request.path_url, request.body, request.headers)
-            return PooledResponse(self, connection, request)
+            return PooledResponse(self, connection)
         except BaseException:
-            deadline.current().release()
+            deadline.current.get().release()
             connection.close()
             raise
 

@@ -22,10 +22,6 @@ class DeadlineError(TimeoutError):
     """The total time of the exchange is over."""
 
 
-class IdleTimeoutError(TimeoutError):
-    """No data came, or the request could not be sent, within the longest single wait."""
-
-
 class Exchange:
     """The limits of an exchange, in seconds, and the socket that it uses now."""
 
@@ -57,13 +53,14 @@ class Exchange:
         self._is_optional = True
 
     def cancel(self) -> None:
-        """End the exchange now, from any thread; a lookup of a name ends by its own time-out.
+        """End the exchange now, from any thread.
 
-        What waits for the attached socket fails, or finds the end of the response.
+        What waits for the attached socket fails, or finds the end of the response. A lookup, or a
+        connection that is being made, ends by its own time-out.
         """
         self._ends_at = float("-inf")
         if (attached := self._socket) is not None:
-            with suppress(OSError):  # it is not connected yet, or closed
+            with suppress(OSError):  # it is closed
                 # Not SSLSocket.shutdown, which would discard the state that the reader uses.
                 socket.socket.shutdown(attached, socket.SHUT_RDWR)
 
@@ -73,37 +70,8 @@ class Exchange:
             raise DeadlineError("the deadline has passed")
 
 
-class _Watch:
-    """A thread that ends exchanges at their deadlines, and sleeps while there are none."""
-
-    def __init__(self) -> None:
-        self.exchanges = set[Exchange]()
-        self.has_begun = threading.Event()
-        threading.Thread(target=self._run, name="deadlines", daemon=True).start()
-
-    def _run(self) -> None:
-        while self.has_begun.wait():
-            self.has_begun.clear()
-            while self.exchanges:
-                time.sleep(_TICK)
-                for exchange in self.exchanges.copy():
-                    # Again at each tick: it may not have been connected before.
-                    if exchange.seconds_left <= 0:
-                        exchange.cancel()
-
-
-@cache
-def _watch_of(_process_id: int) -> _Watch:
-    """Return the watch of a process; a fork copies no threads."""
-    return _Watch()
-
-
-_current = ContextVar[Exchange]("exchange")
-
-
-def current() -> Exchange:
-    """Return the exchange of this thread."""
-    return _current.get()
+# The exchange of this thread.
+current = ContextVar[Exchange]("current")
 
 
 @contextmanager
@@ -111,22 +79,44 @@ def within(seconds: float, *, idle_timeout: float | None = None) -> Iterator[Exc
     """Make an exchange of this thread, with limits in seconds.
 
     Once the time is over, every error is a DeadlineError, because a socket that was shut down fails
-    in many ways; and success is too, because it may be half of a response. A time-out of the socket
-    is an IdleTimeoutError; one of the network has a number (ETIMEDOUT).
+    in many ways; and success is too, because it may be half of a response.
     """
-    exchange, watch = Exchange(seconds, idle_timeout), _watch_of(os.getpid())
-    token = _current.set(exchange)
-    watch.exchanges.add(exchange)
-    if not watch.has_begun.is_set():
-        watch.has_begun.set()
+    exchange = Exchange(seconds, idle_timeout)
+    with _lock:
+        watched, has_begun = _watched_of(os.getpid())
+    token = current.set(exchange)
+    watched.add(exchange)
+    if not has_begun.is_set():
+        has_begun.set()
     try:
         yield exchange
         exchange.check()
-    except Exception as error:
+    except Exception:
         exchange.check()
-        if type(error) is TimeoutError and error.errno is None:
-            raise IdleTimeoutError("no data for too long") from error
         raise
     finally:
-        watch.exchanges.discard(exchange)
-        _current.reset(token)
+        watched.discard(exchange)
+        current.reset(token)
+
+
+_lock = threading.Lock()
+
+
+@cache
+def _watched_of(_process_id: int) -> tuple[set[Exchange], threading.Event]:
+    """Return the exchanges that a thread of a process watches; a fork copies no threads."""
+    watched, has_begun = set[Exchange](), threading.Event()
+    arguments = (watched, has_begun)
+    threading.Thread(target=_watch, args=arguments, name="deadlines", daemon=True).start()
+    return arguments
+
+
+def _watch(watched: set[Exchange], has_begun: threading.Event) -> None:
+    """End exchanges at their deadlines, and sleep while there are none."""
+    while has_begun.wait():
+        has_begun.clear()
+        while watched:
+            time.sleep(_TICK)
+            for exchange in watched.copy():
+                if exchange.seconds_left <= 0:
+                    exchange.cancel()

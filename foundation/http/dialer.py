@@ -82,6 +82,8 @@ class Dialer:
         """
         connected = self._connect_first(self.look_up(host, port))
         try:
+            connected.settimeout(self._seconds)
+            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             # A connection to 0.0.0.0, which the guard may allow, is one to 127.0.0.1.
             self._check(host, connected.getpeername()[0])
             if tls:
@@ -90,7 +92,7 @@ class Dialer:
                     server_hostname=host.removesuffix("."),
                     do_handshake_on_connect=False,
                 )
-                deadline.current().attach(connected)
+                deadline.current.get().attach(connected)
                 connected.do_handshake()
         except TimeoutError as error:
             connected.close()
@@ -129,7 +131,7 @@ class Dialer:
             threading.Thread(
                 target=self._run_lookup, args=(host, port, lookup), name="dns-lookup", daemon=True
             ).start()
-            return lookup.result(min(self._seconds, deadline.current().seconds_left))
+            return lookup.result(min(self._seconds, deadline.current.get().seconds_left))
         except TimeoutError:
             why = f"no response of the name server for {self._seconds:g} s"
         except UnicodeError:
@@ -148,10 +150,12 @@ class Dialer:
             self._lookups.discard(lookup)
 
     def _connect_first(self, rows: list[Any]) -> socket.socket:
-        failures: list[OSError] = []
-        for family, _, _, _, address in rows:
+        exchange, failures = deadline.current.get(), list[OSError]()
+        for *_, address in rows:
+            exchange.check()
             try:
-                return self._connect(family, address)
+                seconds = min(self._seconds, exchange.seconds_left)
+                return socket.create_connection(address[:2], seconds)
             except OSError as error:
                 failures.append(error)
         # What the host itself said comes before silence, and before a missing route, such as that
@@ -163,18 +167,6 @@ class Dialer:
             raise UnreachableError(failed.strerror) from failed
         kind = RefusedError if failed.errno == errno.ECONNREFUSED else ConnectError
         raise kind(failed.strerror) from failed
-
-    def _connect(self, family: int, address: tuple[Any, ...]) -> socket.socket:
-        connecting = socket.socket(family, socket.SOCK_STREAM)
-        try:
-            connecting.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            connecting.settimeout(self._seconds)
-            deadline.current().attach(connecting)
-            connecting.connect(address)
-        except BaseException:
-            connecting.close()
-            raise
-        return connecting
 
 
 def tls_context(bundle: str = "") -> ssl.SSLContext:

@@ -1,21 +1,16 @@
 """HTTP responses whose head is read strictly: complete, with a plain status line."""
 
+import http.client
 import re
 from collections.abc import Iterator
 from http import HTTPStatus
-from http.client import (
-    BadStatusLine,
-    HTTPException,
-    HTTPResponse,
-    IncompleteRead,
-    RemoteDisconnected,
-)
 from itertools import takewhile
 from typing import BinaryIO
 
 from requests.structures import CaseInsensitiveDict
 
-_STATUS_LINE = re.compile(r"HTTP/1\.([01]) ([1-9][0-9]{2})(?: [^\r\n]*)?\r?\n")
+# Without 101: no other protocol is requested.
+_STATUS_LINE = re.compile(r"HTTP/1\.([01]) (?!101)([1-9][0-9]{2})(?: [^\r\n]*)?\r?\n")
 # A header field (RFC 9110, 5.1 and 5.5).
 _FIELD = re.compile(r"^([!#$%&'*+.^_`|~0-9A-Za-z-]+):([^\r\n]*)\r?$", re.MULTILINE)
 _LENGTH = re.compile(r"[0-9]{1,18}", re.ASCII)
@@ -25,7 +20,7 @@ _MAX_HEAD_BYTES = 64 * 1024
 _WITHOUT_BODY = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
 
 
-class StrictResponse(HTTPResponse):
+class StrictResponse(http.client.HTTPResponse):
     """A response whose head is complete and whose status line is as RFC 9112 defines it.
 
     http.client accepts a head that is cut off, status codes such as +200 and 2_0_0, interim
@@ -45,10 +40,11 @@ class StrictResponse(HTTPResponse):
             HTTPException, OSError
         """
         try:
-            if not self.fp.peek():
-                raise RemoteDisconnected("the connection was closed without a response")
+            beginning = self.fp.peek()
         except ConnectionError as error:
-            raise RemoteDisconnected(error.strerror or str(error)) from error
+            raise http.client.RemoteDisconnected(error.strerror or str(error)) from error
+        if not beginning:
+            raise http.client.RemoteDisconnected("the connection was closed without a response")
         self.version, self.status, lines = _read_head(self.fp)
         fields = _FIELD.findall("".join(lines))
         self.headers = CaseInsensitiveDict()
@@ -63,26 +59,20 @@ class StrictResponse(HTTPResponse):
         self.chunked, self.chunk_left = has_body and coding == "chunked", None
         self.length = None if has_body else 0
         first_length = length.partition(", ")[0]
-        if has_body and not coding and _LENGTH.fullmatch(first_length):
+        if has_body and not self.chunked and _LENGTH.fullmatch(first_length):
             self.length = int(first_length)
         if coding:
             is_clear = coding == "chunked" and not length
         else:
-            is_clear = not length or _LENGTH.fullmatch(length) is not None
-        has_end = self.chunked or self.length is not None
+            is_clear = bool(_LENGTH.fullmatch(length)) or not (length or has_body)
         is_last = self.version == 10 or "close" in options
-        self.will_close = is_last or not (is_clear and has_end and len(fields) == len(lines))
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether all of the body was read, and another response may follow."""
-        return self.isclosed() and not self.length and not self.will_close
+        self.will_close = is_last or not is_clear or len(fields) < len(lines)
 
     def read(self, amt: int | None = None) -> bytes:
-        """Read up to this number of bytes, or raise IncompleteRead."""
+        """Read up to this number of bytes, or raise http.client.IncompleteRead."""
         found = super().read(amt)
         if self.isclosed() and self.length:
-            raise IncompleteRead(found, self.length)
+            raise http.client.IncompleteRead(found, self.length)
         return found
 
     # Where http.client reads the size of a chunk, in Python's notation of numbers: -1, 0x4, 1_0.
@@ -100,19 +90,17 @@ def _read_head(stream: BinaryIO) -> tuple[int, int, list[str]]:
         line = next(lines)
         found = _STATUS_LINE.fullmatch(line)
         if found is None:
-            raise BadStatusLine(line[:80])
+            raise http.client.BadStatusLine(line[:80])
         version, status = 10 + int(found[1]), int(found[2])
-        if status == HTTPStatus.SWITCHING_PROTOCOLS:
-            raise BadStatusLine("the server switches protocols without a request to do so")
         fields = list(takewhile(lambda line: line not in {"\r\n", "\n"}, lines))
         if status >= HTTPStatus.OK:
             return version, status, fields
 
 
 def _lines(stream: BinaryIO) -> Iterator[str]:
-    """Yield the lines of the head; raise HTTPException if it ends, or is too long."""
+    """Yield the lines of the head; raise http.client.HTTPException if it ends, or is too long."""
     left = _MAX_HEAD_BYTES
     while (line := stream.readline(left)).endswith(b"\n"):
         yield line.decode("latin-1")
         left -= len(line)
-    raise HTTPException("the response head is incomplete or too long")
+    raise http.client.HTTPException("the response head is incomplete or too long")

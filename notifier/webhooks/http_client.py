@@ -155,13 +155,10 @@ def _prepared_url(url: str) -> str:
 
 def _read(raw: StrictResponse) -> str:
     """Return the beginning of the body as text; what is missing after a moment is left out."""
-    body = b""
     try:
         body = raw.read(MAX_BODY_BYTES)
-    except IncompleteRead as error:
-        body = error.partial
-    except (OSError, HTTPException):
-        pass
+    except (OSError, HTTPException) as error:
+        body = error.partial if isinstance(error, IncompleteRead) else b""
     return http.safe_line(body.decode("utf-8", errors="replace"), MAX_STORED_BYTES)
 
 

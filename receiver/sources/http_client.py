@@ -14,7 +14,7 @@ from foundation import tracing
 from foundation.errors import Advice
 from foundation.http import client as http
 from foundation.http import deadline, dialer
-from foundation.http.deadline import DeadlineError, IdleTimeoutError
+from foundation.http.deadline import DeadlineError
 from foundation.tracing import Span
 
 MAX_RESPONSE_BYTES = 16 * 1024 * 1024
@@ -190,7 +190,7 @@ class HttpClient:
         why = http.error_text(error, MAX_DETAIL)
         connect = self._timeout[0]
         detail = text.format(why=why, connect=connect, idle_timeout=idle_timeout, total=total)
-        timed_out = isinstance(error, DeadlineError | IdleTimeoutError)
+        timed_out = type(error) in {DeadlineError, TimeoutError}
         return RequestFailedError(detail, unreachable=unreachable, timed_out=timed_out)
 
 
@@ -201,13 +201,13 @@ _EXPLANATIONS: dict[type | tuple[type, ...], tuple[str, bool]] = {
     dialer.LookupTimeoutError: ("the host name was not resolved: {why}", True),
     dialer.ConnectTimeoutError: ("the connection was not accepted within {connect:g} s", True),
     dialer.HandshakeTimeoutError: ("no TLS handshake within {connect:g} s", True),
-    IdleTimeoutError: ("no data for {idle_timeout:g} s", False),
     ssl.SSLCertVerificationError: (
         "the certificate is not valid: {why}; set RECEIVER_CA_BUNDLE to trust its authority",
         True,
     ),
     (socket.gaierror, dialer.ConnectError): ("no response: {why}", True),
-    (ConnectionError, TimeoutError): ("no response: {why}", False),
+    TimeoutError: ("no data for {idle_timeout:g} s", False),
+    ConnectionError: ("no response: {why}", False),
     HTTPException: ("the response is not HTTP, or incomplete: {why}", False),
     Exception: ("no response: {why}", False),
 }

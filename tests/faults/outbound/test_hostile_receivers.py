@@ -112,7 +112,7 @@ def test_reset_at_any_byte_leaves_a_status_or_a_failure(
         pytest.param(b"\x00\xff\r\n\r\n", "protocol", r"\x00", id="garbage"),
         pytest.param(b"HTTP/2 200\r\n\r\n", "protocol", "HTTP/2", id="HTTP/2"),
         pytest.param(b"HTTP/1.1 2_0_0 OK\r\n\r\n", "protocol", "2_0_0", id="a number of Python"),
-        pytest.param(b"HTTP/1.1 101 Switching\r\n\r\n", "protocol", "switches", id="101"),
+        pytest.param(b"HTTP/1.1 101 Switching\r\n\r\n", "protocol", "101", id="101"),
     ],
 )
 def test_what_is_not_http_is_a_failure_that_quotes_it(

@@ -13,7 +13,6 @@ import requests
 
 from foundation.http import client as http
 from foundation.http import deadline
-from foundation.http.deadline import IdleTimeoutError
 from foundation.http.dialer import Dialer
 from tests.faults.certificate_authority import Authority
 from tests.faults.server import FINE, OK, Behaviour, RawSink, over_tls, resets, says
@@ -104,7 +103,7 @@ def test_request_is_sent_again_if_a_kept_connection_ends_without_a_response(
         pytest.param([then(says(FINE), resets(OK))], ConnectionError, id="reset in the response"),
         pytest.param(
             [then(says(FINE), lambda _, stopped: stopped.wait(30))],
-            IdleTimeoutError,
+            TimeoutError,
             id="no response in time",
         ),
     ],
@@ -177,7 +176,7 @@ def test_request_that_is_not_accepted_in_time_is_not_sent_again(
     post(sink.url())
     monkeypatch.setattr(socket.socket, "sendall", wait)
 
-    with pytest.raises(IdleTimeoutError):
+    with pytest.raises(TimeoutError):
         post(sink.url())
 
     assert sink.connections == 1
