@@ -1,10 +1,10 @@
-"""The breaker states of endpoints in the database: read, lock, write."""
+"""The breaker states of endpoints in the database: lock, write."""
 
 from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import exists, select, update
 from sqlalchemy.orm import Session
 
 from foundation.db import session as db
@@ -28,24 +28,26 @@ def set_state(endpoint: Endpoint, state: BreakerState) -> None:
 
 _ENDPOINT: Any = Endpoint.__table__
 _COLUMNS = ("id", "failures", "failing_since", "failed_at", "paused_until")
-_STATES = select(
-    _ENDPOINT.c.disabled_at.is_(None), *(_ENDPOINT.c[name] for name in _COLUMNS)
-).order_by(_ENDPOINT.c.id)
-_STATES_OF = _STATES.where(db.among_given(_ENDPOINT.c.id, "ids"))
-
-
-def read_states(
-    session: Session, *, only: Collection[int] | None = None, lock: bool = False
-) -> dict[int, BreakerState]:
-    """Return the state of each enabled endpoint by id.
-
-    `lock` locks the rows, in this order, and those of disabled endpoints with them.
-    """
-    if only is not None and not only:
-        return {}
-    query, values = (_STATES, {}) if only is None else (_STATES_OF, {"ids": [*only]})
+_LOCKED_STATES = (
+    select(_ENDPOINT.c.disabled_at.is_(None), *(_ENDPOINT.c[name] for name in _COLUMNS))
+    .where(
+        db.among_given(_ENDPOINT.c.id, "ids")
+        | db.among_given(_ENDPOINT.c.id, "if_failing") & (_ENDPOINT.c.failures > 0)
+    )
+    .order_by(_ENDPOINT.c.id)
     # KEY SHARE: a transaction that writes a delivery for the endpoint need not wait for this one.
-    rows = session.execute(query.with_for_update(key_share=True) if lock else query, values)
+    .with_for_update(key_share=True)
+)
+
+
+def lock_states(
+    session: Session, ids: Collection[int], *, if_failing: Collection[int] = ()
+) -> dict[int, BreakerState]:
+    """Lock endpoints in the order of their ids, some only if they have failed since a success.
+
+    Returns the states of those that are enabled, by id.
+    """
+    rows = session.execute(_LOCKED_STATES, {"ids": [*ids], "if_failing": [*if_failing]})
     return {
         endpoint_id: BreakerState(*columns)
         for is_enabled, endpoint_id, *columns in rows
@@ -70,8 +72,10 @@ def write_states(session: Session, changed: Mapping[int, BreakerState]) -> None:
 
 def end_pauses(session: Session, *, now: datetime) -> None:
     """End every pause, so that each paused endpoint is tried at once."""
-    if not any(state.is_paused(now) for state in read_states(session).values()):
-        return
-    # All are locked, although only some change: locking some now and others later can deadlock.
-    states = read_states(session, lock=True)
-    write_states(session, {one: state.end_pause(now) for one, state in states.items()})
+    is_paused = _ENDPOINT.c.paused_until > now
+    if session.scalar(select(exists().where(is_paused))):
+        # All are locked, although only some change: locking some now and others later can deadlock.
+        session.execute(
+            select(_ENDPOINT.c.id).order_by(_ENDPOINT.c.id).with_for_update(key_share=True)
+        )
+        session.execute(update(_ENDPOINT).where(is_paused).values(paused_until=now))

@@ -13,7 +13,14 @@ from foundation.text import readable
 from notifier.webhooks import breaker_store, deliveries, endpoints
 from notifier.webhooks.circuit_breaker import BreakerState, is_failing_for, record_results
 from notifier.webhooks.deliveries import Claimed, Finished, Settlement
-from notifier.webhooks.retry_policy import AttemptResult, Disable, decide, is_gone
+from notifier.webhooks.retry_policy import (
+    AttemptResult,
+    Disable,
+    EndpointHealth,
+    decide,
+    health_of,
+    is_gone,
+)
 from notifier.worker import claims, metrics
 
 # Who disables an endpoint that is gone or keeps failing, in the audit table.
@@ -57,7 +64,6 @@ def settle(
     finished: Sequence[Finished],
     *,
     unsent: Sequence[Claimed] = (),
-    any_expired: bool = True,
     disable_after: timedelta,
     now: datetime,
 ) -> SettledBatch:
@@ -81,8 +87,7 @@ def settle(
         deliveries.lock(session, [*(attempt.claimed for attempt in finished), *unsent])
         claims.give_back(session, unsent)
     settlements = _settle(session, finished, now)
-    if any_expired:
-        settlements += _settle(session, claims.expired(session, now=now), now)
+    settlements += _settle(session, claims.expired(session, now=now), now)
     for settlement in settlements:
         if isinstance(settlement.decision, Disable) and not settlement.is_late:
             reasons[settlement.claimed.endpoint_id] = settlement.decision.reason
@@ -111,22 +116,19 @@ def _record(
 ) -> dict[int, BreakerChange]:
     """Record results in the breakers of endpoints; return the changes.
 
-    Endpoints whose breakers change are locked, and those that are gone, which will be disabled.
+    An endpoint that just goes on being healthy is not locked. One that is gone is: it will be
+    disabled.
     """
+    calm = {one for one in results if not any(map(_is_notable, results[one]))}
+    states = breaker_store.lock_states(session, results.keys() - calm, if_failing=calm)
+    after = {one: record_results(states[one], results[one], now=now) for one in states}
+    changed = [one for one in states if after[one] != states[one]]
+    breaker_store.write_states(session, {one: after[one] for one in changed})
+    return {one: BreakerChange(states[one], after[one], now) for one in changed}
 
-    def recorded(states: Mapping[int, BreakerState]) -> dict[int, BreakerChange]:
-        after = {one: record_results(states[one], results[one], now=now) for one in states}
-        return {
-            one: BreakerChange(states[one], after[one], now)
-            for one in states
-            if states[one] != after[one]
-        }
 
-    gone = {endpoint_id for endpoint_id in results if any(map(is_gone, results[endpoint_id]))}
-    changing = recorded(breaker_store.read_states(session, only=results.keys())).keys()
-    changed = recorded(breaker_store.read_states(session, only=changing | gone, lock=True))
-    breaker_store.write_states(session, {one: change.after for one, change in changed.items()})
-    return changed
+def _is_notable(result: AttemptResult) -> bool:
+    return health_of(result) is EndpointHealth.FAILING or is_gone(result)
 
 
 def _disable(session: Session, endpoint_id: int, reason: str, now: datetime) -> bool:

@@ -70,19 +70,6 @@ class WorkerOptions:
     disable_after: timedelta = timedelta(days=5)
 
 
-@dataclass(frozen=True)
-class _Found:
-    """How many deliveries to claim by endpoint, and whether there is more to do.
-
-    `any_due`: an endpoint has something due, even if it may not get it now. `has_lost`: there is a
-    lease that expired, or a suspect to claim.
-    """
-
-    wanted: Mapping[int, int]
-    any_due: bool
-    has_lost: bool
-
-
 @dataclass
 class Worker:
     """Delivers what is due."""
@@ -179,19 +166,20 @@ class Worker:
         finished, unsent = senders.take(all_unsent=self._stopping)
         self._finished += finished
         self._unsent += unsent
-        if not self._stopping:
-            self._forget_tokens()
         if self._finished or self._unsent:
-            self._process(senders, None)
+            self._process(senders)
             return True
         if self._stopping:
             return False
+        self._forget_tokens()
         # Without writing: a worker that has nothing to do locks no SQLite file.
         with self.database.reading() as session:
-            found = self._search(session, senders, now=db.now(session))
-        if found.wanted or found.has_lost:
-            self._process(senders, found)
-        return found.any_due or found.has_lost
+            now = db.now(session)
+            wanted, any_due = self._search(session, senders, now=now)
+            any_lost = claims.any_lost(session, now=now)
+        if wanted or any_lost:
+            self._process(senders, wanted)
+        return any_due or any_lost
 
     def _forget_tokens(self) -> None:
         """Delete the copies of tokens that can no longer be claimed, now and then."""
@@ -207,10 +195,14 @@ class Worker:
 
     def _search(
         self, session: Session, senders: Senders, *, pages: float = float("inf"), now: datetime
-    ) -> _Found:
-        """Return what to claim, from where the last search ended; it is all of one page."""
-        any_due = False
+    ) -> tuple[dict[int, int], bool]:
+        """Return how many deliveries to claim for each endpoint of a page with something due.
+
+        The search goes on where the last one ended. Also returns whether anything is due, even if
+        it may not be claimed now.
+        """
         wanted: dict[int, int] = {}
+        any_due = False
         for start in dict.fromkeys((self._search_after, 0)):
             after: int | None = start
             while after is not None and pages > 0 and not wanted:
@@ -219,48 +211,48 @@ class Worker:
                 any_due = any_due or bool(due)
                 # In random order: not always the same ones get what is left.
                 wanted = senders.wanted(random.sample(due, len(due)))
-        return _Found(wanted, any_due, claims.any_lost(session, now=now))
+        return wanted, any_due
 
-    def _process(self, senders: Senders, found: _Found | None) -> None:
-        """Settle, give back and claim in one transaction; None: search in it, one page a turn."""
-        begun, lease = time.monotonic(), self.options.lease
-        finished, is_busy = self._finished, found is None
+    def _process(self, senders: Senders, wanted: Mapping[int, int] | None = None) -> None:
+        """Settle, give back and claim in one transaction; None: search one page in it."""
+        begun, finished = time.monotonic(), self._finished
         with self.database.writing() as session:
             now = db.now(session)
             if self._back_off:
                 finished = deliveries.not_recorded(session, finished)
-            if self._stopping:
-                found = _Found({}, any_due=False, has_lost=False)
-            elif found is None:
-                found = self._search(session, senders, pages=1, now=now)
             settled = batch.settle(
                 session,
                 finished,
                 unsent=self._unsent,
-                any_expired=found.has_lost,
                 disable_after=self.options.disable_after,
                 now=now,
             )
-            # Half of the turns each: neither does a backlog of retries delay new events, nor the
-            # other way round.
-            newest = bool(random.getrandbits(1))
-            claimed = claims.claim(session, found.wanted, newest=newest, lease=lease, now=now)
-            if found.has_lost and self._suspect is None:
-                suspects = claims.claim_suspect(session, lease=lease, now=now)
-            else:
-                suspects = []
-        if self._suspect in [*(attempt.claimed for attempt in self._finished), *self._unsent]:
-            self._suspect = None
-        elif suspects:
-            self._suspect = suspects[0]
+            claimed = [] if self._stopping else self._claim(session, senders, wanted, now)
+        suspect = next((one for one in claimed if claims.is_suspect(one)), self._suspect)
+        ended = [*(attempt.claimed for attempt in self._finished), *self._unsent]
+        self._suspect = None if suspect in ended else suspect
         senders.mark_settled(self._finished)
         self._finished, self._unsent = [], []
-        if is_busy and not claimed:  # to search the other pages
+        if wanted is None and not claimed:  # to search the other pages
             self.wake()
         # What is not begun early in its lease could outlast it, if the database is away meanwhile.
-        senders.put(claimed + suspects, send_before=begun + lease.total_seconds() / 4)
+        send_before = begun + self.options.lease.total_seconds() / 4
+        senders.put(claimed, send_before=send_before)
         with logging.batch():
             reporter.report(settled, self.totals)
+
+    def _claim(
+        self, session: Session, senders: Senders, wanted: Mapping[int, int] | None, now: datetime
+    ) -> list[Claimed]:
+        if wanted is None:
+            wanted, _ = self._search(session, senders, pages=1, now=now)
+        # Half of the turns each: neither does a backlog of retries delay new events, nor the
+        # other way round.
+        newest, lease = bool(random.getrandbits(1)), self.options.lease
+        claimed = claims.claim(session, wanted, newest=newest, lease=lease, now=now)
+        if self._suspect is None:
+            claimed += claims.claim_suspect(session, lease=lease, now=now)
+        return claimed
 
     def _attempt(self, claimed: Claimed) -> Finished:
         started_at, clock = datetime.now(UTC), time.perf_counter()

@@ -10,25 +10,22 @@ from tests.notifier.conftest import MINUTE, NINE, Store
 PAUSED = BreakerState(5, NINE - timedelta(hours=1), NINE, NINE + MINUTE)
 
 
-def test_states_of_enabled_endpoints_are_read(store: Store) -> None:
-    paused, healthy = store.add_endpoint(), store.add_endpoint()
-    store.add_endpoint(disabled=True)
-
+def test_states_of_enabled_endpoints_are_locked(store: Store) -> None:
+    paused, healthy, other = (store.add_endpoint() for _ in range(3))
+    disabled = store.add_endpoint(disabled=True)
     store.set_state(paused.id, PAUSED)
 
-    assert store.read(breaker_store.read_states) == {
-        paused.id: PAUSED,
-        healthy.id: BreakerState(),
-    }
+    given = store.write(breaker_store.lock_states, [healthy.id, disabled.id])
+    failing = store.write(breaker_store.lock_states, [], if_failing=[paused.id, other.id])
+
+    assert (given, failing) == ({healthy.id: BreakerState()}, {paused.id: PAUSED})
 
 
-def test_end_pauses_makes_endpoints_half_open(store: Store) -> None:
+def test_end_pauses_lets_endpoints_be_tried(store: Store) -> None:
     paused, healthy = store.add_endpoint(), store.add_endpoint()
     store.set_state(paused.id, PAUSED)
 
     store.write(breaker_store.end_pauses, now=NINE)
 
-    assert store.read(breaker_store.read_states) == {
-        paused.id: replace(PAUSED, paused_until=NINE),
-        healthy.id: BreakerState(),
-    }
+    ended = store.write(breaker_store.lock_states, [paused.id, healthy.id])
+    assert ended == {paused.id: replace(PAUSED, paused_until=NINE), healthy.id: BreakerState()}

@@ -61,9 +61,7 @@ def wait_for_a_waiter(store: Store) -> None:
 @pytest.mark.parametrize(
     "lock",
     [
-        pytest.param(
-            lambda session, one: breaker_store.read_states(session, lock=True), id="batch"
-        ),
+        pytest.param(lambda session, one: breaker_store.lock_states(session, [one]), id="batch"),
         pytest.param(
             lambda session, one: endpoints.disable(session, one, "", now=NINE), id="disable"
         ),
@@ -141,10 +139,10 @@ def test_replay_locks_endpoints_in_their_order(
     store.set_state(second.id, PAUSED)
 
     with impatient.writing() as session:
-        breaker_store.read_states(session, only=[first.id], lock=True)
+        breaker_store.lock_states(session, [first.id])
         replaying = other.submit(store.write, replays.replay, [delivery_id], by=ADA, now=NINE)
         wait_for_a_waiter(store)
-        locked = breaker_store.read_states(session, only=[second.id], lock=True)
+        locked = breaker_store.lock_states(session, [second.id])
 
     assert locked == {second.id: PAUSED}
     assert replaying.result(timeout=10) == [delivery_id]

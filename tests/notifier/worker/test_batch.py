@@ -211,7 +211,7 @@ def test_success_of_a_healthy_endpoint_locks_and_writes_no_state(store: Store) -
     store.set_state(endpoint.id, BreakerState(1, NINE, NINE))
     recovering = store.count_statements(lambda: process(store, (second, success)))
 
-    assert recovering == healthy + 2
+    assert recovering == healthy + 1
 
 
 def test_statements_of_a_batch_do_not_grow(store: Store) -> None:
