@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Select, select, update
+from sqlalchemy import Select, func, select, update
 from sqlalchemy.orm import Session
 
 from contract.events import OPERATIONAL_TYPES
@@ -159,9 +159,12 @@ def release(session: Session, endpoint_id: int, *, now: datetime) -> int:
     """Make an endpoint's open deliveries due on a new schedule; return how many there were.
 
     An attempt in progress keeps its lease, so that no second one starts, but it counts for the
-    old schedule.
+    old schedule. What is due and was never attempted needs no change.
     """
-    return _start_schedule(session, _open(endpoint_id), now)
+    is_used = (Delivery.attempts > 0) | (Delivery.lost_claims > 0) | (Delivery.due_at > now)
+    _start_schedule(session, _open(endpoint_id).where(is_used), now)
+    pending = _with_status(endpoint_id, DeliveryStatus.PENDING)
+    return session.scalar(select(func.count()).select_from(pending.subquery())) or 0
 
 
 def cancel(session: Session, endpoint_id: int, reason: str, *, now: datetime) -> int:
@@ -185,7 +188,8 @@ def make_due_now(session: Session, endpoint_id: int, *, now: datetime) -> int:
 
 def restart(session: Session, ids: Sequence[int], *, now: datetime) -> None:
     """Restart the schedule of deliveries, due now; an attempt in progress is fenced."""
-    _start_schedule(session, ids, now, settled_at=None, reason=None, **_NO_LEASE)
+    state = {"status": DeliveryStatus.PENDING, "settled_at": None, "reason": None}
+    _start_schedule(session, ids, now, **state, **_NO_LEASE)
 
 
 def any_with(session: Session, endpoint_id: int, status: DeliveryStatus) -> bool:
@@ -196,10 +200,9 @@ def any_with(session: Session, endpoint_id: int, status: DeliveryStatus) -> bool
 def _start_schedule(
     session: Session, ids: Sequence[int] | Select[tuple[int]], now: datetime, **columns: Any
 ) -> int:
-    """Make deliveries pending, due now, with no attempts counted; return how many there were."""
+    """Make deliveries due now, with no attempts counted; return how many there were."""
     wakeup.notify(session, CHANNEL)
-    columns |= {"status": DeliveryStatus.PENDING, "due_at": now, "attempts": 0, "lost_claims": 0}
-    return _update(session, ids, **columns)
+    return _update(session, ids, due_at=now, attempts=0, lost_claims=0, **columns)
 
 
 def _update(session: Session, ids: Sequence[int] | Select[tuple[int]], **columns: Any) -> int:
