@@ -28,8 +28,9 @@ from notifier.courses.course_import import ImportedCourses
 from notifier.courses.grade_import import GradesFile
 from notifier.courses.service import MAX_OVERLAP
 from notifier.models import MAX_ID, MAX_NAME, DeliveryStatus
-from notifier.webhooks import circuit_breaker, delivery_queries, failure_advice
-from notifier.webhooks.circuit_breaker import EndpointStatus
+from notifier.monitoring import endpoint_status
+from notifier.monitoring.endpoint_status import EndpointStatus
+from notifier.webhooks import delivery_queries, failure_advice
 from notifier.webhooks.delivery_filter import DeliveryFilter
 from notifier.webhooks.delivery_queries import DeliveryReplay
 from notifier.webhooks.receiver_probes import (
@@ -375,7 +376,7 @@ class EndpointResponse(Response):
     @classmethod
     def of(cls, row: models.Endpoint, **more: Any) -> Self:
         """Return the response for a row; `more` are the fields of a subclass."""
-        status_details = circuit_breaker.status_details(row)
+        status_details = endpoint_status.status_details(row)
         return super().of(
             row,
             endpoint_id=row.id,

@@ -14,9 +14,9 @@ from foundation.text import count, printable, problem_detail, readable
 from notifier.api import schemas
 from notifier.cli.params import ENDPOINT_NAME, ROW_ID
 from notifier.models import Endpoint
-from notifier.monitoring import endpoint_summary
+from notifier.monitoring import endpoint_status, endpoint_summary
 from notifier.services import Services
-from notifier.webhooks import circuit_breaker, endpoints, failure_advice
+from notifier.webhooks import endpoints, failure_advice
 from notifier.webhooks.receiver_probes import DESCRIPTIONS
 from notifier.webhooks.retry_policy import Failure
 from notifier.worker.ping import PingResult, ReceiverCheck, check_receiver, send_ping, send_sample
@@ -344,7 +344,7 @@ def trigger(event_type: str, endpoint_id: int, course_id: str | None, as_json: b
 
 
 def _status(row: Endpoint) -> tuple[str, datetime | None, str | None]:
-    details = circuit_breaker.status_details(row)
+    details = endpoint_status.status_details(row)
     if details.tried_at is None:
         return details.status, details.since, details.reason
     reason = f"{details.reason}; next attempt at {readable(details.tried_at)}"

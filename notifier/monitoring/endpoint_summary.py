@@ -11,8 +11,10 @@ from sqlalchemy.orm import Session
 from contract.events import EVENT_TYPES
 from notifier.errors import EndpointUnknownError
 from notifier.models import Attempt, Delivery, DeliveryStatus, Endpoint, EndpointPing
-from notifier.webhooks import circuit_breaker, delivery_queries
-from notifier.webhooks.circuit_breaker import PAUSED_AFTER, EndpointStatus, EndpointStatusDetails
+from notifier.monitoring import endpoint_status
+from notifier.monitoring.endpoint_status import EndpointStatus, EndpointStatusDetails
+from notifier.webhooks import delivery_queries
+from notifier.webhooks.circuit_breaker import PAUSED_AFTER
 
 # The latest attempts of all endpoints in which the last one of each is searched.
 _RECENT_ATTEMPTS = 1000
@@ -130,7 +132,7 @@ def read(
     return [
         EndpointSummary(
             endpoint=row.Endpoint,
-            status_details=circuit_breaker.status_details(row.Endpoint),
+            status_details=endpoint_status.status_details(row.Endpoint),
             pending=row.pending,
             held=row.held,
             dead=row.dead,

@@ -6,6 +6,7 @@ from foundation.errors import Advice
 from foundation.pages.audit import audit_pages
 from foundation.pages.site import Link, NavItem, Site
 from notifier.models import ACTIONS, DeliveryStatus
+from notifier.monitoring.endpoint_status import EndpointStatus
 from notifier.pages.course_deletion import course_deletion
 from notifier.pages.course_import import course_import
 from notifier.pages.course_selection import course_selection
@@ -16,7 +17,6 @@ from notifier.pages.endpoints import endpoints
 from notifier.pages.overview import overview
 from notifier.pages.token_regeneration import token_regeneration
 from notifier.webhooks import failure_advice
-from notifier.webhooks.circuit_breaker import EndpointStatus
 
 # The colours of statuses and states.
 TONES = {

@@ -6,10 +6,7 @@ These are the rules; `breaker_store` reads and writes the states.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from enum import StrEnum
 
-from foundation.text import count
-from notifier.models import Endpoint
 from notifier.webhooks.retry_policy import (
     SCHEDULE,
     AttemptResult,
@@ -46,45 +43,6 @@ class BreakerState:
     def end_pause(self, now: datetime) -> "BreakerState":
         """Return the state with its pause over, so that a single attempt tries the endpoint."""
         return replace(self, paused_until=now) if self.is_paused(now) else self
-
-
-class EndpointStatus(StrEnum):
-    """The status of an endpoint."""
-
-    ENABLED = "enabled"
-    FAILING = "failing"
-    PAUSED = "paused"
-    DISABLED = "disabled"
-    REMOVED = "removed"
-
-
-@dataclass(frozen=True)
-class EndpointStatusDetails:
-    """The status of an endpoint: since when, why, and when it is tried again if it is paused."""
-
-    status: EndpointStatus
-    since: datetime | None
-    reason: str | None = None
-    tried_at: datetime | None = None
-
-
-def status_details(endpoint: Endpoint) -> EndpointStatusDetails:
-    """Return the status of an endpoint with its details."""
-    if endpoint.removed_at:
-        return EndpointStatusDetails(
-            EndpointStatus.REMOVED, endpoint.removed_at, endpoint.disabled_reason
-        )
-    if endpoint.disabled_at:
-        return EndpointStatusDetails(
-            EndpointStatus.DISABLED, endpoint.disabled_at, endpoint.disabled_reason
-        )
-    since = endpoint.failing_since
-    failures = count(endpoint.failures, "failure in a row", "failures in a row")
-    if endpoint.paused_until:
-        return EndpointStatusDetails(EndpointStatus.PAUSED, since, failures, endpoint.paused_until)
-    if since:
-        return EndpointStatusDetails(EndpointStatus.FAILING, since, failures)
-    return EndpointStatusDetails(EndpointStatus.ENABLED, endpoint.created_at)
 
 
 def record_results(

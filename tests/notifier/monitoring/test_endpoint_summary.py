@@ -7,7 +7,8 @@ import pytest
 from notifier.errors import EndpointUnknownError
 from notifier.models import DeliveryStatus, EndpointPing
 from notifier.monitoring import endpoint_summary
-from notifier.webhooks.circuit_breaker import BreakerState, EndpointStatus
+from notifier.monitoring.endpoint_status import EndpointStatus
+from notifier.webhooks.circuit_breaker import BreakerState
 from tests.notifier.conftest import MINUTE, NINE, Store
 
 

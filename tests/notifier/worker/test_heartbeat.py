@@ -14,9 +14,10 @@ from foundation.db import counters
 from foundation.db import session as db
 from notifier.config import Settings
 from notifier.models import CounterShard, DeliveryStatus, Endpoint, EndpointPing
+from notifier.monitoring.endpoint_status import EndpointStatus, status_details
 from notifier.services import Services
 from notifier.webhooks import endpoints
-from notifier.webhooks.circuit_breaker import BreakerState, EndpointStatus, status_details
+from notifier.webhooks.circuit_breaker import BreakerState
 from notifier.worker.heartbeat import Heartbeats, take_due
 from tests.faults.processes import wait_until
 from tests.notifier.conftest import NINE, SITE, Reply, Sink, Store, running
