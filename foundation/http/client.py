@@ -46,11 +46,15 @@ class _Connection(HTTPConnection):
         self.sock = dialer.dial(host, port, tls=parts.scheme == "https")
 
     @property
+    def is_recent(self) -> bool:
+        """Whether it is neither too old nor idle for too long."""
+        now = time.monotonic()
+        return now - self._opened_at < MAX_AGE and now - self._requested_at < MAX_IDLE
+
+    @property
     def is_usable(self) -> bool:
         """Whether it is recent, and nothing has come: neither its end nor a second response."""
-        now = time.monotonic()
-        is_recent = now - self._opened_at < MAX_AGE and now - self._requested_at < MAX_IDLE
-        if not is_recent or wait_for_read(self.sock, timeout=0):
+        if not self.is_recent or wait_for_read(self.sock, timeout=0):
             return False
         # TLS may hold decrypted bytes that the socket does not show.
         return not (isinstance(self.sock, ssl.SSLSocket) and self.sock.pending())
@@ -99,7 +103,7 @@ class PooledResponse(Response):
 
 
 class Adapter(BaseAdapter):
-    """A requests adapter whose connections keep the limits of `deadline.within`.
+    """A requests adapter whose connections keep the limits of `deadline.Exchange`.
 
     It does little but look for a kept connection: `requests.adapters.HTTPAdapter` and urllib3's
     pools serve proxies, cookies and certificates by request too, for more than half of the time of
@@ -136,12 +140,12 @@ class Adapter(BaseAdapter):
     def keep(self, connection: _Connection) -> None:
         """Keep a connection for the next request to its origin.
 
-        Close the least recently used ones that are not usable, or above the limit.
+        Close the least recently used ones that are not recent, or above the limit.
         """
         with self._lock:
             self._kept.append(connection)
             while self._kept and (
-                len(self._kept) > self._connections or not self._kept[0].is_usable
+                len(self._kept) > self._connections or not self._kept[0].is_recent
             ):
                 self._kept.pop(0).close()
 
@@ -154,14 +158,16 @@ class Adapter(BaseAdapter):
 
     def _take(self, origin: str) -> _Connection | None:
         """Return the connection to an origin that was used last, if one can be used."""
-        with self._lock:
-            for connection in reversed(self._kept.copy()):
-                if connection.origin == origin:
-                    self._kept.remove(connection)
-                    if connection.is_usable:
-                        return connection
-                    connection.close()
-        return None
+        while True:
+            with self._lock:
+                of_origin = (one for one in reversed(self._kept) if one.origin == origin)
+                connection = next(of_origin, None)
+                if connection is None:
+                    return None
+                self._kept.remove(connection)
+            if connection.is_usable:
+                return connection
+            connection.close()
 
     def _send(self, request: PreparedRequest, connection: _Connection) -> PooledResponse:
         try:

@@ -9,10 +9,10 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from contextvars import ContextVar
+from contextlib import suppress
+from contextvars import ContextVar, Token
 from functools import cache
+from typing import Self
 
 # Seconds between two looks at the deadlines, by which an exchange may take longer.
 _TICK = 0.02
@@ -23,13 +23,32 @@ class DeadlineError(TimeoutError):
 
 
 class Exchange:
-    """The limits of an exchange, in seconds, and the socket that it uses now."""
+    """An HTTP exchange of this thread, a context manager with limits in seconds.
 
-    def __init__(self, seconds: float, idle_timeout: float | None) -> None:
+    Once the time is over, every error is a DeadlineError, because a socket that was shut down fails
+    in many ways; and success is too, because it may be half of a response.
+    """
+
+    def __init__(self, seconds: float, *, idle_timeout: float | None = None) -> None:
         self.idle_timeout = idle_timeout
         self._ends_at = time.monotonic() + seconds
         self._is_optional = False
         self._socket: socket.socket | None = None
+
+    def __enter__(self) -> Self:
+        with _lock:
+            self._watched, has_begun = _watched_of(os.getpid())
+        self._token: Token[Exchange] = current.set(self)
+        self._watched.add(self)
+        if not has_begun.is_set():
+            has_begun.set()
+        return self
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        self._watched.discard(self)
+        current.reset(self._token)
+        if error is None or isinstance(error, Exception):
+            self.check()
 
     @property
     def seconds_left(self) -> float:
@@ -72,33 +91,6 @@ class Exchange:
 
 # The exchange of this thread.
 current = ContextVar[Exchange]("current")
-
-
-@contextmanager
-def within(seconds: float, *, idle_timeout: float | None = None) -> Iterator[Exchange]:
-    """Make an exchange of this thread, with limits in seconds.
-
-    Once the time is over, every error is a DeadlineError, because a socket that was shut down fails
-    in many ways; and success is too, because it may be half of a response.
-    """
-    exchange = Exchange(seconds, idle_timeout)
-    with _lock:
-        watched, has_begun = _watched_of(os.getpid())
-    token = current.set(exchange)
-    watched.add(exchange)
-    if not has_begun.is_set():
-        has_begun.set()
-    try:
-        yield exchange
-        exchange.check()
-    except Exception:
-        exchange.check()
-        raise
-    finally:
-        watched.discard(exchange)
-        current.reset(token)
-
-
 _lock = threading.Lock()
 
 

@@ -73,7 +73,7 @@ class Transport:
         try:
             request.method, request.url, request.body = "POST", _prepared_url(url), body
             with (
-                deadline.within(self._deadline) as exchange,
+                deadline.Exchange(self._deadline) as exchange,
                 self._adapter.send(request) as response,
             ):
                 exchange.cut_after(BODY_SECONDS)
@@ -90,7 +90,7 @@ class Transport:
         """
         try:
             read = parse_url(_prepared_url(url))
-            with deadline.within(self._deadline):
+            with deadline.Exchange(self._deadline):
                 self._dialer.look_up((read.host or "").strip("[]"), read.port or 443)
         except OSError as error:
             return self._failure(error, url)

@@ -151,7 +151,7 @@ class HttpClient:
             request = requests.Request(
                 method, url, headers={**_HEADERS, **traced, **headers}, data=body or None
             ).prepare()
-            with deadline.within(total, idle_timeout=idle_timeout) as exchange:
+            with deadline.Exchange(total, idle_timeout=idle_timeout) as exchange:
                 with self._lock:
                     self._in_progress.add(exchange)
                     if self._cancelled:

@@ -387,7 +387,7 @@ def test_least_recently_used_connection_is_closed(
 
     adapter = http.Adapter(Dialer(5, LOOPBACK), connections=1)
 
-    with deadline.within(10):
+    with deadline.Exchange(10):
         for sink in (make_raw_sink(behave), make_raw_sink(says(FINE))):
             request = requests.Request("POST", sink.url(), data=BODY).prepare()
             with adapter.send(request) as response:

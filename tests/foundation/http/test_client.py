@@ -49,7 +49,7 @@ def post(authority: Authority) -> Iterator[Post]:
 
     def send(url: str, body: bytes = BODY) -> int:
         request = requests.Request("POST", url, data=body).prepare()
-        with deadline.within(5, idle_timeout=0.5), adapter.send(request) as response:
+        with deadline.Exchange(5, idle_timeout=0.5), adapter.send(request) as response:
             response.raw.read()
         return response.status_code
 
@@ -223,7 +223,7 @@ def test_host_is_dialed_and_named(host: str, dialed: str, named: bytes) -> None:
     adapter = http.Adapter(dialer)
     request = requests.Request("GET", f"http://{host}/").prepare()
 
-    with server, deadline.within(5), adapter.send(request):
+    with server, deadline.Exchange(5), adapter.send(request):
         assert dialer.dial.call_args.args[0] == dialed
         assert b"\r\nHost: %b\r\n" % named in server.recv(4096)
 
@@ -238,7 +238,7 @@ def test_connection_in_use_is_closed_after_its_adapter(serve: Serve) -> None:
     sink, adapter = serve(then(says(FINE), notices_the_end)), http.Adapter(Dialer(5))
     request = requests.Request("POST", sink.url(), data=BODY).prepare()
 
-    with deadline.within(5), adapter.send(request) as response:
+    with deadline.Exchange(5), adapter.send(request) as response:
         response.raw.read()
         adapter.close()
 

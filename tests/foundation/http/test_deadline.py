@@ -23,7 +23,7 @@ def silent() -> Iterator[socket.socket]:
 
 def receive(silent: socket.socket, then_send: bytes = b"") -> None:
     """Wait for a silent peer until the deadline, and go on."""
-    with deadline.within(0.05) as exchange:
+    with deadline.Exchange(0.05) as exchange:
         exchange.attach(silent)
         silent.recv(1)
         silent.sendall(then_send)
@@ -31,7 +31,7 @@ def receive(silent: socket.socket, then_send: bytes = b"") -> None:
 
 def release(silent: socket.socket) -> None:
     """Release a socket and outlast the deadline."""
-    with deadline.within(0.05) as exchange:
+    with deadline.Exchange(0.05) as exchange:
         exchange.attach(silent)
         assert exchange.release()
         time.sleep(0.2)
@@ -72,7 +72,7 @@ def test_any_error_after_the_deadline_is_a_deadline_error(silent: socket.socket)
 
 
 def test_socket_cannot_be_used_after_the_deadline(silent: socket.socket) -> None:
-    with pytest.raises(DeadlineError), deadline.within(0) as exchange:
+    with pytest.raises(DeadlineError), deadline.Exchange(0) as exchange:
         exchange.attach(silent)
 
 
@@ -84,7 +84,7 @@ def test_released_socket_outlasts_the_deadline(silent: socket.socket) -> None:
 
 
 def test_what_is_optional_is_cut_without_an_error(silent: socket.socket) -> None:
-    with deadline.within(10) as exchange:
+    with deadline.Exchange(10) as exchange:
         exchange.attach(silent)
         exchange.cut_after(0.01)
 

@@ -23,7 +23,7 @@ def dial(*addresses: str) -> OSError:
     """Return the error of a connection to a host that has these addresses."""
     rows = [(socket.AF_INET, 1, 6, "", (one, 9)) for one in addresses]
     with (
-        deadline.within(5),
+        deadline.Exchange(5),
         pytest.raises((ConnectError, ConnectTimeoutError)) as caught,
     ):
         Dialer(5, resolve=lambda *_, **__: rows).dial("elms.example", 9, tls=False)

@@ -38,7 +38,7 @@ def slow() -> Iterator[SlowNameServer]:
 
 def look_up(resolver: Dialer, host: str = "elms.example") -> list[Any]:
     """Return the socket addresses of a host."""
-    with deadline.within(10):
+    with deadline.Exchange(10):
         return [row[4] for row in resolver.look_up(host, 443)]
 
 
