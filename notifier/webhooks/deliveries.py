@@ -117,6 +117,8 @@ def settle(
     fenced if its lease went to another worker, or if the schedule was restarted: its success still
     counts, its failure does not.
     """
+    if not settlements:
+        return []
     rows = lock(session, [one.claimed for one in settlements])
     latest = {one.claimed.delivery_id: one for one in settlements}
     if len(latest) < len(settlements):

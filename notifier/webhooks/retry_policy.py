@@ -29,9 +29,7 @@ MAX_RETRY_AFTER = timedelta(hours=24)
 _FINAL = frozenset({400, 409, 413, 415, 422})
 _GONE = 410
 # Failures that say nothing about the receiver.
-_INTERNAL = frozenset(
-    {FailureKind.INTERNAL, FailureKind.SECRET_UNREADABLE, FailureKind.WORKER_LOST}
-)
+_INTERNAL = frozenset({FailureKind.INTERNAL, FailureKind.SECRET_UNREADABLE})
 _SECONDS = re.compile(r"[0-9]{1,9}", re.ASCII)
 
 
@@ -93,20 +91,11 @@ class EndpointHealth(Enum):
     NONE = "none"
 
 
-def decide(
-    result: AttemptResult,
-    attempts: int,
-    *,
-    lost_claims: int = 0,
-    now: datetime,
-    jitter: float = 0.0,
-) -> Decision:
+def decide(result: AttemptResult, attempts: int, *, now: datetime, jitter: float = 0.0) -> Decision:
     """Return the decision after attempt number `attempts` (1, 2, …) had a result.
 
-    If its worker was lost it is retried at once, unless the `lost_claims` attempts before it lost
-    theirs too: it may be what ends the workers. `jitter`, from 0 to 1, is the part of `JITTER` that
-    is added to the wait. `Retry-After` can delay the next attempt, never advance it, and is capped
-    at `MAX_RETRY_AFTER`.
+    `jitter`, from 0 to 1, is the part of `JITTER` that is added to the wait. `Retry-After` can
+    delay the next attempt, never advance it, and is capped at `MAX_RETRY_AFTER`.
 
     `deliveries.settle` applies the decision to the delivery; for `Disable`, the 410, it is held,
     and `worker/batch` disables the endpoint (`endpoints.disable`).
@@ -121,13 +110,20 @@ def decide(
     if attempts >= MAX_ATTEMPTS:
         last = f"status {result.status}" if isinstance(result, WebhookResponse) else result.kind
         return Dead(f"{attempts} attempts failed, the last with {last}")
-    if is_lost(result):
-        lost_claims += 1
-        if lost_claims >= MAX_LOST_CLAIMS:
-            return Dead(f"{lost_claims} attempts in a row lost their worker")
-        return RetryAt(now, lost_claims)
     wait = SCHEDULE[attempts - 1] * (1 + JITTER * jitter)
     return RetryAt(now + max(wait, requested_wait(result, now)))
+
+
+def decide_after_loss(attempts: int, lost_claims: int, *, now: datetime) -> RetryAt | Dead:
+    """Return the decision after an attempt whose worker was lost: retry it at once.
+
+    It may be what ends the workers: after `MAX_LOST_CLAIMS` such attempts in a row it is dead.
+    """
+    if lost_claims >= MAX_LOST_CLAIMS:
+        return Dead(f"{lost_claims} attempts in a row lost their worker")
+    if attempts >= MAX_ATTEMPTS:
+        return Dead(f"{attempts} attempts failed, the last because its worker was lost")
+    return RetryAt(now, lost_claims)
 
 
 def health_of(result: AttemptResult) -> EndpointHealth:
@@ -141,11 +137,6 @@ def health_of(result: AttemptResult) -> EndpointHealth:
 def is_gone(result: AttemptResult) -> bool:
     """Return True if the receiver said that it no longer accepts events."""
     return isinstance(result, WebhookResponse) and result.status == _GONE
-
-
-def is_lost(result: AttemptResult) -> bool:
-    """Return True if the worker was lost in the attempt."""
-    return isinstance(result, Failure) and result.kind == FailureKind.WORKER_LOST
 
 
 def requested_wait(result: AttemptResult, now: datetime) -> timedelta:

@@ -28,35 +28,17 @@ _WORKER = Actor("worker", Channel.WORKER)
 
 
 @dataclass(frozen=True)
-class BreakerChange:
-    """The state of an endpoint's breaker before and after a batch, and when it changed."""
-
-    before: BreakerState
-    after: BreakerState
-    at: datetime
-
-    @property
-    def is_recovery(self) -> bool:
-        """Whether an endpoint that was failing works again."""
-        return self.before.failures > 0 and self.after.failures == 0
-
-    @property
-    def is_pause(self) -> bool:
-        """Whether the endpoint was not paused before and is now."""
-        return self.before.paused_until is None and self.after.paused_until is not None
-
-
-@dataclass(frozen=True)
 class SettledBatch:
     """What settling did.
 
-    `changed` holds the endpoints whose breakers changed, `disabled` those that were disabled, and
-    the reason.
+    `changed` holds the endpoints whose breakers changed, with the states before and after, and
+    `disabled` those that were disabled, with the reason. `now` is the database's clock.
     """
 
     settlements: Sequence[Settlement]
-    changed: Mapping[int, BreakerChange]
+    changed: Mapping[int, tuple[BreakerState, BreakerState]]
     disabled: Mapping[int, str]
+    now: datetime
 
 
 def settle(
@@ -79,15 +61,19 @@ def settle(
         results[attempt.claimed.endpoint_id].append(attempt.result)
     changed = _record(session, results, now)
     reasons = {
-        endpoint_id: f"it has been failing since {readable(change.after.failing_since)}"
-        for endpoint_id, change in changed.items()
-        if is_failing_for(change.after, disable_after, now=now)
+        endpoint_id: f"it has been failing since {readable(after.failing_since)}"
+        for endpoint_id, (_, after) in changed.items()
+        if is_failing_for(after, disable_after, now=now)
     }
     if unsent:
         deliveries.lock(session, [*(attempt.claimed for attempt in finished), *unsent])
         claims.give_back(session, unsent)
-    settlements = _settle(session, finished, now)
-    settlements += _settle(session, claims.expired(session, now=now), now)
+    decided = [
+        Settlement(one, decide(one.result, one.claimed.attempts, now=now, jitter=one.jitter))
+        for one in finished
+    ]
+    settlements = deliveries.settle(session, decided, now=now)
+    settlements += deliveries.settle(session, claims.expired(session, now=now), now=now)
     for settlement in settlements:
         if isinstance(settlement.decision, Disable) and not settlement.is_late:
             reasons[settlement.claimed.endpoint_id] = settlement.decision.reason
@@ -97,24 +83,13 @@ def settle(
         if _disable(session, endpoint_id, reason, now)
     }
     counters.add(session, metrics.of_batch(settlements, now=now))
-    return SettledBatch(settlements, changed, disabled)
-
-
-def _settle(session: Session, finished: Sequence[Finished], now: datetime) -> list[Settlement]:
-    settlements = []
-    for attempt in finished:
-        claim, result = attempt.claimed, attempt.result
-        decision = decide(
-            result, claim.attempts, lost_claims=claim.lost_claims, now=now, jitter=attempt.jitter
-        )
-        settlements.append(Settlement(attempt, decision))
-    return deliveries.settle(session, settlements, now=now) if settlements else []
+    return SettledBatch(settlements, changed, disabled, now)
 
 
 def _record(
     session: Session, results: Mapping[int, Sequence[AttemptResult]], now: datetime
-) -> dict[int, BreakerChange]:
-    """Record results in the breakers of endpoints; return the changes.
+) -> dict[int, tuple[BreakerState, BreakerState]]:
+    """Record results in the breakers of endpoints; return the states before and after a change.
 
     An endpoint that just goes on being healthy is not locked. One that is gone is: it will be
     disabled.
@@ -122,9 +97,9 @@ def _record(
     calm = {one for one in results if not any(map(_is_notable, results[one]))}
     states = breaker_store.lock_states(session, results.keys() - calm, if_failing=calm)
     after = {one: record_results(states[one], results[one], now=now) for one in states}
-    changed = [one for one in states if after[one] != states[one]]
+    changed = {one: (states[one], after[one]) for one in states if after[one] != states[one]}
     breaker_store.write_states(session, {one: after[one] for one in changed})
-    return {one: BreakerChange(states[one], after[one], now) for one in changed}
+    return changed
 
 
 def _is_notable(result: AttemptResult) -> bool:

@@ -14,9 +14,9 @@ from foundation.db.bulk import RowsQuery, RowsStatement
 from foundation.db.session import UtcDateTime
 from notifier.models import Delivery, DeliveryStatus, Endpoint, Event
 from notifier.webhooks import endpoints
-from notifier.webhooks.deliveries import Claimed, Finished
+from notifier.webhooks.deliveries import Claimed, Finished, Settlement
 from notifier.webhooks.failure_advice import FailureKind
-from notifier.webhooks.retry_policy import Failure
+from notifier.webhooks.retry_policy import Failure, decide_after_loss
 
 # Attempts in a row that lose their worker before a delivery is a suspect, which may itself crash
 # the worker: a worker sends one suspect at a time.
@@ -92,16 +92,19 @@ def give_back(session: Session, claimed: Sequence[Claimed]) -> None:
     )
 
 
-def expired(session: Session, *, now: datetime) -> list[Finished]:
-    """Lock deliveries whose leases expired; return the attempts, to be settled.
+def expired(session: Session, *, now: datetime) -> list[Settlement]:
+    """Lock deliveries whose leases expired, and decide about the attempts, to be settled.
 
     The worker of each crashed or hung.
     """
     lost = Failure(FailureKind.WORKER_LOST, "the lease expired before the attempt was settled")
-    return [
-        Finished(_claimed(row, {}, now), _moment(leased_until), milliseconds=0, result=lost)
-        for *row, leased_until in _EXPIRED.fetch(session, now=now)
-    ]
+    settlements = []
+    for *row, leased_until in _EXPIRED.fetch(session, now=now):
+        claim = _claimed(row, {}, now)
+        decision = decide_after_loss(claim.attempts, claim.lost_claims + 1, now=now)
+        attempt = Finished(claim, _moment(leased_until), milliseconds=0, result=lost)
+        settlements.append(Settlement(attempt, decision))
+    return settlements
 
 
 # SQL as text, with the literals that the conditions of the partial indexes have.

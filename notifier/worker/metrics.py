@@ -5,7 +5,8 @@ from datetime import datetime
 
 from foundation.db.counters import Amounts, CounterMetric, HistogramMetric
 from notifier.webhooks.deliveries import Settlement
-from notifier.webhooks.retry_policy import AttemptResult, Dead, Delivered, Failure, is_lost
+from notifier.webhooks.failure_advice import FailureKind
+from notifier.webhooks.retry_policy import AttemptResult, Dead, Delivered, Failure
 
 SETTLED = CounterMetric(
     "notifier_deliveries_settled_total",
@@ -37,7 +38,11 @@ def of_batch(settlements: Sequence[Settlement], *, now: datetime) -> Amounts:
     """Return what a batch adds to the counters."""
     applied = [settlement for settlement in settlements if not settlement.is_late]
     attempts = [_labels(settlement.attempt.result) for settlement in settlements]
-    claimed = [one.claimed for one in settlements if not is_lost(one.attempt.result)]
+    claimed = [
+        settlement.claimed
+        for settlement, (_, failure) in zip(settlements, attempts, strict=True)
+        if failure != FailureKind.WORKER_LOST  # its claim was another worker's
+    ]
     delivered = [each.claimed for each in applied if isinstance(each.decision, Delivered)]
     dead = [each.claimed for each in applied if isinstance(each.decision, Dead)]
     settled = [("delivered", claim.event_type) for claim in delivered]

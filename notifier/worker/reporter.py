@@ -11,9 +11,10 @@ from foundation.errors import Advice, fields_of
 from foundation.logging import Logger
 from notifier.signals import DeliveryIdentity
 from notifier.webhooks import failure_advice
+from notifier.webhooks.circuit_breaker import BreakerState
 from notifier.webhooks.deliveries import Settlement, result_columns
 from notifier.webhooks.retry_policy import Dead, Delivered, Disable, RetryAt
-from notifier.worker.batch import BreakerChange, SettledBatch
+from notifier.worker.batch import SettledBatch
 
 _log = logging.get_logger(__name__)
 # Dead deliveries of a batch that get a line each.
@@ -40,9 +41,7 @@ def report(batch: SettledBatch, totals: WorkerTotals) -> None:
     pause, that it was disabled, that it accepts events again. Further failures are DEBUG lines.
     """
     log = _log.bind()  # assembled once, not for each line
-    failing = {
-        endpoint_id for endpoint_id, change in batch.changed.items() if change.before.failures
-    }
+    failing = {endpoint_id for endpoint_id, (before, _) in batch.changed.items() if before.failures}
     dead: list[dict[str, Any]] = []
     for settlement in batch.settlements:
         if settlement.is_late:
@@ -65,8 +64,11 @@ def report(batch: SettledBatch, totals: WorkerTotals) -> None:
 
 
 def _report_endpoints(log: Logger, batch: SettledBatch) -> None:
-    for endpoint_id, change in batch.changed.items():
-        _log_change(log, endpoint_id, change)
+    for endpoint_id, (before, after) in batch.changed.items():
+        if before.failing_since and not after.failures:
+            _log_recovery(log, endpoint_id, before, batch.now)
+        elif after.paused_until and not before.paused_until:
+            _log_pause(log, endpoint_id, after)
     for endpoint_id, reason in batch.disabled.items():
         _log_disabled(log, endpoint_id, reason)
 
@@ -95,25 +97,26 @@ def _log_failed(log: Logger, settlement: Settlement, due_at: datetime, failing: 
     )
 
 
-def _log_change(log: Logger, endpoint_id: int, change: BreakerChange) -> None:
-    before, after = change.before, change.after
-    if change.is_recovery and before.failing_since is not None:
-        log.info(
-            "endpoint accepts events again",
-            endpoint_id=endpoint_id,
-            failing_since=before.failing_since,
-            failing_seconds=round((change.at - before.failing_since).total_seconds()),
-            failed_attempts=before.failures,
-        )
-    elif change.is_pause and after.paused_until is not None:
-        log.warning(
-            "endpoint paused",
-            endpoint_id=endpoint_id,
-            failed_attempts=after.failures,
-            paused_until=after.paused_until,
-            next_step="No action needed: a single attempt is made when the pause ends, and its "
-            "deliveries wait.",
-        )
+def _log_recovery(log: Logger, endpoint_id: int, before: BreakerState, now: datetime) -> None:
+    since = before.failing_since or now
+    log.info(
+        "endpoint accepts events again",
+        endpoint_id=endpoint_id,
+        failing_since=since,
+        failing_seconds=round((now - since).total_seconds()),
+        failed_attempts=before.failures,
+    )
+
+
+def _log_pause(log: Logger, endpoint_id: int, after: BreakerState) -> None:
+    log.warning(
+        "endpoint paused",
+        endpoint_id=endpoint_id,
+        failed_attempts=after.failures,
+        paused_until=after.paused_until,
+        next_step="No action needed: a single attempt is made when the pause ends, and its "
+        "deliveries wait.",
+    )
 
 
 def _log_late(log: Logger, settlement: Settlement) -> None:

@@ -178,7 +178,7 @@ def test_subscriber_is_notified_of_dead_deliveries(store: Store) -> None:
     reported = [one["data"] for one in operational_events(store)]
     assert {one["delivery_id"]: (one["course_id"], one["reason"]) for one in reported} == {
         refused: ("CS1", "the receiver responded with 422: a retry would not help"),
-        lost: ("CS2", "10 attempts failed, the last with worker-lost"),
+        lost: ("CS2", "10 attempts failed, the last because its worker was lost"),
     }
 
 

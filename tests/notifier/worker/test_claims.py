@@ -244,7 +244,7 @@ def test_expired_lease_is_an_attempt(store: Store) -> None:
         pytest.param(
             MAX_ATTEMPTS - 1,
             1,
-            "10 attempts failed, the last with worker-lost",
+            "10 attempts failed, the last because its worker was lost",
             id="last attempt",
         ),
     ],
