@@ -63,7 +63,7 @@ class Settings(ServiceSettings):
     )
     worker_threads: Annotated[int, Field(ge=1, le=100)] = Field(
         32,
-        description="Maximum number of concurrent attempts per worker process. Up to 128 more "
+        description="Maximum number of concurrent attempts per worker process. Up to 512 more "
         "may be in progress that have taken longer than 0.3 seconds.",
     )
     endpoint_concurrency: Annotated[int, Field(ge=1, le=100)] = Field(
