@@ -28,7 +28,7 @@ from notifier.errors import (
     SignatureRefusedError,
 )
 from notifier.models import DeliveryStatus, Endpoint, EndpointPing, EndpointSecret
-from notifier.webhooks import breaker_store, deliveries, url_policy
+from notifier.webhooks import circuit_breaker, deliveries, url_policy
 from notifier.webhooks.circuit_breaker import BreakerState, record_failure, record_results
 from notifier.webhooks.retry_policy import AttemptResult
 
@@ -156,7 +156,7 @@ def enable(session: Session, endpoint_id: int, *, now: datetime) -> tuple[Endpoi
     endpoint = _lock(session, endpoint_id)
     was_disabled = endpoint.disabled_at is not None
     endpoint.disabled_at = endpoint.disabled_reason = endpoint.disabled_by = None
-    breaker_store.set_state(endpoint, BreakerState())
+    circuit_breaker.set_state(endpoint, BreakerState())
     return endpoint, deliveries.release(session, endpoint_id, now=now) if was_disabled else 0
 
 
@@ -169,7 +169,7 @@ def try_now(session: Session, endpoint_id: int, *, now: datetime) -> int:
     endpoint = _lock(session, endpoint_id)
     if endpoint.disabled_at is not None or not endpoint.failures:
         return 0
-    breaker_store.set_state(endpoint, breaker_store.state_of(endpoint).end_pause(now))
+    circuit_breaker.set_state(endpoint, circuit_breaker.state_of(endpoint).end_pause(now))
     return deliveries.make_due_now(session, endpoint_id, now=now)
 
 
@@ -180,7 +180,7 @@ def resume_after_ping(session: Session, endpoint_id: int, *, now: datetime) -> i
     """
     due = try_now(session, endpoint_id, now=now)
     if not deliveries.any_with(session, endpoint_id, DeliveryStatus.PENDING):
-        breaker_store.set_state(get(session, endpoint_id), BreakerState())
+        circuit_breaker.set_state(get(session, endpoint_id), BreakerState())
     return due
 
 
@@ -193,8 +193,8 @@ def record_failed_ping(
     """
     endpoint = _lock(session, endpoint_id)
     if endpoint.disabled_at is None:
-        state = breaker_store.state_of(endpoint)
-        breaker_store.set_state(endpoint, record_failure(state, result, now=now))
+        state = circuit_breaker.state_of(endpoint)
+        circuit_breaker.set_state(endpoint, record_failure(state, result, now=now))
 
 
 def record_heartbeat(
@@ -209,14 +209,14 @@ def record_heartbeat(
     endpoint = _lock(session, endpoint_id)
     if endpoint.disabled_at is not None:
         return
-    before = breaker_store.state_of(endpoint)
+    before = circuit_breaker.state_of(endpoint)
     after = record_results(before, [result], now=now)
     if after.failures:
         counts = not before.is_paused(now)
     else:
         counts = not deliveries.any_with(session, endpoint_id, DeliveryStatus.PENDING)
     if counts:
-        breaker_store.set_state(endpoint, after)
+        circuit_breaker.set_state(endpoint, after)
 
 
 def set_event_types(
@@ -284,7 +284,7 @@ def correct_url(
             endpoint.url = url
     except IntegrityError:
         raise EndpointExistsError(f"{url} is registered already") from None
-    breaker_store.set_state(endpoint, BreakerState())
+    circuit_breaker.set_state(endpoint, BreakerState())
     endpoint.heartbeat_seconds = None
     session.execute(delete(EndpointPing).where(EndpointPing.endpoint_id == endpoint_id))
     return due

@@ -14,7 +14,7 @@ from foundation.errors import Advice
 from foundation.text import count
 from notifier.errors import DeliveryUnknownError, ReplayRefusedError
 from notifier.models import Delivery, DeliveryStatus, Endpoint, Replay
-from notifier.webhooks import breaker_store, deliveries, delivery_filter
+from notifier.webhooks import circuit_breaker, deliveries, delivery_filter
 from notifier.webhooks.delivery_filter import DeliveryFilter, DeliveryScope
 
 AUDITED = "delivery.replay"
@@ -104,7 +104,7 @@ def replay(
     Raises DeliveryUnknownError, or ReplayRefusedError for a delivery of a disabled or removed
     endpoint; then nothing is replayed.
     """
-    breaker_store.end_pauses(session, now=now)
+    circuit_breaker.end_pauses(session, now=now)
     replayed: list[int] = []
     for locked in _locked_batches(session, ids):
         rows = [row for row in locked if row.status in statuses]

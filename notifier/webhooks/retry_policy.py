@@ -4,7 +4,6 @@
 `failure_advice`.
 """
 
-import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -30,7 +29,6 @@ _FINAL = frozenset({400, 409, 413, 415, 422})
 _GONE = 410
 # Failures that say nothing about the receiver.
 _INTERNAL = frozenset({FailureKind.INTERNAL, FailureKind.SECRET_UNREADABLE})
-_SECONDS = re.compile(r"[0-9]{1,9}", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -142,10 +140,8 @@ def is_gone(result: AttemptResult) -> bool:
 def requested_wait(result: AttemptResult, now: datetime) -> timedelta:
     """Return the wait that `Retry-After` asks for (RFC 9110, 10.2.3), zero if it is invalid."""
     header = ((result.retry_after if isinstance(result, WebhookResponse) else None) or "").strip()
-    if _SECONDS.fullmatch(header):
-        return min(timedelta(seconds=int(header)), MAX_RETRY_AFTER)
-    if header.isdecimal():
-        return MAX_RETRY_AFTER
+    if header.isascii() and header.isdigit():
+        return min(timedelta(seconds=int(header[:9])), MAX_RETRY_AFTER)  # more digits: more time
     try:
         date = parsedate_to_datetime(header)
         retry_at = date if date.tzinfo else date.replace(tzinfo=UTC)

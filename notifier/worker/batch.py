@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from foundation.db import audit, counters
 from foundation.db.audit import Actor, Channel
 from foundation.text import readable
-from notifier.webhooks import breaker_store, deliveries, endpoints
+from notifier.webhooks import circuit_breaker, deliveries, endpoints
 from notifier.webhooks.circuit_breaker import BreakerState, is_failing_for, record_results
 from notifier.webhooks.deliveries import Claimed, Finished, Settlement
 from notifier.webhooks.retry_policy import (
@@ -95,10 +95,10 @@ def _record(
     disabled.
     """
     calm = {one for one in results if not any(map(_is_notable, results[one]))}
-    states = breaker_store.lock_states(session, results.keys() - calm, if_failing=calm)
+    states = circuit_breaker.lock_states(session, results.keys() - calm, if_failing=calm)
     after = {one: record_results(states[one], results[one], now=now) for one in states}
     changed = {one: (states[one], after[one]) for one in states if after[one] != states[one]}
-    breaker_store.write_states(session, {one: after[one] for one in changed})
+    circuit_breaker.write_states(session, {one: after[one] for one in changed})
     return changed
 
 

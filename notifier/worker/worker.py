@@ -81,6 +81,7 @@ class Worker:
     jitter: Callable[[], float] = random.random
     totals: WorkerTotals = field(default_factory=WorkerTotals)
     heartbeats: Heartbeats | None = None
+    _senders: Senders = field(init=False)
 
     def __post_init__(self) -> None:
         # True in this queue means "at once", False "soon".
@@ -112,41 +113,39 @@ class Worker:
         raises. If it is stopped in that time, it leaves unsettled attempts to their leases.
         Heartbeats are sent meanwhile, but not with `once`. Connections are closed at the end.
         """
-        with ExitStack() as until_end:
-            until_end.enter_context(closing(self.transport))
-            senders = until_end.enter_context(closing(self._make_senders()))
-            if not once:
-                until_end.enter_context(wakeup.listen(self.database, CHANNEL, self.wake))
-                if self.heartbeats is not None:
-                    until_end.enter_context(self.heartbeats.running())
-            while True:
-                found = self._turn_or_back_off(senders, once=once)
-                if not (found or senders.claims) and (once or self._stopping):
-                    return self.totals
-                if self._stopping and self._back_off and not senders.posting:
-                    _log.warning(
-                        "stopped without the database, attempts left to their leases",
-                        unsettled=len(self._finished) + len(self._unsent) + senders.claims,
-                        next_step="No action needed: they are repeated, and the receiver "
-                        "recognises duplicates.",
-                    )
-                    return self.totals
-                self._wait()
-
-    def _make_senders(self) -> Senders:
         options = self.options
-        return Senders(
+        self._senders = Senders(
             self._attempt,
             self._wakes.put,
             threads=options.threads,
             per_endpoint=options.per_endpoint,
             rate=options.per_endpoint_rate,
         )
+        with ExitStack() as until_end:
+            until_end.enter_context(closing(self.transport))
+            until_end.enter_context(closing(self._senders))
+            if not once:
+                until_end.enter_context(wakeup.listen(self.database, CHANNEL, self.wake))
+                if self.heartbeats is not None:
+                    until_end.enter_context(self.heartbeats.running())
+            while True:
+                found = self._turn_or_back_off(once=once)
+                if not (found or self._senders.claims) and (once or self._stopping):
+                    return self.totals
+                if self._stopping and self._back_off and not self._senders.posting:
+                    _log.warning(
+                        "stopped without the database, attempts left to their leases",
+                        unsettled=len(self._finished) + len(self._unsent) + self._senders.claims,
+                        next_step="No action needed: they are repeated, and the receiver "
+                        "recognises duplicates.",
+                    )
+                    return self.totals
+                self._wait()
 
-    def _turn_or_back_off(self, senders: Senders, *, once: bool) -> bool:
+    def _turn_or_back_off(self, *, once: bool) -> bool:
         """Return whether there was something to do, or there may be."""
         try:
-            found = self._turn(senders)
+            found = self._turn()
         except db.UNUSABLE as error:
             if once:
                 raise
@@ -161,13 +160,13 @@ class Worker:
         self._back_off = 0.0
         return found
 
-    def _turn(self, senders: Senders) -> bool:
+    def _turn(self) -> bool:
         """Settle, give back and claim; return False if there was nothing to do."""
-        finished, unsent = senders.take(all_unsent=self._stopping)
+        finished, unsent = self._senders.take(all_unsent=self._stopping)
         self._finished += finished
         self._unsent += unsent
         if self._finished or self._unsent:
-            self._process(senders)
+            self._process()
             return True
         if self._stopping:
             return False
@@ -175,10 +174,10 @@ class Worker:
         # Without writing: a worker that has nothing to do locks no SQLite file.
         with self.database.reading() as session:
             now = db.now(session)
-            wanted, any_due = self._search(session, senders, now=now)
+            wanted, any_due = self._search(session, now=now)
             any_lost = claims.any_lost(session, now=now)
         if wanted or any_lost:
-            self._process(senders, wanted)
+            self._process(wanted)
         return any_due or any_lost
 
     def _forget_tokens(self) -> None:
@@ -194,7 +193,7 @@ class Worker:
         self._forgot_at = begun
 
     def _search(
-        self, session: Session, senders: Senders, *, pages: float = float("inf"), now: datetime
+        self, session: Session, *, pages: float = float("inf"), now: datetime
     ) -> tuple[dict[int, int], bool]:
         """Return how many deliveries to claim for each endpoint of a page with something due.
 
@@ -210,10 +209,10 @@ class Worker:
                 self._search_after, pages = after or 0, pages - 1
                 any_due = any_due or bool(due)
                 # In random order: not always the same ones get what is left.
-                wanted = senders.wanted(random.sample(due, len(due)))
+                wanted = self._senders.wanted(random.sample(due, len(due)))
         return wanted, any_due
 
-    def _process(self, senders: Senders, wanted: Mapping[int, int] | None = None) -> None:
+    def _process(self, wanted: Mapping[int, int] | None = None) -> None:
         """Settle, give back and claim in one transaction; None: search one page in it."""
         begun, finished = time.monotonic(), self._finished
         with self.database.writing() as session:
@@ -227,25 +226,25 @@ class Worker:
                 disable_after=self.options.disable_after,
                 now=now,
             )
-            claimed = [] if self._stopping else self._claim(session, senders, wanted, now)
+            claimed = [] if self._stopping else self._claim(session, wanted, now)
         suspect = next((one for one in claimed if claims.is_suspect(one)), self._suspect)
         ended = [*(attempt.claimed for attempt in self._finished), *self._unsent]
         self._suspect = None if suspect in ended else suspect
-        senders.mark_settled(self._finished)
+        self._senders.mark_settled(self._finished)
         self._finished, self._unsent = [], []
         if wanted is None and not claimed:  # to search the other pages
             self.wake()
         # What is not begun early in its lease could outlast it, if the database is away meanwhile.
         send_before = begun + self.options.lease.total_seconds() / 4
-        senders.put(claimed, send_before=send_before)
+        self._senders.put(claimed, send_before=send_before)
         with logging.batch():
             reporter.report(settled, self.totals)
 
     def _claim(
-        self, session: Session, senders: Senders, wanted: Mapping[int, int] | None, now: datetime
+        self, session: Session, wanted: Mapping[int, int] | None, now: datetime
     ) -> list[Claimed]:
         if wanted is None:
-            wanted, _ = self._search(session, senders, pages=1, now=now)
+            wanted, _ = self._search(session, pages=1, now=now)
         # Half of the turns each: neither does a backlog of retries delay new events, nor the
         # other way round.
         newest, lease = bool(random.getrandbits(1)), self.options.lease
@@ -258,6 +257,8 @@ class Worker:
         started_at, clock = datetime.now(UTC), time.perf_counter()
         try:
             result = self._post(claimed, now=started_at)
+        except DecryptionError as error:
+            result = Failure(FailureKind.SECRET_UNREADABLE, f"{error}; {error.advice.text}")
         except Exception as error:  # noqa: BLE001 - one delivery's fault must not end the worker
             _log.exception("attempt failed unexpectedly", delivery_id=claimed.delivery_id)
             result = Failure(FailureKind.INTERNAL, type(error).__name__)
@@ -265,10 +266,7 @@ class Worker:
         return Finished(claimed, started_at, milliseconds, result, self.jitter())
 
     def _post(self, claimed: Claimed, *, now: datetime) -> AttemptResult:
-        try:
-            keys = [self._key(encrypted) for encrypted in claimed.encrypted_secrets]
-        except DecryptionError as error:
-            return Failure(FailureKind.SECRET_UNREADABLE, f"{error}; {error.advice.text}")
+        keys = [self._key(encrypted) for encrypted in claimed.encrypted_secrets]
         body = claimed.body.encode()
         headers = signatures.sign(keys, claimed.webhook_id, body, now=now)
         headers[HEADER] = claimed.span.header

@@ -8,7 +8,7 @@ from foundation.db.session import Database
 from foundation.errors import Advice
 from foundation.http.ssrf import Guard
 from notifier.courses import service as courses
-from notifier.webhooks import breaker_store, endpoints
+from notifier.webhooks import circuit_breaker, endpoints
 from notifier.webhooks.circuit_breaker import BreakerState
 from receiver.course_state import TokenRejected
 from receiver.gradebook.base import ScoreCounts
@@ -44,7 +44,7 @@ def _add_to_eassessment(database: Database, now: datetime) -> None:
             endpoints.register(session, url, vault=VAULT, guard=guard, now=now)
         endpoints.disable(session, DISABLED, "the receiver responded with 410", now=now)
         paused = BreakerState(9, now - timedelta(hours=2), now, now + timedelta(hours=1))
-        breaker_store.write_states(session, {PAUSED: paused})
+        circuit_breaker.write_states(session, {PAUSED: paused})
         for course_id, title in TITLES.items():
             courses.add_course(session, course_id, title, now=now)
         courses.ensure_course(session, "7731", "A course in a Moodle", now=now)

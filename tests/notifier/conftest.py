@@ -44,7 +44,7 @@ from notifier.models import (
     Endpoint,
     Event,
 )
-from notifier.webhooks import breaker_store, deliveries, delivery_queries, endpoints, outbox
+from notifier.webhooks import circuit_breaker, deliveries, delivery_queries, endpoints, outbox
 from notifier.webhooks.circuit_breaker import BreakerState
 from notifier.webhooks.deliveries import Claimed, Finished, Settlement
 from notifier.webhooks.http_client import Transport
@@ -234,7 +234,7 @@ class Store:
 
     def set_state(self, endpoint_id: int, state: BreakerState) -> None:
         """Write an endpoint's breaker state."""
-        self.write(breaker_store.write_states, {endpoint_id: state})
+        self.write(circuit_breaker.write_states, {endpoint_id: state})
 
     def add_delivery(self, endpoint_id: int, **overrides: Any) -> int:
         """Write an event with one delivery, due at `NINE`; return the delivery's id."""

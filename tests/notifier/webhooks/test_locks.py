@@ -14,7 +14,7 @@ from notifier.courses import grades
 from notifier.courses import service as courses
 from notifier.errors import ClaimsNotAllowedError, CourseNotDeletedError, ReplayRefusedError
 from notifier.models import SOURCE, Course, Delivery, Endpoint, Grade
-from notifier.webhooks import breaker_store, endpoints
+from notifier.webhooks import circuit_breaker, endpoints
 from notifier.webhooks import replay as replays
 from notifier.webhooks.circuit_breaker import BreakerState
 from notifier.webhooks.deliveries import Claimed, Finished
@@ -61,7 +61,7 @@ def wait_for_a_waiter(store: Store) -> None:
 @pytest.mark.parametrize(
     "lock",
     [
-        pytest.param(lambda session, one: breaker_store.lock_states(session, [one]), id="batch"),
+        pytest.param(lambda session, one: circuit_breaker.lock_states(session, [one]), id="batch"),
         pytest.param(
             lambda session, one: endpoints.disable(session, one, "", now=NINE), id="disable"
         ),
@@ -139,10 +139,10 @@ def test_replay_locks_endpoints_in_their_order(
     store.set_state(second.id, PAUSED)
 
     with impatient.writing() as session:
-        breaker_store.lock_states(session, [first.id])
+        circuit_breaker.lock_states(session, [first.id])
         replaying = other.submit(store.write, replays.replay, [delivery_id], by=ADA, now=NINE)
         wait_for_a_waiter(store)
-        locked = breaker_store.lock_states(session, [second.id])
+        locked = circuit_breaker.lock_states(session, [second.id])
 
     assert locked == {second.id: PAUSED}
     assert replaying.result(timeout=10) == [delivery_id]

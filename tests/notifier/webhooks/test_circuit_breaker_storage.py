@@ -3,7 +3,7 @@
 from dataclasses import replace
 from datetime import timedelta
 
-from notifier.webhooks import breaker_store
+from notifier.webhooks import circuit_breaker
 from notifier.webhooks.circuit_breaker import BreakerState
 from tests.notifier.conftest import MINUTE, NINE, Store
 
@@ -15,8 +15,8 @@ def test_states_of_enabled_endpoints_are_locked(store: Store) -> None:
     disabled = store.add_endpoint(disabled=True)
     store.set_state(paused.id, PAUSED)
 
-    given = store.write(breaker_store.lock_states, [healthy.id, disabled.id])
-    failing = store.write(breaker_store.lock_states, [], if_failing=[paused.id, other.id])
+    given = store.write(circuit_breaker.lock_states, [healthy.id, disabled.id])
+    failing = store.write(circuit_breaker.lock_states, [], if_failing=[paused.id, other.id])
 
     assert (given, failing) == ({healthy.id: BreakerState()}, {paused.id: PAUSED})
 
@@ -25,7 +25,7 @@ def test_end_pauses_lets_endpoints_be_tried(store: Store) -> None:
     paused, healthy = store.add_endpoint(), store.add_endpoint()
     store.set_state(paused.id, PAUSED)
 
-    store.write(breaker_store.end_pauses, now=NINE)
+    store.write(circuit_breaker.end_pauses, now=NINE)
 
-    ended = store.write(breaker_store.lock_states, [paused.id, healthy.id])
+    ended = store.write(circuit_breaker.lock_states, [paused.id, healthy.id])
     assert ended == {paused.id: replace(PAUSED, paused_until=NINE), healthy.id: BreakerState()}
