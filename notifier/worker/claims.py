@@ -66,16 +66,12 @@ def claim(
     if not most:
         return []
     rows = [{"endpoint_id": one, "number": number} for one, number in numbers.items()]
-    token, until = secrets.token_hex(16), now + lease
-    _CLAIM[newest].execute(session, rows, most=most, token=token, now=now, until=until)
-    return _read_claimed(session, token, until, now=now)
+    return _execute(session, _CLAIM[newest], rows, lease, now, most=most)
 
 
 def claim_suspect(session: Session, *, lease: timedelta, now: datetime) -> list[Claimed]:
     """Claim one of the suspects, the one that has been due for longest."""
-    token, until = secrets.token_hex(16), now + lease
-    _CLAIM_SUSPECT.execute(session, [], token=token, now=now, until=until)
-    return _read_claimed(session, token, until, now=now)
+    return _execute(session, _CLAIM_SUSPECT, [], lease, now)
 
 
 def give_back(session: Session, claimed: Sequence[Claimed]) -> None:
@@ -217,11 +213,21 @@ _EXPIRED = RowsQuery(
 )
 
 
-def _read_claimed(session: Session, token: str, until: datetime, *, now: datetime) -> list[Claimed]:
-    rows = _CLAIMED.fetch(session, token=token, until=until)
-    endpoint_ids = {endpoint_id for _, endpoint_id, *_ in rows}
-    encrypted = endpoints.encrypted_secrets(session, endpoint_ids, now=now) if rows else {}
-    return [_claimed(row, encrypted, now) for row in rows]
+def _execute(
+    session: Session,
+    statement: RowsStatement,
+    rows: Sequence[Mapping[str, int]],
+    lease: timedelta,
+    now: datetime,
+    **values: int,
+) -> list[Claimed]:
+    """Claim by a statement, and read what a post needs."""
+    token, until = secrets.token_hex(16), now + lease
+    result = statement.execute(session, rows, token=token, now=now, until=until, **values)
+    claimed = _CLAIMED.fetch(session, token=token, until=until) if result.rowcount else []
+    endpoint_ids = {endpoint_id for _, endpoint_id, *_ in claimed}
+    encrypted = endpoints.encrypted_secrets(session, endpoint_ids, now=now) if claimed else {}
+    return [_claimed(row, encrypted, now) for row in claimed]
 
 
 def _claimed(

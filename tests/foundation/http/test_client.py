@@ -45,11 +45,11 @@ def serve() -> Iterator[Serve]:
 @pytest.fixture
 def post(authority: Authority) -> Iterator[Post]:
     """Return a function that posts over kept connections and returns the status."""
-    adapter = http.Adapter(Dialer(5, bundle=str(authority.bundle)))
+    adapter = http.Adapter(Dialer(20, bundle=str(authority.bundle)))
 
     def send(url: str, body: bytes = BODY) -> int:
         request = requests.Request("POST", url, data=body).prepare()
-        with deadline.Exchange(5, idle_timeout=0.5), adapter.send(request) as response:
+        with deadline.Exchange(30, idle_timeout=5), adapter.send(request) as response:
             response.raw.read()
         return response.status_code
 
