@@ -16,14 +16,11 @@ from foundation.http.ssrf import Guard
 
 # Concurrent lookups. Connections are kept, so that only lookups that hang reach it.
 MAX_LOOKUPS = 128
-_NO_ROUTE = frozenset({errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EADDRNOTAVAIL, errno.EACCES})
+# Errors that say only that this machine has no route to an address.
+NO_ROUTE = frozenset({errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EADDRNOTAVAIL, errno.EACCES})
 
 # A function with the signature of `socket.getaddrinfo`.
 Resolve = Callable[..., list[Any]]
-
-
-class LookupTimeoutError(TimeoutError):
-    """The name server did not respond in time, or nothing was free to wait for it."""
 
 
 class BlockedAddressError(OSError):
@@ -31,23 +28,7 @@ class BlockedAddressError(OSError):
 
 
 class ConnectError(OSError):
-    """No address of the host could be connected to; `str()` is the error that says most."""
-
-
-class RefusedError(ConnectError):
-    """The host refuses connections."""
-
-
-class UnreachableError(ConnectError):
-    """There is no route to any address of the host."""
-
-
-class ConnectTimeoutError(TimeoutError):
-    """No address of the host accepted a connection in time."""
-
-
-class HandshakeTimeoutError(TimeoutError):
-    """The TLS handshake did not finish in time."""
+    """There is no connection; `errno` and `strerror` say why. ETIMEDOUT: not in time."""
 
 
 class Dialer:
@@ -77,8 +58,8 @@ class Dialer:
         """Return a socket that is connected to a host.
 
         Raises:
-            socket.gaierror, LookupTimeoutError, BlockedAddressError, ConnectError,
-            ConnectTimeoutError, HandshakeTimeoutError, OSError
+            socket.gaierror: The host has no address; EAI_AGAIN if that is not certain.
+            BlockedAddressError, ConnectError, OSError
         """
         connected = self._connect_first(self.look_up(host, port))
         try:
@@ -96,7 +77,8 @@ class Dialer:
                 connected.do_handshake()
         except TimeoutError as error:
             connected.close()
-            raise HandshakeTimeoutError("the handshake did not finish in time") from error
+            why = f"no TLS handshake within {self._seconds:g} s"
+            raise ConnectError(errno.ETIMEDOUT, why) from error
         except BaseException:
             connected.close()
             raise
@@ -106,11 +88,9 @@ class Dialer:
         """Return the addresses of a host, none of which is blocked, as `getaddrinfo` does.
 
         Raises:
-            socket.gaierror, LookupTimeoutError, BlockedAddressError
+            socket.gaierror, BlockedAddressError
         """
         rows = self._rows(host, port)
-        if not rows:
-            raise socket.gaierror(socket.EAI_NONAME, "the name has no address")
         for *_, address in rows:
             self._check(host, address[0])
         return rows
@@ -124,7 +104,7 @@ class Dialer:
     def _rows(self, host: str, port: int) -> list[Any]:
         """Look a name up in a thread: `getaddrinfo` has no time-out and cannot be interrupted."""
         if len(self._lookups) >= MAX_LOOKUPS:
-            raise LookupTimeoutError(f"{MAX_LOOKUPS} other lookups hang")
+            raise socket.gaierror(socket.EAI_AGAIN, f"{MAX_LOOKUPS} other lookups hang")
         lookup: Future[list[Any]] = Future()
         self._lookups.add(lookup)
         try:
@@ -133,13 +113,13 @@ class Dialer:
             ).start()
             return lookup.result(min(self._seconds, deadline.current.get().seconds_left))
         except TimeoutError:
-            why = f"no response of the name server for {self._seconds:g} s"
+            code, why = socket.EAI_AGAIN, f"no response of the name server for {self._seconds:g} s"
         except UnicodeError:
-            raise socket.gaierror(socket.EAI_NONAME, "not a valid host name") from None
+            code, why = socket.EAI_NONAME, "not a valid host name"
         except RuntimeError as error:  # the system has no more threads now
             self._lookups.discard(lookup)
-            why = str(error)
-        raise LookupTimeoutError(why)
+            code, why = socket.EAI_AGAIN, str(error)
+        raise socket.gaierror(code, why)
 
     def _run_lookup(self, host: str, port: int, lookup: Future[list[Any]]) -> None:
         try:
@@ -158,15 +138,10 @@ class Dialer:
                 return socket.create_connection(address[:2], seconds)
             except OSError as error:
                 failures.append(error)
-        # What the host itself said comes before silence, and before a missing route, such as that
-        # to the IPv6 address of a host from a network without IPv6.
-        failed = max(failures, key=lambda one: (one.errno not in _NO_ROUTE, one.errno is not None))
-        if failed.errno is None:
-            raise ConnectTimeoutError("no connection was accepted in time") from failed
-        if failed.errno in _NO_ROUTE:
-            raise UnreachableError(failed.strerror) from failed
-        kind = RefusedError if failed.errno == errno.ECONNREFUSED else ConnectError
-        raise kind(failed.strerror) from failed
+        # Not the missing route to its IPv6 address, from a network without IPv6.
+        failed = next((one for one in failures if one.errno not in NO_ROUTE), failures[0])
+        why = failed.strerror or f"the connection was not accepted within {self._seconds:g} s"
+        raise ConnectError(failed.errno or errno.ETIMEDOUT, why) from failed
 
 
 def tls_context(bundle: str = "") -> ssl.SSLContext:

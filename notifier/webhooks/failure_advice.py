@@ -19,7 +19,6 @@ class FailureKind(StrEnum):
     REFUSED = "refused"
     UNREACHABLE = "unreachable"
     CONNECT_TIMEOUT = "connect-timeout"
-    TLS_TIMEOUT = "tls-timeout"
     TLS_EXPIRED = "tls-expired"
     TLS_NOT_YET_VALID = "tls-not-yet-valid"
     TLS_SELF_SIGNED = "tls-self-signed"
@@ -54,10 +53,8 @@ _ADVICE: dict[str, Advice] = {
     FailureKind.REFUSED: Advice("Check that the receiver is running and listens on this port."),
     FailureKind.UNREACHABLE: Advice("Check the network between this machine and the receiver."),
     FailureKind.CONNECT_TIMEOUT: Advice(
-        "Check that the receiver is running and that no firewall blocks the connection."
-    ),
-    FailureKind.TLS_TIMEOUT: Advice(
-        "Check that this port speaks TLS and that the receiver is not overloaded."
+        "Check that the receiver is running and not overloaded, and that no firewall blocks the "
+        "connection."
     ),
     FailureKind.TLS_EXPIRED: Advice("Ask the receiver's administrator to renew the certificate."),
     FailureKind.TLS_NOT_YET_VALID: Advice(

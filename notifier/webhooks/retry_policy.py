@@ -4,7 +4,7 @@
 `failure_advice`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from enum import Enum
@@ -33,11 +33,12 @@ _INTERNAL = frozenset({FailureKind.INTERNAL, FailureKind.SECRET_UNREADABLE})
 
 @dataclass(frozen=True)
 class WebhookResponse:
-    """A receiver's response: status, `Retry-After` as received, the beginning of the body."""
+    """A receiver's response: status, headers as received, the beginning of the body."""
 
     status: int
     retry_after: str | None = None
     excerpt: str = ""
+    date: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from notifier.services import Services
 from notifier.webhooks import endpoints, outbox, receiver_probes
 from notifier.webhooks.deliveries import result_columns
 from notifier.webhooks.receiver_probes import Probe, ProbeResult, ReceiverFinding
-from notifier.webhooks.retry_policy import AttemptResult, Delivered, decide
+from notifier.webhooks.retry_policy import AttemptResult, Delivered, WebhookResponse, decide
 from notifier.worker.metrics import HEARTBEATS
 
 if TYPE_CHECKING:
@@ -104,7 +104,8 @@ def check_receiver(services: Services, endpoint_id: int) -> ReceiverCheck:
                     continue
                 sent_id = webhook_id if probe is Probe.REPEATED else outbox.new_webhook_id()
                 results.append(ProbeResult(probe, _post(transport, target, probe, sent_id).result))
-    offset = receiver_probes.clock_offset(first.date, first.sent_at + first.took / 2)
+    date = first.result.date if isinstance(first.result, WebhookResponse) else ""
+    offset = receiver_probes.clock_offset(date, first.sent_at + first.took / 2)
     findings = receiver_probes.diagnose(results, offset, endpoint_id)
     return ReceiverCheck(target.url, findings, offset, results)
 
@@ -150,7 +151,6 @@ class _Posted:
     sent_at: datetime
     took: timedelta
     result: AttemptResult
-    date: str
 
 
 def _read_target(services: Services, endpoint_id: int, *, is_heartbeat: bool = False) -> _Target:
@@ -181,9 +181,8 @@ def _post(transport: "Transport", target: _Target, probe: Probe, webhook_id: str
         probe, target.keys, webhook_id, target.body, now=sent_at
     )
     headers[tracing.HEADER] = tracing.new_span().header
-    result, received = transport.post_for_headers(target.url, headers, body)
-    took = timedelta(seconds=time.perf_counter() - clock)
-    return _Posted(sent_at, took, result, received.get("Date", ""))
+    result = transport.post(target.url, headers, body)
+    return _Posted(sent_at, timedelta(seconds=time.perf_counter() - clock), result)
 
 
 def _store(

@@ -188,8 +188,7 @@ class HttpClient:
             row for types, row in _EXPLANATIONS.items() if isinstance(error, types)
         )
         why = http.error_text(error, MAX_DETAIL)
-        connect = self._timeout[0]
-        detail = text.format(why=why, connect=connect, idle_timeout=idle_timeout, total=total)
+        detail = text.format(why=why, idle_timeout=idle_timeout, total=total)
         timed_out = type(error) in {DeadlineError, TimeoutError}
         return RequestFailedError(detail, unreachable=unreachable, timed_out=timed_out)
 
@@ -198,14 +197,12 @@ class HttpClient:
 # counts.
 _EXPLANATIONS: dict[type | tuple[type, ...], tuple[str, bool]] = {
     DeadlineError: ("no complete response within {total:g} s", False),
-    dialer.LookupTimeoutError: ("the host name was not resolved: {why}", True),
-    dialer.ConnectTimeoutError: ("the connection was not accepted within {connect:g} s", True),
-    dialer.HandshakeTimeoutError: ("no TLS handshake within {connect:g} s", True),
+    socket.gaierror: ("the host name was not resolved: {why}", True),
     ssl.SSLCertVerificationError: (
         "the certificate is not valid: {why}; set RECEIVER_CA_BUNDLE to trust its authority",
         True,
     ),
-    (socket.gaierror, dialer.ConnectError): ("no response: {why}", True),
+    dialer.ConnectError: ("no response: {why}", True),
     TimeoutError: ("no data for {idle_timeout:g} s", False),
     ConnectionError: ("no response: {why}", False),
     HTTPException: ("the response is not HTTP, or incomplete: {why}", False),

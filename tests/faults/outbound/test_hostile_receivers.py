@@ -195,7 +195,8 @@ def test_connection_that_is_not_accepted_costs_the_connect_timeout(
     )
 
     assert failure == Failure(
-        "connect-timeout", f"127.0.0.1:{full_port}: no connection within 0.2 s"
+        "connect-timeout",
+        f"127.0.0.1:{full_port}: the connection was not accepted within 0.2 s",
     )
     assert time.monotonic() - started < PATIENCE
 

@@ -127,7 +127,10 @@ def drips_handshake(connection: socket.socket, stopped: threading.Event) -> None
     ("limits", "kind", "detail"),
     [
         pytest.param(
-            {"connect_timeout": 0.3}, "tls-timeout", "no TLS handshake within 0.3 s", id="time-out"
+            {"connect_timeout": 0.3},
+            "connect-timeout",
+            "no TLS handshake within 0.3 s",
+            id="time-out",
         ),
         pytest.param(
             {"deadline": 0.3}, "deadline", "too slow: no response within 0.3 s", id="deadline"

@@ -169,7 +169,7 @@ def test_failed_test_says_what_to_do_without_links_from_its_detail(
     store.add_endpoint()
     detail = "no response: `notifier endpoints list` <b>"
     failure = Failure(FailureKind.REFUSED, detail)
-    monkeypatch.setattr(Transport, "post_for_headers", lambda *_: (failure, {}))
+    monkeypatch.setattr(Transport, "post", lambda *_: failure)
 
     ada.send("/endpoints/1/ping")
 

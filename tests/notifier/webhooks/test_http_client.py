@@ -163,7 +163,7 @@ def test_closed_port_is_refused(make_transport: MakeTransport) -> None:
 
         answer = make_transport().post(f"http://{where}/", HEADERS, BODY)
 
-    assert answer == Failure("refused", f"{where}: connection refused")
+    assert answer == Failure("refused", f"{where}: Connection refused")
 
 
 @pytest.mark.parametrize(

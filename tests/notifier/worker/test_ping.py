@@ -69,7 +69,7 @@ def test_failed_ping_is_stored_with_its_failure(here: Services, store: Store) ->
     (ping,) = store.all(EndpointPing)
     assert isinstance(result.result, Failure)
     assert (ping.status, ping.failure, ping.accepted) == (None, "refused", False)
-    assert ping.detail == "127.0.0.1:9: connection refused"
+    assert ping.detail == "127.0.0.1:9: Connection refused"
 
 
 def test_no_session_is_open_during_a_ping(here: Services, store: Store, sink: Sink) -> None:

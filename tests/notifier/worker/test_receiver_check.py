@@ -239,7 +239,7 @@ def test_check_without_a_response_sends_one_ping(here: Services, store: Store) -
     check = check_receiver(here, made.id)
 
     assert [one.response for one in check.results] == ["refused"]
-    assert check.findings[0].detail == "does not respond: 127.0.0.1:9: connection refused"
+    assert check.findings[0].detail == "does not respond: 127.0.0.1:9: Connection refused"
 
 
 def test_check_of_a_slow_receiver_ends_early(
