@@ -42,19 +42,14 @@ class _Connection(HTTPConnection):
         super().__init__(host.removesuffix("."), port)
         self.origin = origin
         self._opened_at = self._requested_at = time.monotonic()
-        self._request = b""
         self.sock = dialer.dial(host, port, tls=parts.scheme == "https")
-
-    @property
-    def is_recent(self) -> bool:
-        """Whether it is neither too old nor idle for too long."""
-        now = time.monotonic()
-        return now - self._opened_at < MAX_AGE and now - self._requested_at < MAX_IDLE
 
     @property
     def is_usable(self) -> bool:
         """Whether it is recent, and nothing has come: neither its end nor a second response."""
-        if not self.is_recent or wait_for_read(self.sock, timeout=0):
+        now = time.monotonic()
+        is_recent = now - self._opened_at < MAX_AGE and now - self._requested_at < MAX_IDLE
+        if not is_recent or wait_for_read(self.sock, timeout=0):
             return False
         # TLS may hold decrypted bytes that the socket does not show.
         return not (isinstance(self.sock, ssl.SSLSocket) and self.sock.pending())
@@ -138,15 +133,10 @@ class Adapter(BaseAdapter):
         return self._send(request, _Connection(origin, self._dialer))
 
     def keep(self, connection: _Connection) -> None:
-        """Keep a connection for the next request to its origin.
-
-        Close the least recently used ones that are not recent, or above the limit.
-        """
+        """Keep a connection for the next request to its origin, in place of the oldest if full."""
         with self._lock:
             self._kept.append(connection)
-            while self._kept and (
-                len(self._kept) > self._connections or not self._kept[0].is_recent
-            ):
+            if len(self._kept) > self._connections:
                 self._kept.pop(0).close()
 
     def close(self) -> None:

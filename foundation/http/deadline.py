@@ -36,8 +36,7 @@ class Exchange:
         self._socket: socket.socket | None = None
 
     def __enter__(self) -> Self:
-        with _lock:
-            self._watched, has_begun = _watched_of(os.getpid())
+        self._watched, has_begun = _watched_of(os.getpid())
         self._token: Token[Exchange] = current.set(self)
         self._watched.add(self)
         if not has_begun.is_set():
@@ -91,12 +90,14 @@ class Exchange:
 
 # The exchange of this thread.
 current = ContextVar[Exchange]("current")
-_lock = threading.Lock()
 
 
 @cache
 def _watched_of(_process_id: int) -> tuple[set[Exchange], threading.Event]:
-    """Return the exchanges that a thread of a process watches; a fork copies no threads."""
+    """Return the exchanges that a thread of a process watches; a fork copies no threads.
+
+    Two that are the first at the same time may get a thread each.
+    """
     watched, has_begun = set[Exchange](), threading.Event()
     arguments = (watched, has_begun)
     threading.Thread(target=_watch, args=arguments, name="deadlines", daemon=True).start()

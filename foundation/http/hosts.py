@@ -1,14 +1,14 @@
-"""Hosts in URLs: the normal form of each, and the address that it means, if it is one."""
+"""Hosts in URLs: the name in its normal form, or the address, that each of them means."""
 
 import re
 import socket
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from urllib.parse import urlsplit
 
 import idna
 
-_MAX_NAME = 253
+Address = IPv4Address | IPv6Address
+
 _MAX_URL = 2000
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?", re.ASCII)
 
@@ -17,27 +17,19 @@ class HostError(ValueError):
     """The text is not a host; `str()` continues a sentence that begins with it."""
 
 
-@dataclass(frozen=True)
-class Host:
-    """A host in its normal form; `address` is set if the host is an address."""
-
-    name: str
-    address: IPv4Address | IPv6Address | None = None
-
-    @property
-    def is_loopback(self) -> bool:
-        """Whether the host always means this machine, as `localhost` does (RFC 6761, 6.3)."""
-        if self.address is not None:
-            return self.address.is_loopback
-        return self.name.rpartition(".")[2] == "localhost"
+def is_loopback(host: str | Address) -> bool:
+    """Return True if a host always means this machine, as `localhost` does (RFC 6761, 6.3)."""
+    if isinstance(host, str):
+        return host.rpartition(".")[2] == "localhost"
+    return host.is_loopback
 
 
-def parse_host(host: str) -> Host:
-    """Return the host that a text means, or raise HostError.
+def parse_host(host: str) -> str | Address:
+    """Return the host that a text means, a name in its normal form or an address.
 
     Everything that resolvers read as an address is one: octal, hexadecimal, short and undotted
     numbers (as `inet_aton` reads them), and the digits and dots of other scripts (UTS 46). An
-    IPv4-mapped IPv6 address is the IPv4 address.
+    IPv4-mapped IPv6 address is the IPv4 address. Raises HostError.
     """
     if "%" in host:
         raise HostError("contains a percent sign: an escape sequence or a network interface")
@@ -46,16 +38,14 @@ def parse_host(host: str) -> Host:
             ipv6 = IPv6Address(host)
         except ValueError:
             raise HostError("is not an IPv6 address") from None
-        address = ipv6.ipv4_mapped or ipv6
-        return Host(str(address), address)
+        return ipv6.ipv4_mapped or ipv6
     name = _ascii_name(host)
     if not re.fullmatch(r"[0-9]+|0x[0-9a-f]*", name.rpartition(".")[2]):
-        return Host(name)
+        return name
     try:
-        ipv4 = IPv4Address(socket.inet_aton(name))
+        return IPv4Address(socket.inet_aton(name))
     except OSError:
         raise HostError("ends like an IPv4 address but is not one") from None
-    return Host(str(ipv4), ipv4)
 
 
 def site_url_error(url: str) -> str | None:
@@ -80,8 +70,9 @@ def _ascii_name(host: str) -> str:
     except idna.IDNAError:
         raise HostError("contains characters that are not allowed in a host name") from None
     name = name.removesuffix(".")
-    if len(name) > _MAX_NAME:
-        raise HostError(f"is longer than {_MAX_NAME} characters")
-    if not all(_LABEL.fullmatch(label) for label in name.split(".")):
-        raise HostError("is not a host name: up to 63 letters, digits and hyphens between two dots")
+    if len(name) > 253 or not all(_LABEL.fullmatch(label) for label in name.split(".")):
+        raise HostError(
+            "is not a host name: at most 253 letters, digits, hyphens and dots, no more than 63 "
+            "between two dots"
+        )
     return name

@@ -2,11 +2,10 @@
 
 import contextlib
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_network
 
-from foundation.http.hosts import parse_host
+from foundation.http.hosts import Address, parse_host
 
-Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
 # Blocked whatever `ipaddress` says, which differs between versions of Python. Among them are forms
@@ -69,10 +68,10 @@ def parse_guard(allowed: str, *, loopback: bool) -> Guard:
 def _parse_entry(entry: str) -> str | Network:
     with contextlib.suppress(ValueError):
         host = parse_host(entry.partition("/")[0])
-        if host.address is not None:
+        if not isinstance(host, str):
             return ip_network(entry)
-        if host.name == entry.lower():
-            return host.name
+        if host == entry.lower():
+            return host
     raise ValueError(f"{entry!r} is not a host name, an address or a CIDR network")
 
 

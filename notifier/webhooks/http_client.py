@@ -134,11 +134,8 @@ _CERTIFICATE_KINDS = {
     9: FailureKind.TLS_NOT_YET_VALID,
     10: FailureKind.TLS_EXPIRED,
     18: FailureKind.TLS_SELF_SIGNED,
-    19: FailureKind.TLS_UNKNOWN_CA,
-    20: FailureKind.TLS_UNKNOWN_CA,
-    21: FailureKind.TLS_UNKNOWN_CA,
-    62: FailureKind.TLS_WRONG_HOST,
-    64: FailureKind.TLS_WRONG_HOST,
+    **dict.fromkeys((19, 20, 21), FailureKind.TLS_UNKNOWN_CA),
+    **dict.fromkeys((62, 64), FailureKind.TLS_WRONG_HOST),
 }
 
 

@@ -8,7 +8,7 @@ from urllib3.util import parse_url
 
 from foundation.errors import Advice
 from foundation.http import hosts
-from foundation.http.hosts import Host, HostError
+from foundation.http.hosts import Address, HostError
 from foundation.http.ssrf import Guard
 from foundation.logging import redact
 from notifier.errors import EndpointUrlError
@@ -36,13 +36,14 @@ def normalize(url: str, guard: Guard) -> str:
         host = hosts.parse_host(written)
     except HostError as error:
         raise EndpointUrlError(f"the host {written} {error}") from None
+    is_loopback = hosts.is_loopback(host)
     _check_blocked(written, host, guard)
-    if parts.scheme != "https" and not (guard.loopback and host.is_loopback):
+    if parts.scheme != "https" and not (guard.loopback and is_loopback):
         raise EndpointUrlError(
             f"{url} is not https: others on the network could read and change what is sent",
-            advice=Advice(f"Give an https URL. {_LOOPBACK_STEP}") if host.is_loopback else None,
+            advice=Advice(f"Give an https URL. {_LOOPBACK_STEP}") if is_loopback else None,
         )
-    name = f"[{host.name}]" if isinstance(host.address, IPv6Address) else host.name
+    name = f"[{host}]" if isinstance(host, IPv6Address) else str(host)
     port = "" if parts.port is None else f":{parts.port}"
     # The path and the query stay as they are, byte for byte.
     rest = url[len(f"{parts.scheme}://{parts.netloc}") :]
@@ -91,21 +92,20 @@ def _written_host(parts: SplitResult) -> str:
     return parts.netloc.partition(":")[0]
 
 
-def _check_blocked(written: str, host: Host, guard: Guard) -> None:
-    if host.address is not None:
-        why = guard.blocked_reason(host.name, host.address)
+def _check_blocked(written: str, host: str | Address, guard: Guard) -> None:
+    is_loopback = hosts.is_loopback(host)
+    if not isinstance(host, str):
+        why = guard.blocked_reason(str(host), host)
         if why is not None:
             if not why.startswith(f"{written} "):
                 why = f"{written} means {why.replace(' ', ', which ', 1)}"
-            step = f"{_HOSTS_STEP} {_LOOPBACK_STEP}" if host.is_loopback else _HOSTS_STEP
+            step = f"{_HOSTS_STEP} {_LOOPBACK_STEP}" if is_loopback else _HOSTS_STEP
             raise EndpointUrlError(why, advice=Advice(step))
-    elif host.is_loopback:
+    elif is_loopback:
         if not guard.loopback:
-            raise EndpointUrlError(
-                f"{host.name} is loopback (RFC 6761)", advice=Advice(_LOOPBACK_STEP)
-            )
-    elif "." not in host.name and host.name not in guard.hosts:
+            raise EndpointUrlError(f"{host} is loopback (RFC 6761)", advice=Advice(_LOOPBACK_STEP))
+    elif "." not in host and host not in guard.hosts:
         raise EndpointUrlError(
-            f"{host.name} has no dot, so it means a different host on every network",
+            f"{host} has no dot, so it means a different host on every network",
             advice=Advice(f"Give the full name of the host. {_HOSTS_STEP}"),
         )

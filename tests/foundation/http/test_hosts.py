@@ -6,7 +6,7 @@ from ipaddress import ip_address
 import pytest
 
 from foundation.http import hosts
-from foundation.http.hosts import Host, HostError
+from foundation.http.hosts import HostError
 
 # 127.0.0.1 as resolvers accept it, and in characters of other scripts.
 NUMBERS = """
@@ -23,7 +23,7 @@ PERCENT = "contains a percent sign"
 
 @pytest.mark.parametrize("written", [*NUMBERS.split(), *OTHER_SCRIPTS.split(), "127.0.0.1."])
 def test_number_is_an_address(written: str) -> None:
-    assert hosts.parse_host(written) == Host("127.0.0.1", ip_address("127.0.0.1"))
+    assert hosts.parse_host(written) == ip_address("127.0.0.1")
 
 
 @pytest.mark.parametrize("written", NUMBERS.split())
@@ -32,7 +32,7 @@ def test_resolver_of_this_machine_reads_numbers_alike(written: str) -> None:
 
     (row, *_) = socket.getaddrinfo(written, 80, family=socket.AF_INET, flags=flags)
 
-    assert row[4][0] == hosts.parse_host(written).name
+    assert row[4][0] == str(hosts.parse_host(written))
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_resolver_of_this_machine_reads_numbers_alike(written: str) -> None:
     ],
 )
 def test_name_has_one_normal_form(written: str, name: str) -> None:
-    assert hosts.parse_host(written) == Host(name)
+    assert hosts.parse_host(written) == name
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_name_has_one_normal_form(written: str, name: str) -> None:
     ],
 )
 def test_ipv6_address_has_one_normal_form(written: str, name: str) -> None:
-    assert hosts.parse_host(written) == Host(name, ip_address(name))
+    assert hosts.parse_host(written) == ip_address(name)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_ipv6_address_has_one_normal_form(written: str, name: str) -> None:
         pytest.param("-a.example", "is not a host name", id="leading hyphen"),
         pytest.param("a;b.example", "is not a host name", id="semicolon"),
         pytest.param("a" * 64 + ".example", "is not a host name", id="long label"),
-        pytest.param("a." * 127 + "example", "is longer than 253 characters", id="too long"),
+        pytest.param("a." * 127 + "example", "is not a host name", id="too long"),
         pytest.param("elms%2eexample", PERCENT, id="escape sequence"),
         pytest.param("fe80::1%eth0", PERCENT, id="zone"),
         pytest.param("1::2::3", "is not an IPv6 address", id="not IPv6"),
@@ -110,4 +110,4 @@ def test_invalid_host_is_refused(written: str, why: str) -> None:
     ],
 )
 def test_loopback_is_known_without_a_lookup(written: str, expected: bool) -> None:
-    assert hosts.parse_host(written).is_loopback is expected
+    assert hosts.is_loopback(hosts.parse_host(written)) is expected
