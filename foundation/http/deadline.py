@@ -32,7 +32,7 @@ class Exchange:
     def __init__(self, seconds: float, *, idle_timeout: float | None = None) -> None:
         self.idle_timeout = idle_timeout
         self._ends_at = time.monotonic() + seconds
-        self._is_optional = False
+        self._may_be_cut = False
         self._socket: socket.socket | None = None
 
     def __enter__(self) -> Self:
@@ -68,7 +68,7 @@ class Exchange:
     def cut_after(self, seconds: float) -> None:
         """End the exchange after this time at the latest, which is no error from now on."""
         self._ends_at = min(self._ends_at, time.monotonic() + seconds)
-        self._is_optional = True
+        self._may_be_cut = True
 
     def cancel(self) -> None:
         """End the exchange now, from any thread.
@@ -84,7 +84,7 @@ class Exchange:
 
     def check(self) -> None:
         """Raise DeadlineError if the time is over, and it matters."""
-        if self.seconds_left <= 0 and not self._is_optional:
+        if self.seconds_left <= 0 and not self._may_be_cut:
             raise DeadlineError("the deadline has passed")
 
 

@@ -51,7 +51,7 @@ class Dialer:
         self._seconds = connect_timeout
         self._guard = guard
         self._getaddrinfo = resolve or socket.getaddrinfo
-        self._lookups = set[Future[list[Any]]]()
+        self._free_lookups = threading.Semaphore(MAX_LOOKUPS)
         self._context = tls_context(bundle)
 
     def dial(self, host: str, port: int, *, tls: bool) -> socket.socket:
@@ -96,17 +96,15 @@ class Dialer:
         return rows
 
     def _check(self, host: str, address: str) -> None:
-        without_interface = ip_address(address.partition("%")[0])
-        reason = self._guard.blocked_reason(host, without_interface) if self._guard else None
-        if reason is not None:
+        reason = self._guard and self._guard.blocked_reason(host, ip_address(address))
+        if reason:
             raise BlockedAddressError(reason)
 
     def _rows(self, host: str, port: int) -> list[Any]:
         """Look a name up in a thread: `getaddrinfo` has no time-out and cannot be interrupted."""
-        if len(self._lookups) >= MAX_LOOKUPS:
+        if not self._free_lookups.acquire(blocking=False):
             raise socket.gaierror(socket.EAI_AGAIN, f"{MAX_LOOKUPS} other lookups hang")
         lookup: Future[list[Any]] = Future()
-        self._lookups.add(lookup)
         try:
             threading.Thread(
                 target=self._run_lookup, args=(host, port, lookup), name="dns-lookup", daemon=True
@@ -117,7 +115,7 @@ class Dialer:
         except UnicodeError:
             code, why = socket.EAI_NONAME, "not a valid host name"
         except RuntimeError as error:  # the system has no more threads now
-            self._lookups.discard(lookup)
+            self._free_lookups.release()
             code, why = socket.EAI_AGAIN, str(error)
         raise socket.gaierror(code, why)
 
@@ -127,7 +125,7 @@ class Dialer:
         except Exception as error:  # noqa: BLE001 - re-raised in the thread that waits for it
             lookup.set_exception(error)
         finally:
-            self._lookups.discard(lookup)
+            self._free_lookups.release()
 
     def _connect_first(self, rows: list[Any]) -> socket.socket:
         exchange, failures = deadline.current.get(), list[OSError]()

@@ -72,7 +72,6 @@ def _ascii_name(host: str) -> str:
     name = name.removesuffix(".")
     if len(name) > 253 or not all(_LABEL.fullmatch(label) for label in name.split(".")):
         raise HostError(
-            "is not a host name: at most 253 letters, digits, hyphens and dots, no more than 63 "
-            "between two dots"
+            "is not a host name: up to 253 letters, digits and hyphens, 63 between dots"
         )
     return name

@@ -62,11 +62,11 @@ class StrictResponse(http.client.HTTPResponse):
         if has_body and not self.chunked and _LENGTH.fullmatch(first_length):
             self.length = int(first_length)
         if coding:
-            is_clear = coding == "chunked" and not length
+            has_clear_length = coding == "chunked" and not length
         else:
-            is_clear = bool(_LENGTH.fullmatch(length)) or not (length or has_body)
+            has_clear_length = bool(_LENGTH.fullmatch(length)) or not (length or has_body)
         is_last = self.version == 10 or "close" in options
-        self.will_close = is_last or not is_clear or len(fields) < len(lines)
+        self.will_close = is_last or not has_clear_length or len(fields) < len(lines)
 
     def read(self, amt: int | None = None) -> bytes:
         """Read up to this number of bytes, or raise http.client.IncompleteRead."""
@@ -75,7 +75,7 @@ class StrictResponse(http.client.HTTPResponse):
             raise http.client.IncompleteRead(found, self.length)
         return found
 
-    # Where http.client reads the size of a chunk, in Python's notation of numbers: -1, 0x4, 1_0.
+    # The method of http.client reads sizes as Python writes numbers: -1, 0x4, 1_0.
     def _read_next_chunk_size(self) -> int:
         found = _CHUNK_SIZE.fullmatch(self.fp.readline(_MAX_HEAD_BYTES))
         if found is None:

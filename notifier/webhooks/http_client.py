@@ -94,7 +94,7 @@ class Transport:
         self._adapter.close()
 
     def _failure(self, error: Exception, url: str) -> Failure:
-        kind, text = next(row for types, row in _EXPLAINED.items() if isinstance(error, types))
+        kind, text = next(row for types, row in _EXPLANATIONS.items() if isinstance(error, types))
         if isinstance(error, ssl.SSLCertVerificationError):
             kind = _CERTIFICATE_KINDS.get(error.verify_code, kind)
         elif isinstance(error, (socket.gaierror, dialer.ConnectError)):
@@ -105,14 +105,11 @@ class Transport:
 
 
 # Failures by the exceptions that cause them; the first match counts.
-_EXPLAINED: dict[type | tuple[type, ...], tuple[FailureKind, str]] = {
+_EXPLANATIONS: dict[type | tuple[type, ...], tuple[FailureKind, str]] = {
     deadline.DeadlineError: (FailureKind.DEADLINE, "too slow: no response within {deadline:g} s"),
     RequestException: (FailureKind.URL, "invalid URL"),
     socket.gaierror: (FailureKind.DNS, "the name cannot be resolved: {why}"),
-    dialer.BlockedAddressError: (
-        FailureKind.BLOCKED,
-        "{why}: blocked unless NOTIFIER_ALLOWED_HOSTS allows it",
-    ),
+    dialer.BlockedAddressError: (FailureKind.BLOCKED, "{why} and not in NOTIFIER_ALLOWED_HOSTS"),
     ssl.SSLCertVerificationError: (FailureKind.TLS, "the certificate is not trusted: {why}"),
     ssl.SSLError: (FailureKind.TLS, "TLS failed: {why}"),
     (ConnectionError, TimeoutError): (FailureKind.RESET, "the connection was lost: {why}"),
@@ -155,9 +152,7 @@ def _read(raw: StrictResponse) -> str:
 
 
 def _host_and_port(url: str) -> str:
-    """Return host and port as the connection reads them."""
+    """Return the host, with the port if the URL names one, as the connection reads them."""
     with contextlib.suppress(LocationParseError):
-        read = parse_url(url)
-        if read.host:
-            return f"{read.host}:{read.port or (443 if read.scheme == 'https' else 80)}"
+        return parse_url(url).netloc or "no host"
     return "no host"

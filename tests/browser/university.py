@@ -233,7 +233,7 @@ class _Day:
         if one.url != ELMS:
             return WebhookResponse(204)
         if OUTAGE[0] > self.now - at > OUTAGE[1]:
-            return Failure("refused", "elms.example.ac.uk:443: the connection was refused")
+            return Failure("refused", "elms.example.ac.uk: Connection refused")
         with self.elms.writing() as session:
             source = sources.get_webhook_source(session, "eassessment", vault=VAULT)
             raw = one.body.encode()

@@ -62,7 +62,7 @@ def test_name_that_does_not_resolve_is_retried(
 
     failure = make_transport(resolve=fail).post("https://elms.example/w", HEADERS, BODY)
 
-    assert failure == Failure(kind, "elms.example:443: the name cannot be resolved: why")
+    assert failure == Failure(kind, "elms.example: the name cannot be resolved: why")
     assert isinstance(decide(failure, 1, now=NINE), RetryAt)
 
 
@@ -92,7 +92,7 @@ def test_lookup_that_hangs_ends_in_time_and_is_retried(
     started = time.monotonic()
     failure = transport.post("https://elms.example/w", HEADERS, BODY)
 
-    assert failure == Failure(kind, f"elms.example:443: {detail}")
+    assert failure == Failure(kind, f"elms.example: {detail}")
     assert time.monotonic() - started < PATIENCE
     assert isinstance(decide(failure, 1, now=NINE), RetryAt)
     # A process does not wait for daemon threads when it exits.
@@ -115,10 +115,19 @@ def test_one_blocked_address_blocks_the_name(
 
     assert isinstance(failure, Failure)
     assert failure.kind == "blocked"
-    assert "127.0.0.2 is loopback: blocked" in failure.detail
+    assert "127.0.0.2 is loopback and not in" in failure.detail
     assert "NOTIFIER_ALLOWED_HOSTS" in failure.detail
     assert sink.connections == 0
     assert isinstance(decide(failure, 1, now=NINE), RetryAt)
+
+
+def test_missing_route_is_named(make_transport: MakeTransport) -> None:
+    guard = parse_guard("255.255.255.255", loopback=False)  # the kernel has no route for TCP to it
+    transport = make_transport(guard=guard, resolve=Dns(["255.255.255.255"]))
+
+    failure = transport.post("http://elms.example/w", HEADERS, BODY)
+
+    assert failure == Failure("unreachable", "elms.example: Network is unreachable")
 
 
 def test_rebinding_leads_to_no_unchecked_address(make_transport: MakeTransport, sink: Sink) -> None:
@@ -208,7 +217,7 @@ def test_all_addresses_share_one_deadline(make_transport: MakeTransport, full_po
         pytest.param(
             Dns(["127.0.0.1", "10.0.0.7"]),
             "blocked",
-            "10.0.0.7 is a private address: blocked unless NOTIFIER_ALLOWED_HOSTS",
+            "10.0.0.7 is a private address and not in NOTIFIER_ALLOWED_HOSTS",
             id="blocked",
         ),
     ],

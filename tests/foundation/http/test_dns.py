@@ -60,7 +60,7 @@ def test_every_address_of_a_name_is_returned() -> None:
 def test_address_with_a_network_interface_is_checked() -> None:
     rows = [(IPV6, 1, 6, "", ("fe80::1%eth0", 443, 0, 2))]
 
-    with pytest.raises(BlockedAddressError, match="fe80::1 is link-local"):
+    with pytest.raises(BlockedAddressError, match="fe80::1%eth0 is link-local"):
         look_up(Dialer(5, Guard(), resolve=lambda *_, **__: rows))
 
 

@@ -36,7 +36,7 @@ def test_add_warns_of_a_host_that_is_not_resolved(run: Run, read_json: ReadJson)
     assert result.exit_code == 0
     assert "Its secret, shown only once:" in result.stdout
     assert result.stderr == (
-        "warning: elms.example:443: the name cannot be resolved: Name or service not known\n"
+        "warning: elms.example: the name cannot be resolved: Name or service not known\n"
         "   next: Check the spelling of the host, its DNS records and the name server of this "
         "machine. Run `notifier endpoints correct-url 1`.\n"
     )
@@ -50,7 +50,7 @@ def test_corrected_url_is_checked_too(run: Run, store: Store) -> None:
     result = run("endpoints", "correct-url", 1, f"{URL}/2")
 
     assert result.stdout == f"Endpoint 1 now has the URL {URL}/2\n"
-    assert result.stderr.startswith("warning: elms.example:443: the name cannot be resolved")
+    assert result.stderr.startswith("warning: elms.example: the name cannot be resolved")
 
 
 def test_add_refuses_an_invalid_url_and_a_registered_one(run: Run, store: Store) -> None:
