@@ -94,10 +94,8 @@ current = ContextVar[Exchange]("current")
 
 @cache
 def _watched_of(_process_id: int) -> tuple[set[Exchange], threading.Event]:
-    """Return the exchanges that a thread of a process watches; a fork copies no threads.
-
-    Two that are the first at the same time may get a thread each.
-    """
+    """Return the exchanges that a thread of a process watches; a fork copies no threads."""
+    # Exchanges that are the first at the same time may have a thread each.
     watched, has_begun = set[Exchange](), threading.Event()
     arguments = (watched, has_begun)
     threading.Thread(target=_watch, args=arguments, name="deadlines", daemon=True).start()

@@ -52,7 +52,8 @@ def site_url_error(url: str) -> str | None:
     """Return why a URL cannot be that of a site, or None if it can; the URL is not repeated."""
     try:
         parts = urlsplit(url)
-        _ = parts.port  # raises ValueError for a port that is not a number
+        if parts.port == 0:
+            raise ValueError("Port 0 cannot be connected to")
     except ValueError as error:
         return f"the URL cannot be read: {error}"
     if parts.scheme not in {"http", "https"} or not parts.hostname or not url.isprintable():

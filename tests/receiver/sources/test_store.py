@@ -93,6 +93,7 @@ def test_reencrypted_secrets_and_site_tokens_need_only_the_new_key(
         pytest.param("a", "ftp://x.example", "not an http or https URL", id="scheme"),
         pytest.param("a", "https://", "not an http or https URL with a host", id="no host"),
         pytest.param("a", "https://x.example:port", "cannot be read", id="port"),
+        pytest.param("a", "https://x.example:0", "cannot be read: Port 0", id="port 0"),
         pytest.param("a", "https://u:p@x.example", "more than scheme, host", id="user info"),
         pytest.param("a", "https://x.example/?a=1", "more than scheme, host", id="query"),
         pytest.param("a", "https://x.example/#a", "more than scheme, host", id="fragment"),
