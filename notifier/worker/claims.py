@@ -38,11 +38,6 @@ def find_due(session: Session, after: int, *, now: datetime) -> tuple[list[int],
     return found, rows[-1].id if len(rows) == _MAX_ENDPOINTS else None
 
 
-def is_suspect(claimed: Claimed) -> bool:
-    """Return True if a delivery has lost several workers, and may lose this one too."""
-    return claimed.lost_claims >= SUSPECT_AFTER
-
-
 def any_lost(session: Session, *, now: datetime) -> bool:
     """Return True if there is a lease that expired, or a suspect to claim."""
     return bool(session.scalar(_ANY_LOST, {"now": now}))

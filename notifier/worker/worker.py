@@ -13,6 +13,7 @@ once its lease has expired (`claims.expired`).
 
 import queue
 import random
+import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing, suppress
@@ -165,20 +166,20 @@ class Worker:
         finished, unsent = self._senders.take(all_unsent=self._stopping)
         self._finished += finished
         self._unsent += unsent
-        if self._finished or self._unsent:
-            self._process()
-            return True
-        if self._stopping:
-            return False
-        self._forget_tokens()
-        # Without writing: a worker that has nothing to do locks no SQLite file.
-        with self.database.reading() as session:
-            now = db.now(session)
-            wanted, any_due = self._search(session, now=now)
-            any_lost = claims.any_lost(session, now=now)
-        if wanted or any_lost:
-            self._process(wanted)
-        return any_due or any_lost
+        is_busy = bool(self._finished or self._unsent)
+        wanted, any_due, any_lost = dict[int, int](), False, False
+        if not self._stopping:
+            self._forget_tokens()
+            # Without writing: a worker that has nothing to do locks no SQLite file.
+            with self.database.reading() as session:
+                now = db.now(session)
+                wanted, any_due = self._search(session, 1 if is_busy else sys.maxsize, now)
+                any_lost = claims.any_lost(session, now=now)
+        if is_busy or wanted or any_lost:
+            has_claimed = self._process(wanted)
+            if is_busy and not has_claimed:  # to search the other pages
+                self.wake()
+        return is_busy or any_due or any_lost
 
     def _forget_tokens(self) -> None:
         """Delete the copies of tokens that can no longer be claimed, now and then."""
@@ -192,9 +193,7 @@ class Worker:
                 token_claims.forget_expired(session, now=db.now(session))
         self._forgot_at = begun
 
-    def _search(
-        self, session: Session, *, pages: float = float("inf"), now: datetime
-    ) -> tuple[dict[int, int], bool]:
+    def _search(self, session: Session, pages: int, now: datetime) -> tuple[dict[int, int], bool]:
         """Return how many deliveries to claim for each endpoint of a page with something due.
 
         The search goes on where the last one ended. Also returns whether anything is due, even if
@@ -212,9 +211,10 @@ class Worker:
                 wanted = self._senders.wanted(random.sample(due, len(due)))
         return wanted, any_due
 
-    def _process(self, wanted: Mapping[int, int] | None = None) -> None:
-        """Settle, give back and claim in one transaction; None: search one page in it."""
-        begun, finished = time.monotonic(), self._finished
+    def _process(self, wanted: Mapping[int, int]) -> bool:
+        """Settle, give back and claim in one transaction; return whether something was claimed."""
+        begun, lease = time.monotonic(), self.options.lease
+        finished, claimed, suspects = self._finished, list[Claimed](), list[Claimed]()
         with self.database.writing() as session:
             now = db.now(session)
             if self._back_off:
@@ -226,32 +226,23 @@ class Worker:
                 disable_after=self.options.disable_after,
                 now=now,
             )
-            claimed = [] if self._stopping else self._claim(session, wanted, now)
-        suspect = next((one for one in claimed if claims.is_suspect(one)), self._suspect)
+            if not self._stopping:
+                # Half of the turns each: neither does a backlog of retries delay new events, nor
+                # the other way round.
+                newest = bool(random.getrandbits(1))
+                claimed = claims.claim(session, wanted, newest=newest, lease=lease, now=now)
+                if self._suspect is None:
+                    suspects = claims.claim_suspect(session, lease=lease, now=now)
+        suspect = suspects[0] if suspects else self._suspect
         ended = [*(attempt.claimed for attempt in self._finished), *self._unsent]
         self._suspect = None if suspect in ended else suspect
         self._senders.mark_settled(self._finished)
         self._finished, self._unsent = [], []
-        if wanted is None and not claimed:  # to search the other pages
-            self.wake()
         # What is not begun early in its lease could outlast it, if the database is away meanwhile.
-        send_before = begun + self.options.lease.total_seconds() / 4
-        self._senders.put(claimed, send_before=send_before)
+        self._senders.put(claimed + suspects, send_before=begun + lease.total_seconds() / 4)
         with logging.batch():
             reporter.report(settled, self.totals)
-
-    def _claim(
-        self, session: Session, wanted: Mapping[int, int] | None, now: datetime
-    ) -> list[Claimed]:
-        if wanted is None:
-            wanted, _ = self._search(session, pages=1, now=now)
-        # Half of the turns each: neither does a backlog of retries delay new events, nor the
-        # other way round.
-        newest, lease = bool(random.getrandbits(1)), self.options.lease
-        claimed = claims.claim(session, wanted, newest=newest, lease=lease, now=now)
-        if self._suspect is None:
-            claimed += claims.claim_suspect(session, lease=lease, now=now)
-        return claimed
+        return bool(claimed)
 
     def _attempt(self, claimed: Claimed) -> Finished:
         started_at, clock = datetime.now(UTC), time.perf_counter()
