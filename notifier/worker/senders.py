@@ -8,7 +8,7 @@ its circuit breaker. Slow endpoints have slots of their own, so that they do not
 import math
 import threading
 import time
-from collections import OrderedDict, deque
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -27,114 +27,87 @@ _FULL_BATCH = 64
 _TICK = 0.02
 # The weight of the latest response in the mean response time of an endpoint.
 _WEIGHT = 0.2
-# Seconds after which a post is slow, and an endpoint with this mean response time.
-_SLOW = 0.3
+# Seconds after which a post is slow, and the mean response time from which an endpoint is. The
+# first post of an endpoint is slow sooner, because many new ones may be silent.
+_SLOW, _FIRST_SLOW = 0.3, 0.02
 # Slow posts at once, each of which costs about 100 kB. A slow endpoint may have one of them for
 # each of this number of free slots.
 _SLOW_POSTS, _FREE_PER_POST = 512, 128
-# Other posts at once in the beginning. There are more while this process uses less than a part of a
-# core, and fewer while it uses nearly a whole one: they would only compete for the interpreter's
-# lock.
+# Quick posts at once in the beginning. There are more while this process uses less than this part
+# of a core, fewer while it uses more than that: they would only compete for the interpreter's lock.
 _FIRST_POSTS, _GROW_BELOW, _SHRINK_ABOVE = 2, 0.8, 0.9
 
 
 @dataclass(eq=False)
-class _Slots:
-    """Slots for posts: those in progress, and the endpoints that wait for one, oldest first."""
-
-    number: int
-    posts: "dict[_Post, None]" = field(default_factory=dict)
-    waiting: "OrderedDict[_Endpoint, None]" = field(default_factory=OrderedDict)
-
-    @property
-    def free(self) -> int:
-        return self.number - len(self.posts)
-
-
-@dataclass(eq=False)
 class _Endpoint:
-    """An endpoint and its claims.
+    """An endpoint: what is queued for it, how many posts are in progress, and what is known.
 
-    `queue` holds what is to be sent, each with the time before which it must begin; `claims` counts
-    in addition what is in progress or was not taken yet, `unsettled` the results that the database
-    does not know yet. `seconds` is the mean response time, None before the first response.
-    `failures` counts those in a row, and begins as if there had been some, because the endpoint may
-    have just been paused. Its rate permits a post at `next_at`, and a second's worth in advance.
+    `failures` counts those in a row. At `PAUSED_AFTER` nothing is sent before they are settled,
+    because the endpoint may be paused then. If it is not, the number goes on one below, where it
+    also begins. `seconds` is the mean response time, 0 if unknown. The rate permits a post at
+    `next_at`, and a second's worth in advance.
     """
 
-    slots: _Slots
-    queue: deque[tuple[Claimed, float]] = field(default_factory=deque)
-    claims: int = 0
+    queue: "deque[_Post]" = field(default_factory=deque)
     posting: int = 0
-    unsettled: int = 0
-    seconds: float | None = None
     failures: int = PAUSED_AFTER - 1
-    next_at: float = float("-inf")
+    seconds: float = 0.0
+    next_at: float = -math.inf
 
     @property
-    def must_wait(self) -> bool:
-        """Whether it may be paused once the results are settled, so that nothing is sent before."""
-        return self.failures >= PAUSED_AFTER and self.unsettled > 0
+    def is_slow(self) -> bool:
+        return self.seconds >= _SLOW
 
 
 @dataclass(eq=False)
 class _Post:
-    """A post in progress, and the slots of which it uses one."""
+    """The post of a claim, queued or in progress; it is only sent if it begins before a time."""
 
     endpoint: _Endpoint
     claimed: Claimed
-    started_at: float
-    slots: _Slots
+    send_before: float
 
 
+@dataclass(eq=False)
 class Senders:
     """Posts claimed deliveries on threads, and collects what has finished.
 
     `post` makes one attempt. `on_finished` is called with False at the first finished attempt, and
     with True at a full batch and when nothing is left to send. At most `threads` attempts are in
-    progress at a time, and up to 512 more that have taken longer than 0.3 seconds. `rate` limits
-    the attempts per second and endpoint.
+    progress at a time, and up to 512 more that have taken longer than 0.3 seconds, or are
+    slow from the beginning because their endpoint is. `rate` limits the attempts per second and
+    endpoint. `claims` is the number of claims held: queued, posting, or not taken yet.
     """
 
-    def __init__(
-        self,
-        post: Callable[[Claimed], Finished],
-        on_finished: Callable[[bool], None],
-        *,
-        threads: int,
-        per_endpoint: int,
-        rate: float,
-        clock: Callable[[], float] = time.monotonic,
-        processor_time: Callable[[], float] = time.process_time,
-    ) -> None:
-        self._post = post
-        self._on_finished = on_finished
-        self._threads = threads
-        self._per_endpoint = min(threads, per_endpoint)
-        self._rate = rate
-        self._clock = clock
-        self._processor_time = processor_time
-        self._lock = threading.Lock()
-        self._watched = threading.Condition(self._lock)
-        self._endpoints: dict[int, _Endpoint] = {}
-        self._quick = _Slots(min(threads, _FIRST_POSTS))
-        self._slow = _Slots(_SLOW_POSTS)
+    post: Callable[[Claimed], Finished]
+    on_finished: Callable[[bool], None]
+    threads: int
+    per_endpoint: int
+    rate: float
+    clock: Callable[[], float] = time.monotonic
+    processor_time: Callable[[], float] = time.process_time
+    claims: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        self.per_endpoint = min(self.threads, self.per_endpoint)
+        self._lock = threading.Condition()  # notified when there is something to watch, or the end
+        self._endpoints: defaultdict[int, _Endpoint] = defaultdict(_Endpoint)
+        # Posts in progress. The quick ones have their beginnings, in this order.
+        self._quick: dict[_Post, float] = {}
+        self._slow: set[_Post] = set()
+        self._most_quick = min(self.threads, _FIRST_POSTS)
+        # Endpoints with something queued: those that may post, in turn, and those over their rate.
+        self._waiting: OrderedDict[_Endpoint, None] = OrderedDict()
         self._throttled: list[_Endpoint] = []
         self._finished: list[Finished] = []
         self._unsent: list[Claimed] = []
-        self._claims = 0
         self._closed = False
         threading.Thread(target=self._watch, name="senders-watch", daemon=True).start()
 
     @property
-    def claims(self) -> int:
-        """The number of claims held: queued, posting, or not taken yet."""
-        return self._claims
-
-    @property
     def posting(self) -> int:
         """The number of attempts in progress."""
-        return len(self._quick.posts) + len(self._slow.posts)
+        return len(self._quick) + len(self._slow)
 
     def wanted(self, endpoint_ids: Sequence[int]) -> dict[int, int]:
         """Return how many deliveries may be claimed for each endpoint; zero is left out.
@@ -142,27 +115,25 @@ class Senders:
         If they are too many in total, those that want most get equal shares of what is left.
         """
         with self._lock:
-            numbers = {each: self._wanted(self._endpoint(each)) for each in endpoint_ids}
-            left = MAX_CLAIMS - self._claims + len(self._slow.posts)
+            numbers = {one: self._wanted(self._endpoints[one]) for one in endpoint_ids}
+            left = MAX_CLAIMS - self.claims + len(self._slow)
         wanted = {}
-        by_size = sorted(numbers.items(), key=lambda item: item[1])
-        for index, (endpoint_id, number) in enumerate(by_size):
-            given = min(number, left // (len(by_size) - index))
-            left -= given
-            if given > 0:
-                wanted[endpoint_id] = given
-        return wanted
+        for endpoint_id in sorted(numbers, key=numbers.__getitem__):
+            share = left // len(numbers)
+            wanted[endpoint_id] = min(numbers.pop(endpoint_id), share)
+            left -= wanted[endpoint_id]
+        return {endpoint_id: number for endpoint_id, number in wanted.items() if number > 0}
 
     def put(self, claimed: Sequence[Claimed], *, send_before: float) -> None:
         """Send claimed deliveries; those that are not begun before a time are not sent."""
         with self._lock:
             for claim in claimed:
-                endpoint = self._endpoint(claim.endpoint_id)
-                endpoint.queue.append((claim, send_before))
-                endpoint.claims += 1
-                self._wait_for_slot(endpoint)
-            self._claims += len(claimed)
+                endpoint = self._endpoints[claim.endpoint_id]
+                endpoint.queue.append(_Post(endpoint, claim, send_before))
+                self._wait_for_turn(endpoint)
+            self.claims += len(claimed)
             self._start_posts()
+            self._lock.notify_all()
 
     def take(self, *, all_unsent: bool = False) -> tuple[list[Finished], list[Claimed]]:
         """Return what has finished and what was left unsent since the last call, to be settled.
@@ -175,62 +146,55 @@ class Senders:
                     self._leave_unsent(endpoint)
             finished, self._finished = self._finished, []
             unsent, self._unsent = self._unsent, []
-            taken = [*(attempt.claimed for attempt in finished), *unsent]
-            for claim in taken:
-                self._endpoints[claim.endpoint_id].claims -= 1
-            self._claims -= len(taken)
+            self.claims -= len(finished) + len(unsent)
         return finished, unsent
 
     def mark_settled(self, finished: Sequence[Finished]) -> None:
         """Note that what was taken is settled, and the state of the endpoints with it."""
         with self._lock:
-            for attempt in finished:
-                self._endpoints[attempt.claimed.endpoint_id].unsettled -= 1
+            settled = {attempt.claimed.endpoint_id for attempt in finished}
+            for endpoint_id in settled - {one.claimed.endpoint_id for one in self._finished}:
+                endpoint = self._endpoints[endpoint_id]
+                endpoint.failures = min(endpoint.failures, PAUSED_AFTER - 1)
 
     def close(self) -> None:
         """End the threads after their current posts."""
         with self._lock:
             self._closed = True
-            self._watched.notify_all()
-
-    def _endpoint(self, endpoint_id: int) -> _Endpoint:
-        endpoint = self._endpoints.get(endpoint_id)
-        if endpoint is None:
-            endpoint = self._endpoints[endpoint_id] = _Endpoint(self._quick)
-        return endpoint
+            self._lock.notify_all()
 
     def _wanted(self, endpoint: _Endpoint) -> int:
-        if endpoint.must_wait:
-            return 0
-        if endpoint.seconds is None:
-            most = self._per_endpoint
-        elif endpoint.failures or endpoint.slots is self._slow:
-            most = self._concurrency(endpoint)
-        else:
-            per_second = min(self._per_endpoint / max(endpoint.seconds, 0.0001), self._rate)
-            most = max(self._per_endpoint, int(per_second * _SECONDS_AHEAD))
-        return max(0, most - endpoint.claims)
+        most = self._concurrency(endpoint)
+        if not (endpoint.failures or endpoint.is_slow):
+            per_second = min(self.per_endpoint / max(endpoint.seconds, 0.0001), self.rate)
+            most = max(most, int(per_second * _SECONDS_AHEAD))
+        return max(0, most - endpoint.posting - len(endpoint.queue))
 
     def _concurrency(self, endpoint: _Endpoint) -> int:
-        if endpoint.slots is self._slow:
-            return min(self._per_endpoint, math.ceil(self._slow.free / _FREE_PER_POST))
-        is_uncertain = endpoint.seconds is None or endpoint.failures >= PAUSED_AFTER
-        return 1 if is_uncertain else self._per_endpoint
+        """Return how many posts an endpoint may have; one while the next failure may pause it."""
+        if endpoint.failures >= PAUSED_AFTER:
+            return 0
+        most = 1 if endpoint.failures == PAUSED_AFTER - 1 else self.per_endpoint
+        if endpoint.is_slow:
+            most = min(most, math.ceil((_SLOW_POSTS - len(self._slow)) / _FREE_PER_POST))
+        return most
 
-    def _wait_for_slot(self, endpoint: _Endpoint) -> None:
+    def _wait_for_turn(self, endpoint: _Endpoint) -> None:
         if endpoint.queue:
-            endpoint.slots.waiting[endpoint] = None
+            self._waiting[endpoint] = None
+            if endpoint.is_slow:  # has slots of its own, so that it need not wait
+                self._waiting.move_to_end(endpoint, last=False)
 
     def _leave_unsent(self, endpoint: _Endpoint) -> None:
-        self._unsent += [claim for claim, _ in endpoint.queue]
+        self._unsent += [post.claimed for post in endpoint.queue]
         endpoint.queue.clear()
+        self._waiting.pop(endpoint, None)
 
     def _start_posts(self) -> None:
         """Start what may be posted now, on other threads."""
-        while (post := self._next_post()) is not None:
-            thread = threading.Thread(target=self._run, args=(post,), name="sender", daemon=True)
+        while (post := self._begin_next()) is not None:
             try:
-                thread.start()
+                threading.Thread(target=self._run, args=(post,), name="sender", daemon=True).start()
             except RuntimeError:  # the system has no more threads now
                 self._unsent.append(post.claimed)
                 self._end(post)
@@ -239,113 +203,95 @@ class Senders:
     def _run(self, post: _Post | None) -> None:
         """Make a post, and then others as long as there are some."""
         while post is not None:
-            post = self._finish(post, self._post(post.claimed))
+            finished = self.post(post.claimed)
+            with self._lock:
+                self._end(post)
+                self._record(post.endpoint, finished)
+                post = self._begin_next()
+                self._start_posts()  # more of the same endpoint may be sent
+                number = len(self._finished)
+                queued = self.claims - self.posting - number
+                is_full = number >= max(_FULL_BATCH, queued) or not self.posting
+            if is_full or number == 1:
+                self.on_finished(is_full)
 
-    def _finish(self, post: _Post, finished: Finished) -> _Post | None:
-        """Note what has finished; return what this thread posts next."""
-        with self._lock:
-            self._end(post)
-            self._record(post, finished)
-            following = self._next_post()
-            self._start_posts()  # more of the same endpoint may be sent
-            number, posting = len(self._finished), self.posting
-            queued = self._claims - posting - number
-            is_full = number >= max(_FULL_BATCH, queued) or not posting
-        if is_full or number == 1:
-            self._on_finished(is_full)
-        return following
-
-    def _next_post(self) -> _Post | None:
-        """Return a post that begins now, of the endpoint that has waited longest."""
-        now = self._clock()
-        for slots in (self._quick, self._slow):
-            while slots.waiting and slots.free > 0 and not self._closed:
-                endpoint, _ = slots.waiting.popitem(last=False)
-                if endpoint.queue and self._may_post(endpoint, now):
-                    claim, _ = endpoint.queue.popleft()
-                    self._wait_for_slot(endpoint)
-                    endpoint.posting += 1
-                    endpoint.next_at = max(endpoint.next_at, now - 1) + 1 / self._rate
-                    post = _Post(endpoint, claim, now, slots)
-                    slots.posts[post] = None
-                    self._watched.notify()
-                    return post
+    def _begin_next(self) -> _Post | None:
+        """Return a post that begins now, of the endpoint whose turn it is."""
+        now = self.clock()
+        while self._waiting and not self._closed:
+            endpoint = next(iter(self._waiting))
+            if not endpoint.is_slow and len(self._quick) >= self._most_quick:
+                break
+            del self._waiting[endpoint]
+            most = self._concurrency(endpoint)
+            has_room = endpoint.posting < most
+            has_to_wait = not has_room and (endpoint.is_slow or most == 0)  # for long
+            if has_to_wait or now >= endpoint.queue[0].send_before:
+                self._leave_unsent(endpoint)
+            elif has_room and endpoint.next_at >= now:
+                self._throttled.append(endpoint)
+            elif has_room:
+                return self._begin(endpoint, now)
         return None
 
-    def _may_post(self, endpoint: _Endpoint, now: float) -> bool:
-        _, send_before = endpoint.queue[0]
-        has_room = endpoint.posting < self._concurrency(endpoint)
-        is_blocked = endpoint.slots is self._slow and not has_room  # for long
-        if endpoint.must_wait or is_blocked or now >= send_before:
-            self._leave_unsent(endpoint)
-        elif has_room and endpoint.next_at >= now:
-            self._throttled.append(endpoint)
-            self._watched.notify()
+    def _begin(self, endpoint: _Endpoint, now: float) -> _Post:
+        post = endpoint.queue.popleft()
+        endpoint.posting += 1
+        endpoint.next_at = max(endpoint.next_at, now - 1) + 1 / self.rate
+        if endpoint.is_slow:
+            self._slow.add(post)
         else:
-            return has_room
-        return False
+            self._quick[post] = now
+        self._wait_for_turn(endpoint)
+        return post
 
     def _end(self, post: _Post) -> None:
-        del post.slots.posts[post]
+        self._quick.pop(post, None)
+        self._slow.discard(post)
         post.endpoint.posting -= 1
 
-    def _record(self, post: _Post, finished: Finished) -> None:
+    def _record(self, endpoint: _Endpoint, finished: Finished) -> None:
         """Note a result, and what it says about its endpoint."""
-        endpoint = post.endpoint
         self._finished.append(finished)
-        endpoint.unsettled += 1
-        seconds = self._clock() - post.started_at
-        mean = seconds if endpoint.seconds is None else endpoint.seconds
+        seconds = finished.milliseconds / 1000
+        mean = endpoint.seconds or seconds
         endpoint.seconds = mean + _WEIGHT * (seconds - mean)
-        match health_of(finished.result):
-            case EndpointHealth.HEALTHY:
-                endpoint.failures = 0
-            case EndpointHealth.FAILING:
-                endpoint.failures += 1
         if pauses_at_once(finished.result, now=finished.started_at):
             endpoint.failures = PAUSED_AFTER
-        self._move(endpoint, self._slow if endpoint.seconds >= _SLOW else self._quick)
-
-    def _move(self, endpoint: _Endpoint, slots: _Slots) -> None:
-        if endpoint.slots is not slots:
-            endpoint.slots.waiting.pop(endpoint, None)
-            endpoint.slots = slots
-            if slots is self._slow:  # what was claimed ahead would wait for too long
-                self._leave_unsent(endpoint)
-        self._wait_for_slot(endpoint)
+        elif health_of(finished.result) is EndpointHealth.FAILING:
+            endpoint.failures += 1
+        elif health_of(finished.result) is EndpointHealth.HEALTHY:
+            endpoint.failures = 0
+        self._wait_for_turn(endpoint)
 
     def _watch(self) -> None:
         """Find slow posts, let throttled ones begin, and adjust how many may be in progress."""
         while not self._closed:
             with self._lock:
-                while not (
-                    self._closed or self._quick.posts or self._quick.waiting or self._throttled
-                ):
-                    self._watched.wait()
-                begun, used = self._clock(), self._processor_time()
+                self._lock.wait_for(lambda: self.claims or self._closed)
+            begun, used = self.clock(), self.processor_time()
             time.sleep(_TICK)
             with self._lock:
-                self._move_slow()
-                used = self._processor_time() - used
-                self._adjust(used / max(self._clock() - begun, _TICK))
-                throttled, self._throttled = self._throttled, []
-                for endpoint in throttled:
-                    self._wait_for_slot(endpoint)
+                self._find_slow()
+                used = self.processor_time() - used
+                self._adjust(used / max(self.clock() - begun, _TICK))
+                while self._throttled:
+                    self._wait_for_turn(self._throttled.pop())
                 self._start_posts()
 
-    def _move_slow(self) -> None:
-        before = self._clock() - _SLOW
-        for post in list(self._quick.posts):
-            if post.started_at > before or self._slow.free <= 0:
-                return
-            del self._quick.posts[post]
-            post.slots = self._slow
-            self._slow.posts[post] = None
-            self._move(post.endpoint, self._slow)
+    def _find_slow(self) -> None:
+        now = self.clock()
+        for post, begun in list(self._quick.items()):
+            endpoint, seconds = post.endpoint, now - begun
+            slow = _SLOW if endpoint.seconds else _FIRST_SLOW
+            if seconds >= slow and len(self._slow) < _SLOW_POSTS:
+                del self._quick[post]
+                self._slow.add(post)
+                endpoint.seconds = max(endpoint.seconds, seconds)
+                self._wait_for_turn(endpoint)
 
     def _adjust(self, cores_used: float) -> None:
-        number = self._quick.number
         if cores_used > _SHRINK_ABOVE:
-            self._quick.number = max(1, number - max(1, number // 8))
-        elif cores_used < _GROW_BELOW and self._quick.waiting:
-            self._quick.number = min(self._threads, number + max(1, number // 2))
+            self._most_quick = max(1, self._most_quick * 7 // 8)
+        elif cores_used < _GROW_BELOW and self._waiting:
+            self._most_quick = min(self.threads, math.ceil(self._most_quick * 1.5))

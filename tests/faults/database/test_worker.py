@@ -130,12 +130,14 @@ def test_result_whose_transaction_fails_is_recorded_once(
     happens: Break | ErrorResponse,
 ) -> None:
     respond = threading.Event()
-    sink.always(Reply(after=respond))
-    due.add(3)
+    due.add(1)
     proxy = make_proxy(due.url)
 
     with running(make_worker(proxy.url)):
-        sink.wait_for(3)
+        due.wait_delivered()  # a new endpoint would get one at a time
+        sink.always(Reply(after=respond))
+        due.add(3)
+        sink.wait_for(4)
         fault = proxy.on(words, happens)
         respond.set()
         due.wait_delivered()

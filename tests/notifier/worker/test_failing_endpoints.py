@@ -59,10 +59,10 @@ def test_slow_endpoints_do_not_delay_another(
 ) -> None:
     """Slow endpoints could use all threads; those that wait let others start (F33)."""
     answered, slow = threading.Event(), list[int]()
-    for number in range(4):
+    for number in range(8):
         path = f"/slow/{number}"
         endpoint_id = store.add_endpoint(sink.url(path)).id
-        slow = [*slow, *store.add_deliveries(endpoint_id, 6, due_at=NINE - MINUTE)]
+        slow = [*slow, *store.add_deliveries(endpoint_id, 3, due_at=NINE - MINUTE)]
         sink.always(Reply(after=answered), path)
     fresh = store.add_endpoint(sink.url("/fresh"))
 

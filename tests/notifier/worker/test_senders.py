@@ -121,6 +121,11 @@ def send(senders: Senders, *claimed: Claimed) -> None:
     senders.mark_settled(finished)
 
 
+def respond_once(senders: Senders, *endpoint_ids: int) -> None:
+    """Let each of some new endpoints respond for the first time."""
+    send(senders, *(make_claimed(-1, endpoint_id) for endpoint_id in endpoint_ids))
+
+
 def unsent_of(senders: Senders) -> list[Claimed]:
     """Settle what has finished, and return what was left unsent."""
     finished, unsent = senders.take()
@@ -128,8 +133,8 @@ def unsent_of(senders: Senders) -> list[Claimed]:
     return unsent
 
 
-def test_new_endpoint_gets_as_many_claims_as_it_may_have_posts(make_senders: MakeSenders) -> None:
-    assert make_senders().wanted([1, 2]) == {1: 4, 2: 4}
+def test_new_endpoint_gets_one_claim(make_senders: MakeSenders) -> None:
+    assert make_senders().wanted([1, 2]) == {1: 1, 2: 1}
 
 
 def test_new_endpoint_gets_one_post_until_it_responds(
@@ -148,6 +153,22 @@ def test_new_endpoint_gets_one_post_until_it_responds(
     assert first == 1
 
 
+def test_many_silent_new_endpoints_soon_use_no_thread_of_others(
+    make_senders: MakeSenders, receiver: Receiver
+) -> None:
+    """As after a restart of the worker."""
+    senders, other = make_senders(threads=8), make_claimed(100, 100)
+    receiver.hold(*range(100))
+
+    senders.put([*(make_claimed(n, n) for n in range(100)), other], send_before=SOON)
+
+    def sent_a_tick_later() -> bool:
+        receiver.now += 0.021
+        return other in receiver.posted
+
+    wait_until(sent_a_tick_later, "the other endpoint's is sent")
+
+
 def test_quick_endpoint_gets_claims_ahead(make_senders: MakeSenders) -> None:
     senders = make_senders()
 
@@ -163,7 +184,7 @@ def test_claims_in_total_are_shared(make_senders: MakeSenders) -> None:
 
     wanted = senders.wanted([1, 2, 3, 4])
 
-    assert wanted == {1: 84, 2: 84, 3: 84, 4: 4}
+    assert wanted == {1: 85, 2: 85, 3: 85, 4: 1}
     assert sum(wanted.values()) == MAX_CLAIMS
 
 
@@ -253,12 +274,13 @@ def test_endpoint_that_stays_enabled_goes_on_after_its_failures(
 
 def test_more_threads_post_where_they_wait(make_senders: MakeSenders, receiver: Receiver) -> None:
     senders = make_senders(threads=9)
+    respond_once(senders, *range(12))
     receiver.hold(*range(12))
 
     senders.put([make_claimed(n, n) for n in range(12)], send_before=SOON)
     wait_until(lambda: receiver.passes(0.03) and len(receiver.posting) == 9, "all threads post")
     receiver.release()
-    wait_until(lambda: len(receiver.posted) == 12, "all is sent")
+    wait_until(lambda: len(receiver.posted) == 24, "all is sent")
 
 
 def test_claim_for_which_no_thread_starts_is_left_unsent(
@@ -285,7 +307,6 @@ def test_few_threads_post_while_the_processor_is_busy(
     receiver.hold(*range(9))
 
     senders.put([make_claimed(n, n) for n in range(9)], send_before=SOON)
-    receiver.now = 0.1
     wait_until(lambda: next(ticks) > 50, "time has passed")
 
     assert len(receiver.posting) == 2
@@ -339,6 +360,7 @@ def test_slow_endpoint_has_fewer_slots_the_more_are_slow(
     make_senders: MakeSenders, receiver: Receiver
 ) -> None:
     senders = make_senders(threads=390)
+    send(senders, make_claimed(390, 1))
     receiver.hold(*range(390))
 
     senders.put([make_claimed(n, n) for n in range(10)], send_before=SOON)

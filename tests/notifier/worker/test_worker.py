@@ -158,16 +158,18 @@ def test_slow_endpoint_does_not_delay_another(
 ) -> None:
     """Another endpoint gets all its deliveries while a slow one uses its slots (F25)."""
     slow, quick = store.add_endpoint(sink.url("/slow")), store.add_endpoint(sink.url("/quick"))
-    store.add_deliveries(slow.id, 6, due_at=NINE - MINUTE)
-    store.add_deliveries(quick.id, 20)
+    first = store.add_delivery(slow.id)
     answered = threading.Event()
-    sink.always(Reply(after=answered), "/slow")
 
     with running(make_worker(threads=4, per_endpoint=2)):
+        wait_until(lambda: store.statuses(first) == ["delivered"], "it is not new")
+        sink.always(Reply(after=answered), "/slow")
+        store.add_deliveries(slow.id, 6, due_at=NINE - MINUTE)
+        store.add_deliveries(quick.id, 20)
         sink.wait_for(20, "/quick")
-        waiting = len(sink.wait_for(2, "/slow"))
+        waiting = len(sink.wait_for(3, "/slow")) - 1
         answered.set()
-        sink.wait_for(6, "/slow")
+        sink.wait_for(7, "/slow")
 
     assert waiting == 2
 
@@ -221,10 +223,12 @@ def test_stop_finishes_attempts_and_claims_no_more(
     store: Store, make_worker: MakeWorker, sink: Sink
 ) -> None:
     """`stop` settles attempts in progress and leaves everything else (F8)."""
-    ids = store.add_deliveries(store.add_endpoint(sink.url()).id, 5)
+    both = [store.add_endpoint(sink.url(path)).id for path in ("/one", "/other")]
+    ids = [one for endpoint_id in both for one in store.add_deliveries(endpoint_id, 3)]
     answered = threading.Event()
-    sink.always(Reply(after=answered))
-    one = make_worker(per_endpoint=2)
+    for path in ("/one", "/other"):
+        sink.always(Reply(after=answered), path)
+    one = make_worker()
 
     with running(one) as ran:
         sink.wait_for(2)
@@ -238,7 +242,7 @@ def test_stop_finishes_attempts_and_claims_no_more(
     rows = [store.delivery(each) for each in ids]
     assert sorted((row.status, row.attempts, row.lease_token) for row in rows) == [
         *[("delivered", 1, None)] * 2,
-        *[("pending", 0, None)] * 3,
+        *[("pending", 0, None)] * 4,
     ]
 
 
