@@ -17,9 +17,8 @@ from notifier.models import Endpoint
 from notifier.webhooks.retry_policy import (
     SCHEDULE,
     AttemptResult,
-    EndpointHealth,
-    health_of,
     is_gone,
+    is_healthy,
     requested_wait,
 )
 
@@ -57,11 +56,8 @@ def record_results(
 ) -> BreakerState:
     """Return the state after the results of attempts; one healthy result resets it."""
     for result in results:
-        match health_of(result):
-            case EndpointHealth.HEALTHY:
-                state = BreakerState()
-            case EndpointHealth.FAILING:
-                state = record_failure(state, result, now=now)
+        if (healthy := is_healthy(result)) is not None:
+            state = BreakerState() if healthy else record_failure(state, result, now=now)
     return state
 
 
@@ -80,9 +76,8 @@ def record_failure(state: BreakerState, result: AttemptResult, *, now: datetime)
 
 def pauses_at_once(result: AttemptResult, *, now: datetime) -> bool:
     """Return True if a single result pauses or disables its endpoint."""
-    if health_of(result) is EndpointHealth.FAILING:
-        return requested_wait(result, now) > timedelta(0)
-    return is_gone(result)
+    is_pause = is_healthy(result) is False and requested_wait(result, now) > timedelta(0)
+    return is_pause or is_gone(result)
 
 
 def is_failing_for(state: BreakerState, duration: timedelta, *, now: datetime) -> bool:

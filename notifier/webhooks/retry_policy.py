@@ -7,7 +7,6 @@
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from enum import Enum
 
 from notifier.webhooks.failure_advice import FailureKind
 
@@ -82,14 +81,6 @@ class Disable:
 Decision = Delivered | RetryAt | Dead | Disable
 
 
-class EndpointHealth(Enum):
-    """What the result of an attempt says about the health of the endpoint."""
-
-    HEALTHY = "healthy"
-    FAILING = "failing"
-    NONE = "none"
-
-
 def decide(result: AttemptResult, attempts: int, *, now: datetime, jitter: float = 0.0) -> Decision:
     """Return the decision after attempt number `attempts` (1, 2, …) had a result.
 
@@ -125,12 +116,14 @@ def decide_after_loss(attempts: int, lost_claims: int, *, now: datetime) -> Retr
     return RetryAt(now, lost_claims)
 
 
-def health_of(result: AttemptResult) -> EndpointHealth:
-    """Return the endpoint's health by a result; an endpoint that refuses an event is healthy."""
+def is_healthy(result: AttemptResult) -> bool | None:
+    """Return whether the endpoint works, by a result; None if it does not tell.
+
+    An endpoint that refuses an event works.
+    """
     if isinstance(result, Failure):
-        return EndpointHealth.NONE if result.kind in _INTERNAL else EndpointHealth.FAILING
-    is_healthy = 200 <= result.status < 300 or result.status in _FINAL | {_GONE}
-    return EndpointHealth.HEALTHY if is_healthy else EndpointHealth.FAILING
+        return None if result.kind in _INTERNAL else False
+    return 200 <= result.status < 300 or result.status in _FINAL | {_GONE}
 
 
 def is_gone(result: AttemptResult) -> bool:

@@ -13,14 +13,7 @@ from foundation.text import readable
 from notifier.webhooks import circuit_breaker, deliveries, endpoints
 from notifier.webhooks.circuit_breaker import BreakerState, is_failing_for, record_results
 from notifier.webhooks.deliveries import Claimed, Finished, Settlement
-from notifier.webhooks.retry_policy import (
-    AttemptResult,
-    Disable,
-    EndpointHealth,
-    decide,
-    health_of,
-    is_gone,
-)
+from notifier.webhooks.retry_policy import AttemptResult, Disable, decide, is_gone, is_healthy
 from notifier.worker import claims, metrics
 
 # Who disables an endpoint that is gone or keeps failing, in the audit table.
@@ -103,7 +96,7 @@ def _record(
 
 
 def _is_notable(result: AttemptResult) -> bool:
-    return health_of(result) is EndpointHealth.FAILING or is_gone(result)
+    return is_healthy(result) is False or is_gone(result)
 
 
 def _disable(session: Session, endpoint_id: int, reason: str, now: datetime) -> bool:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from notifier.webhooks.circuit_breaker import PAUSED_AFTER, pauses_at_once
 from notifier.webhooks.deliveries import Claimed, Finished
-from notifier.webhooks.retry_policy import EndpointHealth, health_of
+from notifier.webhooks.retry_policy import is_healthy
 
 # The most claims that a worker holds, except those whose posts are slow: with these it is what a
 # crash may send twice.
@@ -258,10 +258,8 @@ class Senders:
         endpoint.seconds = mean + _WEIGHT * (seconds - mean)
         if pauses_at_once(finished.result, now=finished.started_at):
             endpoint.failures = PAUSED_AFTER
-        elif health_of(finished.result) is EndpointHealth.FAILING:
-            endpoint.failures += 1
-        elif health_of(finished.result) is EndpointHealth.HEALTHY:
-            endpoint.failures = 0
+        elif (healthy := is_healthy(finished.result)) is not None:
+            endpoint.failures = 0 if healthy else endpoint.failures + 1
         self._wait_for_turn(endpoint)
 
     def _watch(self) -> None:

@@ -15,7 +15,6 @@ from notifier.webhooks.retry_policy import (
     Dead,
     Delivered,
     Disable,
-    EndpointHealth,
     Failure,
     RetryAt,
     WebhookResponse,
@@ -135,16 +134,16 @@ def test_no_retry_after_costs_a_delivery(given: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("result", "health"),
+    ("result", "healthy"),
     [
-        pytest.param(WebhookResponse(204), EndpointHealth.HEALTHY, id="delivered"),
-        pytest.param(WebhookResponse(422), EndpointHealth.HEALTHY, id="refused event"),
-        pytest.param(WebhookResponse(410), EndpointHealth.HEALTHY, id="gone"),
-        pytest.param(WebhookResponse(401), EndpointHealth.FAILING, id="refused signature"),
-        pytest.param(WebhookResponse(503), EndpointHealth.FAILING, id="unavailable"),
-        pytest.param(Failure("refused", ""), EndpointHealth.FAILING, id="failure"),
-        pytest.param(Failure("internal", ""), EndpointHealth.NONE, id="internal failure"),
+        pytest.param(WebhookResponse(204), True, id="delivered"),
+        pytest.param(WebhookResponse(422), True, id="refused event"),
+        pytest.param(WebhookResponse(410), True, id="gone"),
+        pytest.param(WebhookResponse(401), False, id="refused signature"),
+        pytest.param(WebhookResponse(503), False, id="unavailable"),
+        pytest.param(Failure("refused", ""), False, id="failure"),
+        pytest.param(Failure("internal", ""), None, id="internal failure"),
     ],
 )
-def test_health_by_a_result(result: AttemptResult, health: EndpointHealth) -> None:
-    assert retry_policy.health_of(result) is health
+def test_health_by_a_result(result: AttemptResult, healthy: bool | None) -> None:
+    assert retry_policy.is_healthy(result) is healthy
