@@ -189,9 +189,8 @@ def _claim(database: Database) -> tuple[float, float, int]:
     cpu, begun = time.process_time(), time.perf_counter()
     with database.writing() as session:
         now = db.now(session)
-        due: list[int] = []
-        after: int | None = 0
-        while after is not None:
+        due, after = claims.find_due(session, 0, now=now)
+        while after:
             found, after = claims.find_due(session, after, now=now)
             due += found
         numbers = dict.fromkeys(due, _CLAIMED_EACH)

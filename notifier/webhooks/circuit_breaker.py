@@ -121,11 +121,7 @@ def lock_states(
     Returns the states of those that are enabled, by id.
     """
     rows = session.execute(_LOCKED_STATES, {"ids": [*ids], "if_failing": [*if_failing]})
-    return {
-        endpoint_id: BreakerState(*columns)
-        for is_enabled, endpoint_id, *columns in rows
-        if is_enabled
-    }
+    return {one: BreakerState(*columns) for is_enabled, one, *columns in rows if is_enabled}
 
 
 _WRITE_STATES = RowsStatement(

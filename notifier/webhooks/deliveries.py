@@ -1,4 +1,4 @@
-"""The state of deliveries: create, settle, mark dead, release, cancel, restart.
+"""The state of deliveries: create, settle, release, cancel, restart.
 
 A transaction locks endpoints before deliveries, both in the order of their ids. Deliveries of which
 it changes some after others are locked together before.
@@ -138,12 +138,16 @@ def settle(
     }
     _end_leases(session, ended, now)
     bulk.insert(session, Attempt, [_attempt(one) for one in known])
+    # A dead delivery of an event about a dead delivery causes no further event, or there would be
+    # no end.
     dead = [
         signals.DeadDelivery.of(one.claimed, one.decision.reason, now)
         for one in known
         if isinstance(one.decision, Dead) and not one.is_late
+        if one.claimed.event_type not in OPERATIONAL_TYPES
     ]
-    _signal_dead(session, dead)
+    if dead:
+        signals.send(signals.deliveries_dead, session, dead)
     return settled
 
 
@@ -273,23 +277,16 @@ def _end_leases(session: Session, decisions: Mapping[int, Decision | None], now:
     """Apply decisions to deliveries; with None their leases end, and nothing else changes."""
     rows = []
     for delivery_id, decision in decisions.items():
-        status, due_at, lost_claims, reason = DeliveryStatus.PENDING, None, None, None
+        row: dict[str, Any] = dict.fromkeys(("due_at", "reason", "lost_claims"))
+        row |= {"id": delivery_id, "status": DeliveryStatus.PENDING}
         match decision:
             case Delivered():
-                status = DeliveryStatus.DELIVERED
-            case RetryAt():
-                due_at, lost_claims = decision.due_at, decision.lost_claims
-            case Dead():
-                status, reason = DeliveryStatus.DEAD, decision.reason
-        rows.append(
-            {
-                "id": delivery_id,
-                "status": status,
-                "due_at": due_at,
-                "reason": reason,
-                "lost_claims": lost_claims,
-            }
-        )
+                row["status"] = DeliveryStatus.DELIVERED
+            case RetryAt(due_at, lost_claims):
+                row |= {"due_at": due_at, "lost_claims": lost_claims}
+            case Dead(reason):
+                row |= {"status": DeliveryStatus.DEAD, "reason": reason}
+        rows.append(row)
     if rows:
         _END_LEASES.execute(session, rows, now=now)
 
@@ -306,11 +303,3 @@ def _attempt(one: Settlement) -> dict[str, Any]:
         **result_columns(one.attempt.result),
         "decided": _DECIDED[type(one.decision)] if counts else "too late",
     }
-
-
-def _signal_dead(session: Session, dead: Sequence[signals.DeadDelivery]) -> None:
-    # An event about a dead delivery that is itself dead causes no further event, or there would
-    # be no end.
-    about_courses = [one for one in dead if one.event_type not in OPERATIONAL_TYPES]
-    if about_courses:
-        signals.send(signals.deliveries_dead, session, about_courses)

@@ -70,11 +70,7 @@ def settle(
     for settlement in settlements:
         if isinstance(settlement.decision, Disable) and not settlement.is_late:
             reasons[settlement.claimed.endpoint_id] = settlement.decision.reason
-    disabled = {
-        endpoint_id: reason
-        for endpoint_id, reason in reasons.items()
-        if _disable(session, endpoint_id, reason, now)
-    }
+    disabled = {one: reasons[one] for one in reasons if _disable(session, one, reasons[one], now)}
     counters.add(session, metrics.of_batch(settlements, now=now))
     return SettledBatch(settlements, changed, disabled, now)
 
@@ -87,16 +83,16 @@ def _record(
     An endpoint that just goes on being healthy is not locked. One that is gone is: it will be
     disabled.
     """
-    calm = {one for one in results if not any(map(_is_notable, results[one]))}
+    calm = {
+        endpoint_id
+        for endpoint_id, of_endpoint in results.items()
+        if not any(is_healthy(one) is False or is_gone(one) for one in of_endpoint)
+    }
     states = circuit_breaker.lock_states(session, results.keys() - calm, if_failing=calm)
     after = {one: record_results(states[one], results[one], now=now) for one in states}
     changed = {one: (states[one], after[one]) for one in states if after[one] != states[one]}
     circuit_breaker.write_states(session, {one: after[one] for one in changed})
     return changed
-
-
-def _is_notable(result: AttemptResult) -> bool:
-    return is_healthy(result) is False or is_gone(result)
 
 
 def _disable(session: Session, endpoint_id: int, reason: str, now: datetime) -> bool:

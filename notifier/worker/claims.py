@@ -26,16 +26,16 @@ _MAX_ENDPOINTS = 64
 _MAX_EXPIRED = 500
 
 
-def find_due(session: Session, after: int, *, now: datetime) -> tuple[list[int], int | None]:
+def find_due(session: Session, after: int, *, now: datetime) -> tuple[list[int], int]:
     """Return some endpoints with an id above `after` that have something due and may be sent to.
 
-    Also returns the id after which to go on, None after the last endpoint. The cost grows with the
+    Also returns the id after which to go on, 0 after the last endpoint. The cost grows with the
     endpoints that have pending deliveries, not with all endpoints or deliveries: the query jumps in
     an index from one such endpoint to the next.
     """
     rows = session.execute(_FIND_DUE, {"after": after, "now": now}).all()
     found = [row.id for row in rows if row.is_due]
-    return found, rows[-1].id if len(rows) == _MAX_ENDPOINTS else None
+    return found, rows[-1].id if len(rows) == _MAX_ENDPOINTS else 0
 
 
 def any_lost(session: Session, *, now: datetime) -> bool:

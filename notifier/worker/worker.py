@@ -13,7 +13,6 @@ once its lease has expired (`claims.expired`).
 
 import queue
 import random
-import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing, suppress
@@ -173,7 +172,7 @@ class Worker:
             # Without writing: a worker that has nothing to do locks no SQLite file.
             with self.database.reading() as session:
                 now = db.now(session)
-                wanted, any_due = self._search(session, 1 if is_busy else sys.maxsize, now)
+                wanted, any_due = self._search(session, is_busy=is_busy, now=now)
                 any_lost = claims.any_lost(session, now=now)
         if is_busy or wanted or any_lost:
             has_claimed = self._process(wanted)
@@ -193,23 +192,24 @@ class Worker:
                 token_claims.forget_expired(session, now=db.now(session))
         self._forgot_at = begun
 
-    def _search(self, session: Session, pages: int, now: datetime) -> tuple[dict[int, int], bool]:
+    def _search(
+        self, session: Session, *, is_busy: bool, now: datetime
+    ) -> tuple[dict[int, int], bool]:
         """Return how many deliveries to claim for each endpoint of a page with something due.
 
-        The search goes on where the last one ended. Also returns whether anything is due, even if
-        it may not be claimed now.
+        A busy worker looks at one page, that after the last one. Also returns whether anything was
+        due, even if it may not be claimed now.
         """
-        wanted: dict[int, int] = {}
+        if not is_busy:
+            self._search_after = 0
         any_due = False
-        for start in dict.fromkeys((self._search_after, 0)):
-            after: int | None = start
-            while after is not None and pages > 0 and not wanted:
-                due, after = claims.find_due(session, after, now=now)
-                self._search_after, pages = after or 0, pages - 1
-                any_due = any_due or bool(due)
-                # In random order: not always the same ones get what is left.
-                wanted = self._senders.wanted(random.sample(due, len(due)))
-        return wanted, any_due
+        while True:
+            due, self._search_after = claims.find_due(session, self._search_after, now=now)
+            any_due = any_due or bool(due)
+            # In random order: not always the same ones get what is left.
+            wanted = self._senders.wanted(random.sample(due, len(due)))
+            if wanted or is_busy or not self._search_after:
+                return wanted, any_due
 
     def _process(self, wanted: Mapping[int, int]) -> bool:
         """Settle, give back and claim in one transaction; return whether something was claimed."""
@@ -267,21 +267,19 @@ class Worker:
         return Secret.parse(self.vault.decrypt(encrypted))
 
     def _wait(self) -> None:
-        """Wait for the next poll, a wake-up or a finished attempt, then briefly for more."""
-        if self._back_off and not self._stopping:
-            self._wait_out_back_off()
-            return
+        """Wait for the next poll, a wake-up or a finished attempt, then briefly for more.
+
+        While the database is unavailable, wait for the whole of the back-off.
+        """
         begun = time.monotonic()
         with suppress(queue.Empty):
+            while self._back_off and not self._stopping:
+                self._wakes.get(timeout=max(0.0, begun + self._back_off - time.monotonic()))
+                if self._stopping:
+                    return
             at_once = self._wakes.get(timeout=self.options.poll_seconds)
             if not at_once:
                 self._wakes.get(timeout=_GATHER_SECONDS)
             time.sleep(max(0.0, begun + _TURN_SECONDS - time.monotonic()))
             while True:
                 self._wakes.get_nowait()
-
-    def _wait_out_back_off(self) -> None:
-        ends = time.monotonic() + self._back_off
-        with suppress(queue.Empty):
-            while not self._stopping:
-                self._wakes.get(timeout=max(0.0, ends - time.monotonic()))
