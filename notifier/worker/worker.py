@@ -176,7 +176,8 @@ class Worker:
                 any_lost = claims.any_lost(session, now=now)
         if is_busy or wanted or any_lost:
             has_claimed = self._process(wanted)
-            if is_busy and not has_claimed:  # to search the other pages
+            # To search the other pages: those after what was claimed, or all but one.
+            if (is_busy or self._search_after) and has_claimed is not is_busy:
                 self.wake()
         return is_busy or any_due or any_lost
 

@@ -77,6 +77,24 @@ def test_slow_endpoints_do_not_delay_another(
     assert not any(ended)
 
 
+def test_pages_of_slow_endpoints_do_not_delay_another(
+    store: Store, make_worker: MakeWorker, sink: Sink
+) -> None:
+    """They fill pages of the search, and the worker does not wait for its next poll (F33)."""
+    answered = threading.Event()
+    for number in range(3 * 64):
+        store.add_delivery(store.add_endpoint(sink.url(f"/slow/{number}")).id)
+    store.add_delivery(store.add_endpoint(sink.url("/fresh")).id)
+    sink.always(Reply(after=answered))
+    sink.always(Reply(), "/fresh")
+
+    with running(make_worker(poll_seconds=60)):
+        try:
+            sink.wait_for(1, "/fresh")
+        finally:
+            answered.set()
+
+
 def test_failing_endpoint_does_not_affect_another(
     store: Store, make_worker: MakeWorker, sink: Sink
 ) -> None:
