@@ -253,7 +253,7 @@ class Senders:
     def _record(self, endpoint: _Endpoint, finished: Finished) -> None:
         """Note a result, and what it says about its endpoint."""
         self._finished.append(finished)
-        seconds = finished.milliseconds / 1000
+        seconds = max(finished.milliseconds, 1) / 1000  # 0 is unknown
         mean = endpoint.seconds or seconds
         endpoint.seconds = mean + _WEIGHT * (seconds - mean)
         if pauses_at_once(finished.result, now=finished.started_at):

@@ -45,6 +45,7 @@ class Receiver:
     posting: list[Claimed] = field(default_factory=list)
     posted: list[Claimed] = field(default_factory=list)
     now: float = 0.0
+    milliseconds: int = 1
 
     def post(self, claimed: Claimed) -> Finished:
         self.posting.append(claimed)
@@ -52,7 +53,8 @@ class Receiver:
             gate.wait(30)
         self.posting.remove(claimed)
         self.posted.append(claimed)
-        return Finished(claimed, NINE, 1, self.results.get(claimed.endpoint_id, OK))
+        result = self.results.get(claimed.endpoint_id, OK)
+        return Finished(claimed, NINE, self.milliseconds, result)
 
     def passes(self, seconds: float) -> bool:
         """Let time pass, but less than until posts are slow."""
@@ -350,6 +352,22 @@ def test_claims_ahead_of_an_endpoint_that_turns_slow_are_left_unsent(
     receiver.hold(1)
     senders.put(list(map(make_claimed, range(4))), send_before=SOON)
     wait_until(lambda: len(receiver.posting) == 1, "one is sent")
+
+    receiver.now = 0.6
+
+    wait_until(lambda: len(unsent_of(senders)) == 3, "the others are left unsent")
+
+
+def test_endpoint_that_responded_in_no_time_can_turn_slow(
+    make_senders: MakeSenders, receiver: Receiver
+) -> None:
+    """It is known, and its only post is not taken for the first one."""
+    senders = make_senders(per_endpoint=1)
+    receiver.milliseconds = 0
+    respond_once(senders, 1)
+    receiver.hold(1)
+    senders.put(list(map(make_claimed, range(4))), send_before=SOON)
+    wait_until(lambda: receiver.passes(0.05) and receiver.now == 0.25, "some time has passed")
 
     receiver.now = 0.6
 
