@@ -192,7 +192,7 @@ def _claim(database: Database) -> tuple[float, float, int]:
         due, after = claims.find_due(session, 0, now=now)
         while after:
             found, after = claims.find_due(session, after, now=now)
-            due += found
+            due |= found
         numbers = dict.fromkeys(due, _CLAIMED_EACH)
         claimed = claims.claim(session, numbers, lease=_LEASE, now=now)
         session.rollback()

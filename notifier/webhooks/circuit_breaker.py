@@ -67,6 +67,7 @@ def record_failure(state: BreakerState, result: AttemptResult, *, now: datetime)
         state = BreakerState(failing_since=now)
     failures = state.failures + 1
     pause = min(requested_wait(result, now), LONGEST_PAUSE)
+    # The first failure after a pause renews it.
     if failures >= PAUSED_AFTER or state.paused_until is not None:
         failing_for = now - (state.failing_since or now)
         pause = max(pause, min(max(failing_for / 2, SHORTEST_PAUSE), LONGEST_PAUSE))

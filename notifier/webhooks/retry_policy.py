@@ -135,7 +135,7 @@ def requested_wait(result: AttemptResult, now: datetime) -> timedelta:
     """Return the wait that `Retry-After` asks for (RFC 9110, 10.2.3), zero if it is invalid."""
     header = ((result.retry_after if isinstance(result, WebhookResponse) else None) or "").strip()
     if header.isascii() and header.isdigit():
-        return min(timedelta(seconds=int(header[:9])), MAX_RETRY_AFTER)  # more digits: more time
+        return min(timedelta(seconds=int(header[:9])), MAX_RETRY_AFTER)  # more exceed it
     try:
         date = parsedate_to_datetime(header)
         retry_at = date if date.tzinfo else date.replace(tzinfo=UTC)

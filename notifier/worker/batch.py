@@ -70,7 +70,11 @@ def settle(
     for settlement in settlements:
         if isinstance(settlement.decision, Disable) and not settlement.is_late:
             reasons[settlement.claimed.endpoint_id] = settlement.decision.reason
-    disabled = {one: reasons[one] for one in reasons if _disable(session, one, reasons[one], now)}
+    disabled = {}
+    for endpoint_id, reason in reasons.items():
+        if endpoints.disable(session, endpoint_id, reason, now=now):
+            audit.record(session, _WORKER, "endpoint.disable", endpoint_id, reason, now=now)
+            disabled[endpoint_id] = reason
     counters.add(session, metrics.of_batch(settlements, now=now))
     return SettledBatch(settlements, changed, disabled, now)
 
@@ -93,11 +97,3 @@ def _record(
     changed = {one: (states[one], after[one]) for one in states if after[one] != states[one]}
     circuit_breaker.write_states(session, {one: after[one] for one in changed})
     return changed
-
-
-def _disable(session: Session, endpoint_id: int, reason: str, now: datetime) -> bool:
-    """Disable an endpoint; return True, and record it, if it was enabled."""
-    was_enabled = endpoints.disable(session, endpoint_id, reason, now=now)
-    if was_enabled:
-        audit.record(session, _WORKER, "endpoint.disable", endpoint_id, reason, now=now)
-    return was_enabled

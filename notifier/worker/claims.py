@@ -26,15 +26,16 @@ _MAX_ENDPOINTS = 64
 _MAX_EXPIRED = 500
 
 
-def find_due(session: Session, after: int, *, now: datetime) -> tuple[list[int], int]:
+def find_due(session: Session, after: int, *, now: datetime) -> tuple[dict[int, bool], int]:
     """Return some endpoints with an id above `after` that have something due and may be sent to.
 
-    Also returns the id after which to go on, 0 after the last endpoint. The cost grows with the
+    The values are True for those that have been paused since their last success. Also returns the
+    id after which to go on, 0 after the last endpoint. The cost grows with the
     endpoints that have pending deliveries, not with all endpoints or deliveries: the query jumps in
     an index from one such endpoint to the next.
     """
     rows = session.execute(_FIND_DUE, {"after": after, "now": now}).all()
-    found = [row.id for row in rows if row.is_due]
+    found = {row.id: bool(row.was_paused) for row in rows if row.is_due}
     return found, rows[-1].id if len(rows) == _MAX_ENDPOINTS else 0
 
 
@@ -61,12 +62,12 @@ def claim(
     if not most:
         return []
     rows = [{"endpoint_id": one, "number": number} for one, number in numbers.items()]
-    return _execute(session, _CLAIM[newest], rows, lease, now, most=most)
+    return _claim_by(session, _CLAIM[newest], rows, lease, now, most=most)
 
 
 def claim_suspect(session: Session, *, lease: timedelta, now: datetime) -> list[Claimed]:
     """Claim one of the suspects, the one that has been due for longest."""
-    return _execute(session, _CLAIM_SUSPECT, [], lease, now)
+    return _claim_by(session, _CLAIM_SUSPECT, [], lease, now)
 
 
 def give_back(session: Session, claimed: Sequence[Claimed]) -> None:
@@ -93,7 +94,7 @@ def expired(session: Session, *, now: datetime) -> list[Settlement]:
     for *row, leased_until in _EXPIRED.fetch(session, now=now):
         claim = _claimed(row, {}, now)
         decision = decide_after_loss(claim.attempts, claim.lost_claims + 1, now=now)
-        attempt = Finished(claim, _moment(leased_until), milliseconds=0, result=lost)
+        attempt = Finished(claim, _parse_timestamp(leased_until), milliseconds=0, result=lost)
         settlements.append(Settlement(attempt, decision))
     return settlements
 
@@ -101,11 +102,11 @@ def expired(session: Session, *, now: datetime) -> list[Settlement]:
 # SQL as text, with the literals that the conditions of the partial indexes have.
 _FREE = "status = 'pending' AND lease_token IS NULL"
 # It may have been disabled or paused since it was found.
-_SENT_TO = "disabled_at IS NULL AND (paused_until IS NULL OR paused_until <= :now)"
+_IS_SENT_TO = "disabled_at IS NULL AND (paused_until IS NULL OR paused_until <= :now)"
 _DUE = f"{_FREE} AND lost_claims < {SUSPECT_AFTER} AND due_at <= :now"
 _SUSPECTS = (
     "SELECT deliveries.id FROM deliveries JOIN endpoints ON endpoints.id = endpoint_id "  # noqa: S608 - constants
-    f"WHERE {_FREE} AND lost_claims >= {SUSPECT_AFTER} AND due_at <= :now AND {_SENT_TO}"
+    f"WHERE {_FREE} AND lost_claims >= {SUSPECT_AFTER} AND due_at <= :now AND {_IS_SENT_TO}"
 )
 _NOW = bindparam("now", type_=UtcDateTime())
 _ANY_LOST = text(
@@ -121,7 +122,7 @@ _FIND_DUE = text(
                 WHERE {_FREE} AND endpoint_id > hops.endpoint_id), number + 1
         FROM hops WHERE endpoint_id IS NOT NULL AND number < {_MAX_ENDPOINTS}
     )
-    SELECT endpoints.id, {_SENT_TO} AND EXISTS (
+    SELECT endpoints.id, paused_until IS NOT NULL AS was_paused, {_IS_SENT_TO} AND EXISTS (
         SELECT * FROM deliveries WHERE endpoint_id = endpoints.id AND {_DUE}
     ) AS is_due
     FROM hops JOIN endpoints ON endpoints.id = hops.endpoint_id ORDER BY endpoints.id
@@ -148,7 +149,7 @@ def _claim_statement(*, postgresql: str, sqlite: str) -> RowsStatement:
 def _claim_due(order: str) -> RowsStatement:
     picked = (
         "SELECT picked.value AS id FROM {given} "  # noqa: S608 - constants
-        f"JOIN endpoints ON endpoints.id = given.endpoint_id AND {_SENT_TO} CROSS JOIN "
+        f"JOIN endpoints ON endpoints.id = given.endpoint_id AND {_IS_SENT_TO} CROSS JOIN "
     )
     due = (
         f"SELECT id FROM deliveries WHERE endpoint_id = given.endpoint_id AND {_DUE} "  # noqa: S608 - constants
@@ -174,7 +175,7 @@ _CLAIM_SUSPECT = _claim_statement(
 _DELIVERY: Any = Delivery.__table__
 _ENDPOINT: Any = Endpoint.__table__
 _EVENT: Any = Event.__table__
-_SENT = (
+_COLUMNS = (
     _DELIVERY.c.id.label("delivery_id"),
     _DELIVERY.c.endpoint_id,
     _EVENT.c.id.label("webhook_id"),
@@ -186,9 +187,9 @@ _SENT = (
     _DELIVERY.c.lost_claims,
     _DELIVERY.c.lease_token,
 )
-_NAMES = [column.name for column in _SENT]
+_NAMES = [column.name for column in _COLUMNS]
 _LEASED = (
-    select(*_SENT, _EVENT.c.occurred_at, _EVENT.c.traceparent)
+    select(*_COLUMNS, _EVENT.c.occurred_at, _EVENT.c.traceparent)
     .join(_EVENT, _EVENT.c.id == _DELIVERY.c.event_id)
     .join(_ENDPOINT, _ENDPOINT.c.id == _DELIVERY.c.endpoint_id)
     .where(_DELIVERY.c.status == DeliveryStatus.PENDING)
@@ -208,7 +209,7 @@ _EXPIRED = RowsQuery(
 )
 
 
-def _execute(
+def _claim_by(
     session: Session,
     statement: RowsStatement,
     rows: Sequence[Mapping[str, int]],
@@ -232,11 +233,11 @@ def _claimed(
     return Claimed(
         **dict(zip(_NAMES, sent, strict=True)),
         encrypted_secrets=encrypted.get(sent[1], ()),
-        occurred_at=_moment(occurred_at),
+        occurred_at=_parse_timestamp(occurred_at),
         claimed_at=now,
         span=tracing.span_from(traceparent),
     )
 
 
-def _moment(text: str) -> datetime:
+def _parse_timestamp(text: str) -> datetime:
     return datetime.fromisoformat(text).replace(tzinfo=UTC)

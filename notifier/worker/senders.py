@@ -9,7 +9,7 @@ import math
 import threading
 import time
 from collections import OrderedDict, defaultdict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from notifier.webhooks.circuit_breaker import PAUSED_AFTER, pauses_at_once
@@ -30,8 +30,8 @@ _WEIGHT = 0.2
 # Seconds after which a post is slow, and the mean response time from which an endpoint is. The
 # first post of an endpoint is slow sooner, because many new ones may be silent.
 _SLOW, _FIRST_SLOW = 0.3, 0.02
-# Slow posts at once, each of which costs about 100 kB. A slow endpoint may have one of them for
-# each of this number of free slots.
+# Slow posts at once, each of which costs about 100 kB. A slow endpoint may have one of them per
+# 128 that are free, so at most four.
 _SLOW_POSTS, _FREE_PER_POST = 512, 128
 # Quick posts at once in the beginning. There are more while this process uses less than this part
 # of a core, fewer while it uses more than that: they would only compete for the interpreter's lock.
@@ -73,9 +73,9 @@ class Senders:
     """Posts claimed deliveries on threads, and collects what has finished.
 
     `post` makes one attempt. `on_finished` is called with False at the first finished attempt, and
-    with True at a full batch and when nothing is left to send. At most `threads` attempts are in
-    progress at a time, and up to 512 more that have taken longer than 0.3 seconds, or are
-    slow from the beginning because their endpoint is. `rate` limits the attempts per second and
+    with True at a full batch and when nothing is in progress. At most `threads` attempts are in
+    progress at a time, and up to 512 more that are slow: they have taken longer than 0.3 seconds,
+    or 0.02 for a new endpoint, or their endpoint is. `rate` limits the attempts per second and
     endpoint. `claims` is the number of claims held: queued, posting, or not taken yet.
     """
 
@@ -92,7 +92,7 @@ class Senders:
         self.per_endpoint = min(self.threads, self.per_endpoint)
         self._lock = threading.Condition()  # notified when there is something to watch, or the end
         self._endpoints: defaultdict[int, _Endpoint] = defaultdict(_Endpoint)
-        # Posts in progress. The quick ones have their beginnings, in this order.
+        # Posts in progress, the quick ones with the time when each began.
         self._quick: dict[_Post, float] = {}
         self._slow: set[_Post] = set()
         self._most_quick = min(self.threads, _FIRST_POSTS)
@@ -109,20 +109,28 @@ class Senders:
         """The number of attempts in progress."""
         return len(self._quick) + len(self._slow)
 
-    def wanted(self, endpoint_ids: Sequence[int]) -> dict[int, int]:
-        """Return how many deliveries may be claimed for each endpoint; zero is left out.
+    def wanted(self, due: Mapping[int, bool]) -> dict[int, int]:
+        """Return how many deliveries may be claimed for endpoints; zero is left out.
 
-        If they are too many in total, those that want most get equal shares of what is left.
+        If they are too many in total, those that want most get equal shares of what is left, and
+        the last ones get none. An endpoint is True if it has been paused since its last success.
         """
+        numbers: dict[int, int] = {}
         with self._lock:
-            numbers = {one: self._wanted(self._endpoints[one]) for one in endpoint_ids}
             left = MAX_CLAIMS - self.claims + len(self._slow)
+            for endpoint_id, was_paused in due.items():
+                endpoint = self._endpoints[endpoint_id]
+                if was_paused:  # maybe because of failures that others saw
+                    endpoint.failures = max(endpoint.failures, PAUSED_AFTER - 1)
+                number = self._wanted(endpoint)
+                if number > 0 and len(numbers) < left:
+                    numbers[endpoint_id] = number
         wanted = {}
         for endpoint_id in sorted(numbers, key=numbers.__getitem__):
             share = left // len(numbers)
             wanted[endpoint_id] = min(numbers.pop(endpoint_id), share)
             left -= wanted[endpoint_id]
-        return {endpoint_id: number for endpoint_id, number in wanted.items() if number > 0}
+        return wanted
 
     def put(self, claimed: Sequence[Claimed], *, send_before: float) -> None:
         """Send claimed deliveries; those that are not begun before a time are not sent."""
@@ -168,7 +176,7 @@ class Senders:
         if not (endpoint.failures or endpoint.is_slow):
             per_second = min(self.per_endpoint / max(endpoint.seconds, 0.0001), self.rate)
             most = max(most, int(per_second * _SECONDS_AHEAD))
-        return max(0, most - endpoint.posting - len(endpoint.queue))
+        return most - endpoint.posting - len(endpoint.queue)
 
     def _concurrency(self, endpoint: _Endpoint) -> int:
         """Return how many posts an endpoint may have; one while the next failure may pause it."""
@@ -225,7 +233,7 @@ class Senders:
             del self._waiting[endpoint]
             most = self._concurrency(endpoint)
             has_room = endpoint.posting < most
-            has_to_wait = not has_room and (endpoint.is_slow or most == 0)  # for long
+            has_to_wait = not has_room and (endpoint.is_slow or most == 0)  # for a whole slow post
             if has_to_wait or now >= endpoint.queue[0].send_before:
                 self._leave_unsent(endpoint)
             elif has_room and endpoint.next_at >= now:

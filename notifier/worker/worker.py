@@ -45,7 +45,7 @@ from notifier.worker.senders import Senders
 _log = logging.get_logger(__name__)
 # Seconds that a finished attempt may wait for others, to be settled in one transaction.
 _GATHER_SECONDS = 0.06
-# Seconds from one turn to the next, however often the worker is woken.
+# Seconds from the end of a turn to the next one, however often the worker is woken.
 _TURN_SECONDS = 0.005
 # Seconds between two looks for tokens that can no longer be claimed.
 _FORGET_SECONDS = 60.0
@@ -161,7 +161,7 @@ class Worker:
         return found
 
     def _turn(self) -> bool:
-        """Settle, give back and claim; return False if there was nothing to do."""
+        """Settle, give back and claim; return False if there is nothing to do."""
         finished, unsent = self._senders.take(all_unsent=self._stopping)
         self._finished += finished
         self._unsent += unsent
@@ -176,8 +176,8 @@ class Worker:
                 any_lost = claims.any_lost(session, now=now)
         if is_busy or wanted or any_lost:
             has_claimed = self._process(wanted)
-            # To search the other pages: those after what was claimed, or all but one.
-            if (is_busy or self._search_after) and has_claimed is not is_busy:
+            # To search the other pages: all but one, or those after what was claimed.
+            if not has_claimed if is_busy else has_claimed and self._search_after:
                 self.wake()
         return is_busy or any_due or any_lost
 
@@ -208,7 +208,7 @@ class Worker:
             due, self._search_after = claims.find_due(session, self._search_after, now=now)
             any_due = any_due or bool(due)
             # In random order: not always the same ones get what is left.
-            wanted = self._senders.wanted(random.sample(due, len(due)))
+            wanted = self._senders.wanted(dict(random.sample([*due.items()], len(due))))
             if wanted or is_busy or not self._search_after:
                 return wanted, any_due
 

@@ -142,7 +142,7 @@ def test_room_is_for_each_endpoint(store: Store) -> None:
         numbers = {crowded.id: 2, quiet.id: 9, closed.id: 0}
         found = claims.claim(session, numbers, lease=MINUTE, now=NINE)
 
-    assert (due, after) == ([crowded.id, quiet.id, closed.id], 0)
+    assert (list(due), after) == ([crowded.id, quiet.id, closed.id], 0)
     assert [one.endpoint_id for one in found] == [crowded.id] * 2 + [quiet.id] * 5
 
 
@@ -174,10 +174,10 @@ def test_many_endpoints_are_found_a_few_at_a_time(store: Store) -> None:
         store.add_delivery(endpoint_id, due_at=NINE + SECOND)
 
     due, after = store.read(claims.find_due, 0, now=NINE)
-    found = [due]
+    found = [list(due)]
     while after:
         due, after = store.read(claims.find_due, after, now=NINE)
-        found.append(due)
+        found.append(list(due))
 
     assert [one for some in found for one in some] == ids[::2]
     assert [len(one) for one in found] == [32, 32, 11]

@@ -136,7 +136,7 @@ def unsent_of(senders: Senders) -> list[Claimed]:
 
 
 def test_new_endpoint_gets_one_claim(make_senders: MakeSenders) -> None:
-    assert make_senders().wanted([1, 2]) == {1: 1, 2: 1}
+    assert make_senders().wanted({1: False, 2: False}) == {1: 1, 2: 1}
 
 
 def test_new_endpoint_gets_one_post_until_it_responds(
@@ -176,7 +176,7 @@ def test_quick_endpoint_gets_claims_ahead(make_senders: MakeSenders) -> None:
 
     send(senders, make_claimed(1))
 
-    assert senders.wanted([1]) == {1: MAX_CLAIMS}
+    assert senders.wanted({1: False}) == {1: MAX_CLAIMS}
 
 
 def test_claims_in_total_are_shared(make_senders: MakeSenders) -> None:
@@ -184,10 +184,32 @@ def test_claims_in_total_are_shared(make_senders: MakeSenders) -> None:
     for endpoint_id in (1, 2, 3):
         send(senders, make_claimed(endpoint_id, endpoint_id))
 
-    wanted = senders.wanted([1, 2, 3, 4])
+    wanted = senders.wanted(dict.fromkeys(range(1, 5), False))
 
     assert wanted == {1: 85, 2: 85, 3: 85, 4: 1}
     assert sum(wanted.values()) == MAX_CLAIMS
+
+
+def test_claims_that_are_left_go_to_the_first_endpoints(
+    make_senders: MakeSenders, receiver: Receiver
+) -> None:
+    """One that wants few claims is not passed over because others want many."""
+    senders = make_senders()
+    for endpoint_id in range(1, 10):
+        send(senders, make_claimed(endpoint_id, endpoint_id))
+    receiver.hold(9)
+    senders.put([make_claimed(n, 9) for n in range(MAX_CLAIMS - 3)], send_before=SOON)
+
+    wanted = senders.wanted(dict.fromkeys([1, 100, 2, 3, 4], False))
+
+    assert wanted == {1: 1, 100: 1, 2: 1}
+
+
+def test_endpoint_that_others_paused_gets_one_claim(make_senders: MakeSenders) -> None:
+    senders = make_senders()
+    send(senders, make_claimed(1))
+
+    assert senders.wanted({1: True}) == {1: 1}
 
 
 def test_failing_endpoint_gets_no_claims_ahead(
@@ -199,7 +221,7 @@ def test_failing_endpoint_gets_no_claims_ahead(
     receiver.results[1] = Failure("refused", "connection refused")
     send(senders, make_claimed(1))
 
-    assert senders.wanted([1]) == {1: 4}
+    assert senders.wanted({1: False}) == {1: 4}
 
 
 def test_endpoint_that_fails_at_once_is_tried_once_more(
@@ -211,7 +233,7 @@ def test_endpoint_that_fails_at_once_is_tried_once_more(
 
     send(senders, make_claimed(1))
 
-    assert senders.wanted([1]) == {1: 1}
+    assert senders.wanted({1: False}) == {1: 1}
 
 
 def test_rate_limits_posts(make_senders: MakeSenders, receiver: Receiver) -> None:
@@ -233,7 +255,7 @@ def test_rate_limits_claims_ahead(make_senders: MakeSenders) -> None:
 
     send(senders, make_claimed(1))
 
-    assert senders.wanted([1]) == {1: 15}
+    assert senders.wanted({1: False}) == {1: 15}
 
 
 @pytest.mark.parametrize(
@@ -259,7 +281,7 @@ def test_nothing_more_is_sent_before_failures_are_settled(
     wait_until(lambda: not senders.posting, "all that may be sent is sent")
 
     assert len(receiver.posted) == sent + 1
-    assert senders.wanted([1]) == {}
+    assert senders.wanted({1: False}) == {}
     assert len(unsent_of(senders)) == 9 - sent
 
 
@@ -342,7 +364,7 @@ def test_endpoint_that_hangs_gets_no_claims_ahead(
 
     receiver.now = 0.6
 
-    wait_until(lambda: senders.wanted([1]) == {1: 3}, "the endpoint counts as slow")
+    wait_until(lambda: senders.wanted({1: False}) == {1: 3}, "the endpoint counts as slow")
 
 
 def test_claims_ahead_of_an_endpoint_that_turns_slow_are_left_unsent(
@@ -384,12 +406,12 @@ def test_slow_endpoint_has_fewer_slots_the_more_are_slow(
     senders.put([make_claimed(n, n) for n in range(10)], send_before=SOON)
     wait_until(lambda: len(receiver.posting) == 10, "some are sent")
     receiver.now = 1.1
-    wait_until(lambda: senders.wanted([1]) == {1: 3}, "it may have four")
+    wait_until(lambda: senders.wanted({1: False}) == {1: 3}, "it may have four")
     senders.put([make_claimed(n, n) for n in range(10, 390)], send_before=SOON)
     wait_until(lambda: len(receiver.posting) == 390, "all are sent")
     receiver.now = 2.2
 
-    wait_until(lambda: senders.wanted([1]) == {}, "it may have one")
+    wait_until(lambda: senders.wanted({1: False}) == {}, "it may have one")
 
 
 def test_claims_that_are_late_are_not_sent(make_senders: MakeSenders, receiver: Receiver) -> None:
@@ -420,12 +442,12 @@ def test_claims_that_are_being_settled_leave_room_for_others(
     senders = make_senders(per_endpoint=2)
     senders.put([make_claimed(1), make_claimed(2)], send_before=SOON)
     wait_until(lambda: len(receiver.posted) == 2 and not senders.posting, "both are sent")
-    before = senders.wanted([1])
+    before = senders.wanted({1: False})
 
     finished, _ = senders.take()
 
     assert (before, len(finished)) == ({1: MAX_CLAIMS - 2}, 2)
-    assert senders.wanted([1]) == {1: MAX_CLAIMS}
+    assert senders.wanted({1: False}) == {1: MAX_CLAIMS}
 
 
 def test_owner_is_notified_of_the_first_and_of_the_last(receiver: Receiver) -> None:
