@@ -194,7 +194,7 @@ def _claim(database: Database) -> tuple[float, float, int]:
             found, after = claims.find_due(session, after, now=now)
             due |= found
         numbers = dict.fromkeys(due, _CLAIMED_EACH)
-        claimed = claims.claim(session, numbers, lease=_LEASE, now=now)
+        claimed = claims.claim(session, numbers, newest=False, lease=_LEASE, now=now)
         session.rollback()
     return time.process_time() - cpu, time.perf_counter() - begun, len(claimed)
 

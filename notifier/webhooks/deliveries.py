@@ -153,10 +153,8 @@ def settle(
 
 def not_recorded(session: Session, finished: Sequence[Finished]) -> list[Finished]:
     """Return the attempts that are not recorded: a commit whose response was lost has happened."""
-    ids = {one.claimed.delivery_id for one in finished}
-    query = select(Attempt.delivery_id, Attempt.started_at).where(
-        db.among(Attempt.delivery_id, ids)
-    )
+    are_finished = db.among(Attempt.delivery_id, {one.claimed.delivery_id for one in finished})
+    query = select(Attempt.delivery_id, Attempt.started_at).where(are_finished)
     recorded = {(row.delivery_id, row.started_at) for row in session.execute(query)}
     return [one for one in finished if (one.claimed.delivery_id, one.started_at) not in recorded]
 

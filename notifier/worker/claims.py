@@ -45,12 +45,7 @@ def any_lost(session: Session, *, now: datetime) -> bool:
 
 
 def claim(
-    session: Session,
-    numbers: Mapping[int, int],
-    *,
-    newest: bool = False,
-    lease: timedelta,
-    now: datetime,
+    session: Session, numbers: Mapping[int, int], *, newest: bool, lease: timedelta, now: datetime
 ) -> list[Claimed]:
     """Claim due deliveries under a lease, and count the attempts.
 

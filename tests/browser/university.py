@@ -214,7 +214,7 @@ class _Day:
         with self.eassessment.writing() as session:
             due, _ = claims.find_due(session, 0, now=at)
             numbers, lease = dict.fromkeys(due, 50), timedelta(minutes=1)
-            claimed = claims.claim(session, numbers, lease=lease, now=at)
+            claimed = claims.claim(session, numbers, newest=False, lease=lease, now=at)
         finished = [
             Finished(one, at, self.chance.randrange(24, 190), self._respond(one, at), jitter=0.5)
             for one in claimed

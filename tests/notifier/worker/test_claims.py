@@ -87,7 +87,7 @@ def test_nothing_is_claimed_for_an_endpoint_that_was_disabled_since_it_was_found
     sent = store.add_delivery(enabled.id)
     found = {disabled.id: 9, enabled.id: 9}
 
-    claimed = store.write(claims.claim, found, lease=MINUTE, now=NINE)
+    claimed = store.write(claims.claim, found, newest=False, lease=MINUTE, now=NINE)
 
     assert [one.delivery_id for one in claimed] == [sent]
 
@@ -140,7 +140,7 @@ def test_room_is_for_each_endpoint(store: Store) -> None:
     with store.database.writing() as session:
         due, after = claims.find_due(session, 0, now=NINE)
         numbers = {crowded.id: 2, quiet.id: 9, closed.id: 0}
-        found = claims.claim(session, numbers, lease=MINUTE, now=NINE)
+        found = claims.claim(session, numbers, newest=False, lease=MINUTE, now=NINE)
 
     assert (list(due), after) == ([crowded.id, quiet.id, closed.id], 0)
     assert [one.endpoint_id for one in found] == [crowded.id] * 2 + [quiet.id] * 5
@@ -282,7 +282,7 @@ def race(url, now, start, won):
         with database.writing() as session:
             due, _ = claims.find_due(session, 0, now=now)
             numbers, lease = dict.fromkeys(due, 2), timedelta(minutes=1)
-            claimed = claims.claim(session, numbers, lease=lease, now=now)
+            claimed = claims.claim(session, numbers, newest=False, lease=lease, now=now)
         ids += [one.delivery_id for one in claimed]
     database.dispose()
     won.put(ids)
