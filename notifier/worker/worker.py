@@ -173,7 +173,7 @@ class Worker:
             with self.database.reading() as session:
                 now = db.now(session)
                 wanted, any_due = self._search(session, is_busy=is_busy, now=now)
-                any_lost = claims.any_lost(session, now=now)
+                any_lost = not is_busy and claims.any_lost(session, now=now)
         if is_busy or wanted or any_lost:
             has_claimed = self._process(wanted)
             # To search the other pages: all but one, or those after what was claimed.
