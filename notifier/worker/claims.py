@@ -30,9 +30,9 @@ def find_due(session: Session, after: int, *, now: datetime) -> tuple[dict[int, 
     """Return some endpoints with an id above `after` that have something due and may be sent to.
 
     The values are True for those that have been paused since their last success. Also returns the
-    id after which to go on, 0 after the last endpoint. The cost grows with the
-    endpoints that have pending deliveries, not with all endpoints or deliveries: the query jumps in
-    an index from one such endpoint to the next.
+    id after which to go on, 0 after the last endpoint. The cost grows with the endpoints that have
+    pending deliveries, not with all endpoints or deliveries: the query jumps in an index from one
+    such endpoint to the next.
     """
     rows = session.execute(_FIND_DUE, {"after": after, "now": now}).all()
     found = {row.id: bool(row.was_paused) for row in rows if row.is_due}
@@ -234,5 +234,5 @@ def _claimed(
     )
 
 
-def _parse_timestamp(text: str) -> datetime:
-    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+def _parse_timestamp(value: str) -> datetime:
+    return datetime.fromisoformat(value).replace(tzinfo=UTC)

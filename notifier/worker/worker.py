@@ -176,8 +176,9 @@ class Worker:
                 any_lost = not is_busy and claims.any_lost(session, now=now)
         if is_busy or wanted or any_lost:
             has_claimed = self._process(wanted)
-            # To search the other pages: all but one, or those after what was claimed.
-            if not has_claimed if is_busy else has_claimed and self._search_after:
+            # A busy turn has searched one page, an idle one those up to what it claimed.
+            has_more = not has_claimed if is_busy else has_claimed and self._search_after > 0
+            if has_more:
                 self.wake()
         return is_busy or any_due or any_lost
 
